@@ -1,0 +1,85 @@
+# make run     the gateway with two demo consumers, on https://localhost:8443
+# make test    every check, as CI runs them (a few minutes on two cores)
+# make build   ./caddy, from xcaddy.json
+# make bench   the gateway measured against plain Caddy on this machine
+# make lint, make fmt
+
+# xcaddy's own flags, for everything: binaries, vet and lint then share one build cache. Nothing here needs git.
+export CGO_ENABLED := 0
+export GOFLAGS := $(GOFLAGS) -buildvcs=false -trimpath -tags=nobadger,nomysql,nopgx
+
+# The race detector needs cgo.
+RACE := CGO_ENABLED=1 go test -race -count=1
+INTEGRATION := go test -count=1 ./integration
+
+LINT_VERSION := v2.15.0
+LINT := .bin/golangci-lint-$(LINT_VERSION)/golangci-lint
+
+# What the checks need beside Go: a command, and the Debian package that brings it.
+TOOLS := gcc:gcc promtool:prometheus redis-server:redis-server
+
+.NOTPARALLEL:
+.PHONY: run build test bench fmt format vet lint unit conformance goldens integration smoke tools
+
+run:
+	@mkdir -p .run
+	go build -o .run/caddy ./caddymodule/caddy
+	@printf '\nPost a callback, and see it arrive at both consumers:\n\n  %s\n\n' "$(CURL)"
+	@XDG_DATA_HOME=$(CURDIR)/.run/data XDG_CONFIG_HOME=$(CURDIR)/.run/config exec .run/caddy run --config Caddyfile
+
+CURL := curl -ki https://localhost:8443/callbacks/vocals -H 'Content-Type: application/json' --data-binary @relay/testdata/callback-separate-vocal.json
+
+build:
+	go run ./caddymodule/xcaddy
+
+# The order is from cheap to dear. The last step relays a callback through the very binary that xcaddy.json gives.
+test: tools format vet lint unit conformance goldens integration build smoke
+
+format: $(LINT)
+	$(LINT) fmt --diff
+
+vet:
+	go vet ./...
+
+lint: $(LINT)
+	$(LINT) run
+
+unit:
+	packages=$$(go list ./... | grep -v -e store -e /spool -e /caddymodule -e /integration) && $(RACE) $$packages
+
+# SQLite first, then real Redis servers.
+conformance:
+	$(RACE) ./relay/storetest ./relay/sqlitestore ./relay/spool
+	$(RACE) ./relay/redisstore
+
+goldens:
+	$(RACE) ./caddymodule/...
+
+integration:
+	$(INTEGRATION)
+
+smoke:
+	RELAY_CADDY=$(CURDIR)/caddy $(INTEGRATION) -v -run 'TestBinary|TestSampleCallback'
+
+bench:
+	go run ./bench
+
+fmt: $(LINT)
+	$(LINT) fmt
+
+# Building the linter takes minutes, so one of that very version that is there already will do.
+$(LINT):
+	@mkdir -p $(@D)
+	@if [ "v$$(golangci-lint version --short 2>/dev/null)" = $(LINT_VERSION) ]; then \
+		ln -sf "$$(command -v golangci-lint)" $@; \
+	else \
+		GOBIN=$(CURDIR)/$(@D) GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION); \
+	fi
+
+tools:
+	@missing=; for tool in $(TOOLS); do \
+		command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool#*:}"; \
+	done; \
+	[ -z "$$missing" ] || { set -x; $(SUDO) apt-get -qq update && $(SUDO) apt-get -qq install --no-install-recommends $$missing libc6-dev; }
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)

@@ -1,0 +1,107 @@
+package redistest
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// bounds are the first slots of the masters, and the one past the last.
+var bounds = [...]int{0, 5461, 10923, 16384}
+
+// Cluster starts a Cluster of three masters, and ends it with the test.
+func Cluster(t testing.TB, args ...string) []*Server {
+	t.Helper()
+	var masters []*Server
+	for range 3 {
+		masters = append(masters, Start(t, append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, args...)...))
+	}
+	for i, m := range masters {
+		m.Do(t, "CLUSTER", "ADDSLOTSRANGE", bounds[i], bounds[i+1]-1)
+		m.Do(t, "CLUSTER", "SET-CONFIG-EPOCH", i+1)
+	}
+	for _, m := range masters[1:] {
+		host, port, err := net.SplitHostPort(m.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		masters[0].Do(t, "CLUSTER", "MEET", host, port)
+	}
+	for _, m := range masters {
+		Eventually(t, 20*time.Second, "the Cluster is ready", func() bool {
+			info := fmt.Sprint(m.Do(t, "CLUSTER", "INFO"))
+			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:3")
+		})
+	}
+	return masters
+}
+
+// ClusterReplica gives a master of a Cluster a replica, in step when this returns.
+func ClusterReplica(t testing.TB, master *Server) *Server {
+	t.Helper()
+	host, port, err := net.SplitHostPort(master.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica := Start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+	replica.Do(t, "CLUSTER", "MEET", host, port)
+	id := fmt.Sprint(master.Do(t, "CLUSTER", "MYID"))
+	Eventually(t, 10*time.Second, "the replica knows its master", func() bool {
+		return strings.Contains(fmt.Sprint(replica.Do(t, "CLUSTER", "NODES")), id)
+	})
+	replica.Do(t, "CLUSTER", "REPLICATE", id)
+	Eventually(t, 10*time.Second, "the replica is in step", func() bool {
+		role, _ := replica.Do(t, "ROLE").([]any)
+		return len(role) > 3 && role[3] == "connected"
+	})
+	return replica
+}
+
+// SlotOf gives the slot of a key in a Cluster as Cluster makes it, and which of the masters has it.
+func SlotOf(t testing.TB, masters []*Server, key string) (slot, owner int) {
+	t.Helper()
+	n, _ := masters[0].Do(t, "CLUSTER", "KEYSLOT", key).(int64)
+	slot = int(n)
+	for owner < len(bounds)-2 && slot >= bounds[owner+1] {
+		owner++
+	}
+	return slot, owner
+}
+
+// MoveSlot moves a slot with its keys from one master of a Cluster to another, a key at a time. It returns when every
+// master knows: who takes a slot without knowing the latest epoch loses it again, with its keys.
+func MoveSlot(t testing.TB, masters []*Server, slot, source, target int) {
+	t.Helper()
+	from, to := masters[source], masters[target]
+	fromID, toID := fmt.Sprint(from.Do(t, "CLUSTER", "MYID")), fmt.Sprint(to.Do(t, "CLUSTER", "MYID"))
+	host, port, err := net.SplitHostPort(to.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to.Do(t, "CLUSTER", "SETSLOT", slot, "IMPORTING", fromID)
+	from.Do(t, "CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
+	for {
+		keys, _ := from.Do(t, "CLUSTER", "GETKEYSINSLOT", slot, 10).([]any)
+		if len(keys) == 0 {
+			break
+		}
+		for _, key := range keys {
+			from.Do(t, "MIGRATE", host, port, key, 0, 5000)
+		}
+	}
+	to.Do(t, "CLUSTER", "SETSLOT", slot, "NODE", toID)
+	from.Do(t, "CLUSTER", "SETSLOT", slot, "NODE", toID)
+	Eventually(t, 10*time.Second, "every master knows who has the slot", func() bool {
+		epochs := map[string]bool{}
+		for _, m := range masters {
+			for line := range strings.Lines(fmt.Sprint(m.Do(t, "CLUSTER", "NODES"))) {
+				if f := strings.Fields(line); len(f) > 6 && f[0] == toID {
+					epochs[f[6]] = true
+				}
+			}
+		}
+		return len(epochs) == 1
+	})
+}

@@ -1,0 +1,174 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	keptResponse    = 4 << 10  // bytes of a destination's response that are stored
+	drainedResponse = 64 << 10 // bytes that are read, so that the connection can be used again
+)
+
+// answer is what came of one attempt.
+type answer struct {
+	Attempt
+	retryAfter time.Duration // zero where the destination named none
+	released   bool          // the engine stops; the attempt tells nothing
+}
+
+// attempt tries a leased delivery once and settles it.
+func (l *lane) attempt(dst *Destination, d *Leased, probe bool) {
+	if dst.Expire > 0 && d.Age >= dst.Expire {
+		l.settle(dst, d, nil, probe)
+		return
+	}
+	if time.Since(d.leasedAt) > leaseMargin-5*time.Second {
+		// The step or this goroutine was held up: the rest of the lease may be shorter than the attempt.
+		l.engine.commit.settle(&settling{Settle: Settle{Leased: d, Outcome: OutcomeRelease}, lane: l})
+		l.unprobe(probe)
+		return
+	}
+	a := l.engine.post(dst, d)
+	l.settle(dst, d, a, probe)
+}
+
+// post sends the event to the destination and reads the answer.
+func (e *Engine) post(dst *Destination, d *Leased) *answer {
+	a := &answer{Attempt: Attempt{At: time.Now()}}
+	ctx, cancel := context.WithTimeout(e.ctx, dst.Timeout)
+	defer cancel()
+	defer func() { a.Duration = time.Since(a.At) }()
+
+	req, err := e.request(ctx, dst, d, a.At)
+	if err != nil {
+		a.Error = err.Error()
+		return a
+	}
+	res, err := dst.Transport.RoundTrip(req)
+	if err != nil {
+		a.released = e.ctx.Err() != nil
+		a.Error = attemptError(err, ctx, dst.Timeout)
+		return a
+	}
+	defer func() { _ = res.Body.Close() }()
+	a.Response, err = readResponse(res.Body)
+	if err != nil {
+		a.released = e.ctx.Err() != nil
+		a.Error = "reading the response: " + attemptError(err, ctx, dst.Timeout)
+		if !success(res.StatusCode) {
+			a.Status = res.StatusCode
+		}
+		return a
+	}
+	a.Status = res.StatusCode
+	if a.Status == http.StatusTooManyRequests || a.Status == http.StatusServiceUnavailable {
+		a.retryAfter = retryAfter(res.Header.Get("Retry-After"), time.Now())
+	}
+	return a
+}
+
+// request makes the request of an attempt: the body as it came, and headers by which a consumer can tell deliveries apart.
+func (e *Engine) request(ctx context.Context, dst *Destination, d *Leased, at time.Time) (*http.Request, error) {
+	ev := d.Event
+	u := *dst.URL
+	header := make(http.Header, 12+len(dst.Header))
+	req := (&http.Request{
+		Method: http.MethodPost, URL: &u, Host: u.Host, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Body: io.NopCloser(bytes.NewReader(ev.Body)), ContentLength: int64(len(ev.Body)),
+		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(ev.Body)), nil },
+	}).WithContext(ctx)
+
+	contentType := ev.Headers["content-type"]
+	if contentType == "" {
+		contentType = "application/json"
+	}
+	header["Content-Type"] = []string{contentType}
+	header["User-Agent"] = []string{"caddy-relay/" + e.options.Version}
+	header["Webhook-Id"] = []string{ev.ID}
+	header["Webhook-Timestamp"] = []string{strconv.FormatInt(at.Unix(), 10)}
+	header["Relay-Source"] = []string{ev.Source}
+	header["Relay-Task-Id"] = []string{ev.TaskID}
+	header["Relay-Attempt"] = []string{strconv.Itoa(d.Tries + 1)}
+	if d.Replay > 0 {
+		header["Relay-Replay"] = []string{strconv.Itoa(d.Replay)}
+	}
+	header["Traceparent"] = []string{traceparent(ev)}
+	if dst.Signer != nil {
+		signature, err := dst.Signer.Sign(ev.ID, at, ev.Body)
+		if err != nil {
+			return nil, errors.New("signing failed")
+		}
+		header["Webhook-Signature"] = []string{signature}
+	}
+	for name, values := range dst.Header {
+		if name == "Host" {
+			req.Host = values[0]
+			continue
+		}
+		header[name] = values
+	}
+	return req, nil
+}
+
+// readResponse keeps the beginning of a response and reads on to its end, so far as that is worth a connection.
+func readResponse(body io.Reader) ([]byte, error) {
+	kept, err := io.ReadAll(io.LimitReader(body, keptResponse))
+	if err != nil {
+		return kept, err
+	}
+	if len(kept) == keptResponse {
+		_, err = io.CopyN(io.Discard, body, drainedResponse-keptResponse)
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+	}
+	if len(kept) == 0 {
+		kept = nil
+	}
+	return kept, err
+}
+
+// attemptError says why there was no response, without the URL: a URL may carry a secret, and the error is stored.
+func attemptError(err error, ctx context.Context, timeout time.Duration) string {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return "timeout after " + timeout.String()
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Op + ": " + op.Err.Error()
+	}
+	text := err.Error()
+	const longest = 500
+	if len(text) > longest {
+		text = strings.ToValidUTF8(text[:longest], "")
+	}
+	return text
+}
+
+func success(status int) bool { return status >= 200 && status < 300 }
+
+// retryAfter reads the header as RFC 9110, section 10.2.3, defines it: seconds or a date.
+func retryAfter(value string, now time.Time) time.Duration {
+	if value == "" {
+		return 0
+	}
+	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil {
+		return time.Duration(min(max(seconds, 0), int64(maxRetryAfter/time.Second))) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return min(max(at.Sub(now), 0), maxRetryAfter)
+	}
+	return 0
+}

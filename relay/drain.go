@@ -1,0 +1,184 @@
+package relay
+
+import (
+	"context"
+	"time"
+)
+
+// drain hands the entries of a source over to the store, in their order, until there are none. It is also the probe of a
+// store that is down: while it fails, no callback of the source has to.
+func (s *spooler) drain(source string, st *spoolSource) {
+	log := func() {
+		s.engine.logger().Info("the spool is drained: callbacks go to the store again", "source", source)
+	}
+	pause := drainPause
+	for {
+		items, err := s.spool.Next(source, drainBatch)
+		if err != nil {
+			s.engine.logger().Error("spool cannot be read; it is tried again", "source", source, "error", err)
+		}
+		wait := time.Duration(0)
+		switch {
+		case err == nil && len(items) == 0:
+			s.mu.Lock()
+			if st.waiting <= 0 {
+				st.draining, st.down = false, false
+				st.release()
+				s.mu.Unlock()
+				log()
+				return
+			}
+			s.mu.Unlock()
+			wait = drainLongest // entries are about to be appended, which is told
+		case err == nil && s.handOver(source, items, st):
+			pause = drainPause
+		default:
+			s.mu.Lock()
+			st.release()
+			s.mu.Unlock()
+			wait, pause = pause, min(2*pause, drainLongest)
+		}
+		if !s.sleep(wait, st, err == nil && len(items) == 0) {
+			s.mu.Lock()
+			st.draining = false
+			st.release()
+			s.mu.Unlock()
+			return
+		}
+	}
+}
+
+// sleep waits, or with news until an entry is appended. It is false when the engine stops.
+func (s *spooler) sleep(d time.Duration, st *spoolSource, news bool) bool {
+	var appended chan struct{}
+	if news {
+		appended = st.news
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-s.engine.stop:
+		return false
+	case <-appended:
+	case <-timer.C:
+	}
+	return !s.engine.closing.Load()
+}
+
+// release lets callbacks that wait for the end of a drain go on. The caller holds the spooler's lock.
+func (st *spoolSource) release() {
+	if st.handover != nil {
+		close(st.handover)
+		st.handover = nil
+	}
+}
+
+// handOver applies entries and removes what the store has. It is false where the store did not take them all.
+func (s *spooler) handOver(source string, items []*Spooled, st *spoolSource) bool {
+	items, ok := s.readable(source, items, st)
+	if !ok || len(items) == 0 {
+		return ok
+	}
+	store, err := s.engine.Store()
+	if err != nil {
+		return false
+	}
+	batch, touched := Batch{}, 0
+	for i, item := range items {
+		if touched += max(1, len(item.Accept.Deliveries)); touched > MaxTouched && i > 0 {
+			items = items[:i]
+			break
+		}
+		batch.Accepts = append(batch.Accepts, item.Accept)
+	}
+	start := time.Now()
+	store.Apply(context.Background(), &batch)
+	err = batchError(&batch)
+	s.engine.metrics.observeStore("drain", start, err)
+	s.engine.storeWell.Store(err == nil)
+
+	var taken []*Spooled
+	stuck := 0
+	for _, item := range items {
+		a := item.Accept
+		switch {
+		case a.Err == nil:
+			taken = append(taken, item)
+		case !spoolable(a.Err):
+			if s.refuse(source, item, a.Err) {
+				stuck++
+			}
+		}
+	}
+	s.mu.Lock()
+	st.waiting -= stuck
+	s.mu.Unlock()
+	if len(taken) > 0 {
+		if err := s.spool.Remove(taken); err != nil {
+			// They are applied again, and known by their ids.
+			s.engine.logger().Error("spool cannot be written; it is tried again", "source", source, "error", err)
+			return false
+		}
+		s.wakeLanes(taken)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.waiting -= len(taken)
+	well := len(taken)+stuck == len(items)
+	if well && st.handover == nil && st.waiting <= handoverBelow {
+		st.handover = make(chan struct{})
+	}
+	return well
+}
+
+// readable sets aside the entries that cannot be read, and gives the others. It is false where the spool cannot be written.
+func (s *spooler) readable(source string, items []*Spooled, st *spoolSource) (readable []*Spooled, ok bool) {
+	ok = true
+	for _, item := range items {
+		switch {
+		case item.Err == nil:
+			readable = append(readable, item)
+		case s.refuse(source, item, item.Err):
+			s.mu.Lock()
+			st.waiting--
+			s.mu.Unlock()
+		default:
+			ok = false
+		}
+	}
+	return readable, ok
+}
+
+// refuse counts that an entry was refused for what it is, and says whether it is stuck.
+func (s *spooler) refuse(source string, item *Spooled, reason error) (stuck bool) {
+	log := s.engine.logger().With("source", source, "entry", item.Seq, "error", reason)
+	if item.Accept != nil {
+		log = log.With("event_id", item.Accept.Event.ID)
+	}
+	stuck, err := s.spool.Refuse(item, reason.Error())
+	switch {
+	case err != nil:
+		log.Error("spool cannot be written; it is tried again", "spool_error", err)
+	case item.Err != nil:
+		log.Error("a spooled callback cannot be read: it is set aside in the spool, and needs an operator")
+	case stuck:
+		log.Error("the store refuses a spooled callback: it is set aside in the spool, and needs an operator")
+	default:
+		log.Warn("the store refuses a spooled callback; it is tried again")
+	}
+	return stuck
+}
+
+func (s *spooler) wakeLanes(items []*Spooled) {
+	lanes := map[*lane]bool{}
+	for _, item := range items {
+		for _, l := range s.engine.lanesOf(item.Accept.Event.Source, item.Accept.Deliveries) {
+			if l != nil {
+				lanes[l] = true
+			}
+		}
+	}
+	for l := range lanes {
+		l.wake()
+	}
+}

@@ -1,0 +1,92 @@
+package relay
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Origin says how an event came to be.
+type Origin string
+
+const (
+	OriginCallback  Origin = "callback"  // a sender called
+	OriginRecovered Origin = "recovered" // the details were polled, since no callback came
+	OriginOperator  Origin = "operator"  // an operator took a rejected callback in
+)
+
+// Event is an accepted callback: one per dedupe key of its source.
+type Event struct {
+	// ID is a ULID, made before the first try to store the event and kept through every later one,
+	// so that an accept whose outcome is unknown is recognised when it is tried again.
+	ID string
+
+	// Seq is the store's own sequence, which orders events. Zero until the event is stored.
+	Seq int64
+
+	Source string
+	TaskID string
+	Stage  string
+	Code   string
+
+	// Key is the dedupe key: the SHA-256 of a JSON array of the values of the source's dedupe fields.
+	Key [32]byte
+
+	// Fingerprint is the SHA-256 of what makes two callbacks of one key the same: code, stage and files.
+	Fingerprint [32]byte
+
+	Origin Origin
+
+	// ReceivedAt is the gateway's wall clock, for people to read. No decision rests on it.
+	ReceivedAt time.Time
+
+	// Headers are the request's, without Authorization, Cookie and those a verifier reads.
+	Headers Headers
+
+	// Body is the callback's body, byte for byte.
+	Body []byte
+}
+
+// Headers maps lowercase header names to their values, several of one name joined by ", ".
+type Headers map[string]string
+
+// Encode gives the form in which stores keep headers.
+func (h Headers) Encode() []byte {
+	if len(h) == 0 {
+		return nil
+	}
+	b, _ := json.Marshal(h) // a map of strings always marshals
+	return b
+}
+
+// DecodeHeaders reads what Encode wrote.
+func DecodeHeaders(b []byte) (Headers, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	var h Headers
+	err := json.Unmarshal(b, &h)
+	return h, err
+}
+
+// State is the stored state of a delivery. Held, paused and orphaned are not stored: they follow from the destination.
+type State string
+
+const (
+	StatePending   State = "pending"   // waits for its turn, its due time or its predecessor
+	StateInFlight  State = "in_flight" // leased
+	StateDelivered State = "delivered" // a destination answered 2xx
+	StateDead      State = "dead"      // given up; stays until redriven, discarded or past its retention
+
+	StateHeld     State = "held"     // pending, while the destination's breaker is open
+	StatePaused   State = "paused"   // pending, while an operator has paused the destination
+	StateOrphaned State = "orphaned" // not delivered, and the destination is in no current config
+)
+
+// Attempt is one try of a delivery.
+type Attempt struct {
+	At       time.Time     // start, by the gateway's wall clock
+	Duration time.Duration // until the response was read or the try failed
+	Status   int           // the destination's status; 0 without a response
+	Error    string        // why there was no response, without the URL
+	Response []byte        // the body of the response, cut at 4 KiB
+}

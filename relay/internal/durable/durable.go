@@ -1,0 +1,37 @@
+// Package durable makes folders that outlive a loss of power.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// MakeFolder makes a folder with its parents and makes their names durable: a file in a folder whose name is lost with
+// the power is lost too.
+func MakeFolder(folder string) error {
+	if info, err := os.Stat(folder); err == nil {
+		if !info.IsDir() {
+			return fmt.Errorf("%s is not a folder", folder)
+		}
+		return nil
+	}
+	if err := MakeFolder(filepath.Dir(folder)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return SyncFolder(filepath.Dir(folder))
+}
+
+// SyncFolder makes the names in a folder durable.
+func SyncFolder(folder string) error {
+	f, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

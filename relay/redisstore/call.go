@@ -1,0 +1,186 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// call is one run of a script.
+type call struct {
+	script  *script
+	keys    []string
+	args    []any
+	durable bool // a replica must have what it wrote, where durability asks for one
+
+	cmd   *redis.Cmd
+	reply any
+	err   error
+}
+
+// once is a command that go-redis does not send again when a connection is lost before the answer. It still follows a
+// Cluster's redirections, which say that nothing was done.
+type once struct{ *redis.Cmd }
+
+func (once) NoRetry() bool { return true }
+
+// command makes the command: by the script's name, or with its whole text, which teaches Redis the name.
+func (c *call) command(ctx context.Context, whole bool) once {
+	args := make([]any, 0, 3+len(c.keys)+len(c.args))
+	if whole {
+		args = append(args, "eval", c.script.text, len(c.keys))
+	} else {
+		args = append(args, "evalsha", c.script.sha, len(c.keys))
+	}
+	for _, k := range c.keys {
+		args = append(args, k)
+	}
+	args = append(args, c.args...)
+	c.cmd = redis.NewCmd(ctx, args...)
+	c.cmd.SetFirstKeyPos(3)
+	return once{c.cmd}
+}
+
+// run runs scripts in one pipeline, in order as far as they are of one source. Each call has its own error.
+func (s *Store) run(ctx context.Context, calls ...*call) {
+	s.send(ctx, calls, false)
+	var unknown []*call
+	for _, c := range calls {
+		if redis.HasErrorPrefix(c.err, "NOSCRIPT") {
+			unknown = append(unknown, c)
+		}
+	}
+	if len(unknown) > 0 { // Redis was restarted, failed over, or is new
+		s.send(ctx, unknown, true)
+	}
+	for _, c := range calls {
+		c.err = explain(c.err)
+	}
+}
+
+func (s *Store) send(ctx context.Context, calls []*call, whole bool) {
+	cluster, ok := s.client.(*redis.ClusterClient)
+	if !ok {
+		s.pipeline(ctx, s.client, calls, whole)
+		return
+	}
+	defer func() {
+		if slices.ContainsFunc(calls, func(c *call) bool { return movedOn(c.err) }) {
+			cluster.ReloadState(ctx) // the next try finds the new master
+		}
+	}()
+	if s.options.Durability != DurabilityReplica {
+		s.pipeline(ctx, cluster, calls, whole)
+		return
+	}
+	// WAIT speaks for its own connection only, and a Cluster's client would route it anywhere.
+	masters := map[*redis.Client][]*call{}
+	for _, c := range calls {
+		master, err := cluster.MasterForKey(ctx, c.keys[0])
+		if err != nil {
+			c.err = err
+			continue
+		}
+		masters[master] = append(masters[master], c)
+	}
+	var wg sync.WaitGroup
+	for master, calls := range masters {
+		wg.Go(func() { s.pipeline(ctx, master, calls, whole) })
+	}
+	wg.Wait()
+}
+
+// movedOn says that another node of the Cluster may have the slot by now: the one that had it says so, is no master any
+// more, or does not answer.
+func movedOn(err error) bool {
+	var reply redis.Error
+	return err != nil && (!errors.As(err, &reply) || redis.HasErrorPrefix(err, "MOVED") || redis.HasErrorPrefix(err, "READONLY"))
+}
+
+// pipeline sends calls down one connection (of each master, if client is a Cluster's).
+func (s *Store) pipeline(ctx context.Context, client redis.Cmdable, calls []*call, whole bool) {
+	pipe := client.Pipeline()
+	durable := false
+	for _, c := range calls {
+		durable = durable || c.durable
+		_ = pipe.Process(ctx, c.command(ctx, whole)) // only queues
+	}
+	var wait *redis.Cmd
+	if durable && s.options.Durability == DurabilityReplica {
+		wait = redis.NewCmd(ctx, "wait", 1, max(1, s.patience(ctx).Milliseconds()))
+		_ = pipe.Process(ctx, once{wait})
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	var short error
+	if wait != nil {
+		n, err := wait.Int()
+		switch {
+		case err != nil:
+			short = err
+		case n < 1:
+			short = errNotReplicated
+		}
+	}
+	for _, c := range calls {
+		c.reply, c.err = c.cmd.Result()
+		if c.err == nil && c.durable {
+			c.err = short
+		}
+	}
+}
+
+var errNotReplicated = errors.New("no replica has it yet")
+
+// patience is how long WAIT may take, so that its answer still arrives in time.
+func (s *Store) patience(ctx context.Context) time.Duration {
+	left := s.options.Timeout
+	if by, ok := ctx.Deadline(); ok {
+		left = time.Until(by)
+	}
+	return left * 3 / 4
+}
+
+// passing are the errors of a Redis that takes no writes for now, or not from us until an operator has mended it. They
+// say nothing about what was to be written.
+var passing = []string{
+	"OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS", "MISCONF",
+	"BUSY", "UNKILLABLE", "NOAUTH", "WRONGPASS", "NOPERM", "NOSCRIPT", "ERR max number of clients",
+}
+
+// explain says of an error whether Redis could not be asked or has refused.
+func explain(err error) error {
+	if err == nil || errors.Is(err, relay.ErrUnavailable) {
+		return err
+	}
+	var reply redis.Error
+	if errors.As(err, &reply) && !errors.Is(err, redis.Nil) {
+		text := reply.Error()
+		for _, p := range passing {
+			// Up to 6.2 a script's error wraps that of its command.
+			if strings.HasPrefix(text, p) || strings.Contains(text, "-"+p) {
+				return fmt.Errorf("%w: redis: %w", relay.ErrUnavailable, err)
+			}
+		}
+		return fmt.Errorf("redis: %w", err)
+	}
+	return fmt.Errorf("%w: redis: %w", relay.ErrUnavailable, err)
+}
+
+// numbers reads a reply that is a list of integers from the i-th on.
+func numbers(reply any, i int) []int64 {
+	list, _ := reply.([]any)
+	n := make([]int64, 0, len(list))
+	for ; i < len(list); i++ {
+		v, _ := list[i].(int64)
+		n = append(n, v)
+	}
+	return n
+}

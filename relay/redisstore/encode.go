@@ -1,0 +1,115 @@
+package redisstore
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// meta is what scripts need not understand of an event. Times are microseconds everywhere.
+type meta struct {
+	Stage       string       `json:"s,omitempty"`
+	Code        string       `json:"c,omitempty"`
+	Key         []byte       `json:"k"`
+	Fingerprint []byte       `json:"f"`
+	Origin      relay.Origin `json:"o"`
+	ReceivedAt  int64        `json:"r"`
+}
+
+func encodeMeta(e *relay.Event) []byte {
+	b, _ := json.Marshal(meta{ // strings, bytes and numbers always marshal
+		e.Stage, e.Code, e.Key[:], e.Fingerprint[:], e.Origin, e.ReceivedAt.UnixMicro(),
+	})
+	return b
+}
+
+func decodeMeta(text string, e *relay.Event) error {
+	var m meta
+	if err := json.Unmarshal([]byte(text), &m); err != nil {
+		return fmt.Errorf("event %s: %w", e.ID, err)
+	}
+	e.Stage, e.Code, e.Origin, e.ReceivedAt = m.Stage, m.Code, m.Origin, time.UnixMicro(m.ReceivedAt)
+	copy(e.Key[:], m.Key)
+	copy(e.Fingerprint[:], m.Fingerprint)
+	return nil
+}
+
+// eventFields are read for a lease and for a list, in the order that decodeEvent wants them.
+var eventFields = []string{"m", "k", "s"}
+
+// decodeEvent makes an event of its eventFields; nil without an error if it is gone.
+func decodeEvent(source, id string, fields []any) (*relay.Event, error) {
+	m, _ := fields[0].(string)
+	if m == "" {
+		return nil, nil
+	}
+	e := &relay.Event{ID: id, Source: source}
+	e.TaskID, _ = fields[1].(string)
+	seq, _ := fields[2].(string)
+	e.Seq, _ = strconv.ParseInt(seq, 10, 64)
+	return e, decodeMeta(m, e)
+}
+
+// attempt is relay.Attempt as it is stored.
+type attempt struct {
+	At       int64  `json:"t"`
+	Duration int64  `json:"d"`
+	Status   int    `json:"s,omitempty"`
+	Error    string `json:"e,omitempty"`
+	Response []byte `json:"r,omitempty"`
+}
+
+func encodeAttempt(a *relay.Attempt) []byte {
+	if a == nil {
+		return nil
+	}
+	b, _ := json.Marshal(attempt{a.At.UnixMicro(), a.Duration.Microseconds(), a.Status, a.Error, a.Response})
+	return b
+}
+
+func decodeAttempt(text string) (relay.Attempt, error) {
+	var a attempt
+	if err := json.Unmarshal([]byte(text), &a); err != nil {
+		return relay.Attempt{}, err
+	}
+	return relay.Attempt{
+		At: time.UnixMicro(a.At), Duration: time.Duration(a.Duration) * time.Microsecond,
+		Status: a.Status, Error: a.Error, Response: a.Response,
+	}, nil
+}
+
+// record is a delivery's record, as prelude.lua encodes it.
+type record struct {
+	state                  relay.State
+	tries, replay, variant int
+	seq                    int64
+	dead                   time.Time
+	reason                 string
+}
+
+func decodeRecord(text string) (record, error) {
+	f := strings.SplitN(text, " ", 11)
+	if len(f) < 11 {
+		return record{}, fmt.Errorf("unreadable record of a delivery: %.100q", text)
+	}
+	r := record{state: map[string]relay.State{
+		"P": relay.StatePending, "E": relay.StatePending, "L": relay.StateInFlight, "D": relay.StateDelivered, "X": relay.StateDead,
+	}[f[0]]}
+	number := func(i int) int64 {
+		n, _ := strconv.ParseInt(f[i], 10, 64) // written by the script, which knows only numbers here
+		return n
+	}
+	r.tries, r.replay, r.variant, r.seq = int(number(2)), int(number(4)), int(number(5)), number(7)
+	if at := number(8); at > 0 {
+		r.dead = time.UnixMicro(at)
+	}
+	r.reason = f[10]
+	if task := number(9); task > 0 && int(task) <= len(r.reason) {
+		r.reason = r.reason[task:]
+	}
+	return r, nil
+}

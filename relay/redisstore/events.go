@@ -1,0 +1,288 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+const defaultLimit = 50
+
+// Events implements relay.Store.
+func (s *Store) Events(ctx context.Context, f relay.EventFilter) ([]relay.EventRecord, string, error) {
+	from, err := parseCursor(f.Cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	defer end()
+	sources, err := s.selected(ctx, f.Source)
+	if err != nil {
+		return nil, "", err
+	}
+	var shelves []shelf
+	for _, source := range sources {
+		if f.TaskID != "" {
+			shelves = append(shelves, shelf{key: s.keys.tasks(source), task: f.TaskID, byTask: true, source: source})
+		} else {
+			shelves = append(shelves, shelf{key: s.keys.events(source), source: source})
+		}
+	}
+	limit := f.Limit
+	if limit <= 0 {
+		limit = defaultLimit
+	}
+	n := min(limit, pageRows)
+	var events []relay.EventRecord
+	for seen := 0; seen < scanRows; {
+		rows, err := s.page(ctx, shelves, from, true, n)
+		if err != nil {
+			return nil, "", err
+		}
+		records, err := s.records(ctx, rows)
+		if err != nil {
+			return nil, "", err
+		}
+		for i, rec := range records {
+			seen++
+			from = &rows[i]
+			if rec != nil && matches(rec, f) {
+				events = append(events, *rec)
+			}
+			if len(events) == limit && (i+1 < len(rows) || len(rows) == n) {
+				return events, from.cursor(), nil
+			}
+		}
+		if len(rows) < n {
+			return events, "", nil
+		}
+	}
+	return events, from.cursor(), nil
+}
+
+// selected are the sources of a selection: the one that is named, or all.
+func (s *Store) selected(ctx context.Context, source string) ([]string, error) {
+	if source != "" {
+		return []string{source}, nil
+	}
+	if err := s.readRegistry(ctx); err != nil {
+		return nil, err
+	}
+	return s.known(), nil
+}
+
+func matches(r *relay.EventRecord, f relay.EventFilter) bool {
+	switch {
+	case f.State != "" && r.State() != f.State,
+		!f.Since.IsZero() && r.ReceivedAt.Before(f.Since),
+		!f.Until.IsZero() && !r.ReceivedAt.Before(f.Until):
+		return false
+	}
+	return f.Destination == "" || slices.ContainsFunc(r.Deliveries, func(d relay.DeliveryRecord) bool {
+		return d.Destination == f.Destination
+	})
+}
+
+// records reads events as lists show them; nil where an event has gone meanwhile.
+func (s *Store) records(ctx context.Context, rows []row) ([]*relay.EventRecord, error) {
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	pipe := s.client.Pipeline()
+	fields := make([]*redis.SliceCmd, len(rows))
+	notes := make([]*redis.SliceCmd, len(rows))
+	for i, r := range rows {
+		fields[i] = pipe.HMGet(ctx, s.keys.event(r.source, r.id), "m", "k", "s", "d")
+		notes[i] = pipe.HMGet(ctx, s.keys.notes(r.source), r.id+":u", r.id+":c")
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, explain(err)
+	}
+	records := make([]*relay.EventRecord, len(rows))
+	for i, r := range rows {
+		e, err := decodeEvent(r.source, r.id, fields[i].Val())
+		if err != nil {
+			return nil, err
+		}
+		if e == nil {
+			continue
+		}
+		rec := &relay.EventRecord{Event: *e, Duplicates: number(notes[i].Val()[0]), Conflicts: number(notes[i].Val()[1])}
+		names, _ := fields[i].Val()[3].(string)
+		for name := range strings.FieldsSeq(names) {
+			rec.Deliveries = append(rec.Deliveries, relay.DeliveryRecord{Destination: name})
+		}
+		records[i] = rec
+	}
+	return records, s.readDeliveries(ctx, records)
+}
+
+func number(v any) int {
+	text, _ := v.(string)
+	n, _ := strconv.Atoi(text) // absent: zero
+	return n
+}
+
+// readDeliveries completes the deliveries of records, and leaves out those that were discarded.
+func (s *Store) readDeliveries(ctx context.Context, records []*relay.EventRecord) error {
+	type pair struct {
+		state *redis.StringCmd
+		due   *redis.FloatCmd
+	}
+	pipe := s.client.Pipeline()
+	pairs := map[*relay.DeliveryRecord]pair{}
+	now := map[string]int64{} // by source: the masters of a Cluster have a clock each
+	for _, rec := range records {
+		if rec == nil || len(rec.Deliveries) == 0 {
+			continue
+		}
+		if now[rec.Source] == 0 {
+			_, at, err := s.clock(ctx, rec.Source)
+			if err != nil {
+				return err
+			}
+			now[rec.Source] = at
+		}
+		for i := range rec.Deliveries {
+			d := &rec.Deliveries[i]
+			block := s.keys.destination(nil, rec.Source, d.Destination)
+			pairs[d] = pair{pipe.HGet(ctx, block[3], rec.ID), pipe.ZScore(ctx, block[0], rec.ID)}
+		}
+	}
+	if len(pairs) == 0 {
+		return nil
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+		return explain(err)
+	}
+	for _, rec := range records {
+		if rec == nil {
+			continue
+		}
+		var kept []relay.DeliveryRecord
+		for i := range rec.Deliveries {
+			d := &rec.Deliveries[i]
+			p := pairs[d]
+			text, err := p.state.Result()
+			if isNil(err) {
+				continue
+			}
+			if err != nil {
+				return explain(err)
+			}
+			r, err := decodeRecord(text)
+			if err != nil {
+				return fmt.Errorf("event %s: %w", rec.ID, err)
+			}
+			d.State, d.Tries, d.Replay, d.Variant, d.Reason, d.DeadAt = r.state, r.tries, r.replay, r.variant, r.reason, r.dead
+			if due := p.due.Val(); d.State == relay.StatePending && due > 0 {
+				d.NextAttempt = max(0, time.Duration(int64(due)-now[rec.Source])*time.Microsecond)
+			}
+			kept = append(kept, *d)
+		}
+		rec.Deliveries = kept
+	}
+	return nil
+}
+
+// Event implements relay.Store.
+func (s *Store) Event(ctx context.Context, id string) (*relay.EventRecord, error) {
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	source, err := s.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.client.HGetAll(ctx, s.keys.event(source, id)).Result()
+	if err != nil {
+		return nil, explain(err)
+	}
+	records, err := s.records(ctx, []row{{source: source, id: id}})
+	if err != nil {
+		return nil, err
+	}
+	rec := records[0]
+	if rec == nil || all["m"] == "" {
+		return nil, relay.ErrNotFound
+	}
+	rec.Body = []byte(all["b"])
+	if rec.Headers, err = relay.DecodeHeaders([]byte(all["h"])); err != nil {
+		return nil, fmt.Errorf("event %s: %w", id, err)
+	}
+	for i := range rec.Deliveries {
+		d := &rec.Deliveries[i]
+		for n := range d.Tries {
+			text, ok := all["a:"+d.Destination+":"+strconv.Itoa(n)]
+			if !ok {
+				continue
+			}
+			a, err := decodeAttempt(text)
+			if err != nil {
+				return nil, fmt.Errorf("event %s: %w", id, err)
+			}
+			d.Attempts = append(d.Attempts, a)
+		}
+	}
+	return rec, s.readVariants(ctx, rec)
+}
+
+func (s *Store) readVariants(ctx context.Context, rec *relay.EventRecord) error {
+	for n := 1; n <= min(rec.Conflicts, relay.MaxVariants); n++ { // no more than conflicts, and perhaps fewer
+		v := rec.ID + ":" + strconv.Itoa(n)
+		f, err := s.client.HMGet(ctx, s.keys.notes(rec.Source), v+":m", v+":h", v+":b").Result()
+		if err != nil {
+			return explain(err)
+		}
+		text := func(i int) string { t, _ := f[i].(string); return t }
+		if text(0) == "" {
+			continue
+		}
+		e := relay.Event{ID: rec.ID}
+		if err := decodeMeta(text(0), &e); err != nil {
+			return err
+		}
+		headers, err := relay.DecodeHeaders([]byte(text(1)))
+		if err != nil {
+			return fmt.Errorf("event %s, variant %d: %w", rec.ID, n, err)
+		}
+		rec.Variants = append(rec.Variants, relay.Variant{N: n, ReceivedAt: e.ReceivedAt, Headers: headers, Body: []byte(text(2))})
+	}
+	return nil
+}
+
+// find gives the source of an event. An id names no slot, so each source is asked.
+func (s *Store) find(ctx context.Context, id string) (string, error) {
+	if err := s.readRegistry(ctx); err != nil {
+		return "", err
+	}
+	sources := s.known()
+	pipe := s.client.Pipeline()
+	there := make([]*redis.IntCmd, len(sources))
+	for i, source := range sources {
+		there[i] = pipe.Exists(ctx, s.keys.event(source, id))
+	}
+	if len(sources) > 0 {
+		if _, err := pipe.Exec(ctx); err != nil {
+			return "", explain(err)
+		}
+	}
+	for i, source := range sources {
+		if there[i].Val() == 1 {
+			return source, nil
+		}
+	}
+	return "", fmt.Errorf("event %s: %w", id, relay.ErrNotFound)
+}

@@ -1,0 +1,84 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The suite moves the store's clock by hours. So tests add to Redis's time what stands under <prefix>:{<source>}:skew, and
+// let a source's clock follow it at once, where a test has moved it. The key is written before each script, since a
+// source may be new.
+func init() {
+	change := strings.NewReplacer(
+		"redis.call('TIME')", "skewed()",
+		"120e6", "longest",
+	)
+	skew := `local longest = 12e7
+local function skewed()
+  local t = redis.call('TIME')
+  local skew = redis.call('GET', (string.gsub(META, 'meta$', 'skew')))
+  if type(skew) == 'string' then
+    longest = 1e15
+  end
+  local us = t[1] * 1e6 + t[2] + (type(skew) == 'string' and tonumber(skew) or 0)
+  return { math.floor(us / 1e6), us % 1e6 }
+end
+`
+	for _, s := range []*script{
+		acceptScript, settleScript, leaseScript, replayScript, redriveScript, discardScript,
+		expireScript, purgeScript, forgetScript, pauseScript, watchScript,
+	} {
+		text := strings.Replace(s.text, "local now, run, seq\n", "local now, run, seq\n"+strings.ReplaceAll(skew, "'TIME'", "'TI' .. 'ME'"), 1)
+		*s = *newScript(change.Replace(text))
+	}
+}
+
+// skews are how far tests have moved the clock, by key prefix.
+var skews sync.Map
+
+// Advance moves the clock of all stores with this one's prefix.
+func (s *Store) Advance(d time.Duration) {
+	before, _ := skews.LoadOrStore(s.options.KeyPrefix, time.Duration(0))
+	skews.Store(s.options.KeyPrefix, before.(time.Duration)+d)
+}
+
+// FollowSkew lets the store's scripts see the clock that Advance has moved.
+func (s *Store) FollowSkew() { s.client.AddHook(skewHook{s.options.KeyPrefix}) }
+
+type skewHook struct{ prefix string }
+
+func (skewHook) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (skewHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (h skewHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		skew, moved := skews.Load(h.prefix)
+		if !moved {
+			return next(ctx, cmds)
+		}
+		var sets []redis.Cmder
+		for _, c := range cmds {
+			args := c.Args()
+			if len(args) < 4 {
+				continue
+			}
+			if key, _ := args[3].(string); strings.HasSuffix(key, "}:meta") {
+				sets = append(sets, redis.NewStatusCmd(ctx, "set", strings.TrimSuffix(key, "meta")+"skew", skew.(time.Duration).Microseconds()))
+			}
+		}
+		err := next(ctx, slices.Concat(sets, cmds))
+		for _, c := range sets {
+			err = errors.Join(err, c.Err())
+		}
+		return err
+	}
+}
+
+// Refresh counts anew.
+func (s *Store) Refresh() { s.watch(context.Background()) }

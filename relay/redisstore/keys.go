@@ -1,0 +1,61 @@
+package redisstore
+
+// Every key of the store is named here.
+//
+// All keys of a source carry its name as their hash tag, so that a script touches one slot of a Cluster and sources
+// spread over its masters:
+//
+//	<prefix>:{<source>}:meta       hash: wall, run, seq (the source's clock); d:<destination> deliveries delivered; p:<destination> paused
+//	<prefix>:{<source>}:seen       hash: dedupe key → fingerprint and event id
+//	<prefix>:{<source>}:window     sorted set: dedupe keys by first acceptance
+//	<prefix>:{<source>}:events     sorted set: event ids by sequence
+//	<prefix>:{<source>}:tasks      sorted set, by name: task NUL sequence event id
+//	<prefix>:{<source>}:notes      hash: <event id>:u duplicates, :c conflicts, :n variants, :<n>:f|m|h|b a variant
+//	<prefix>:{<source>}:settled    sorted set: events with nothing open and nothing dead, by last settle
+//	<prefix>:{<source>}:buried     sorted set: events with nothing open and something dead, by last settle
+//	<prefix>:{<source>}:e:<id>     hash: an event, with its attempts
+//
+//	<prefix>:{<source>}:q:<destination>:due|leased|pending|state|dead|order
+//
+// and two that belong to no source:
+//
+//	<prefix>:sources   set: sources that have, or had, events
+//	<prefix>:nodes     hash: gateways, by their last beat
+//
+// and the channel <prefix>:wake.
+//
+// Nothing has a TTL: a key that went by itself would take a delivery with it.
+type keys struct{ prefix string }
+
+func (k keys) sources() string { return k.prefix + ":sources" }
+func (k keys) nodes() string   { return k.prefix + ":nodes" }
+func (k keys) wake() string    { return k.prefix + ":wake" }
+
+// tag begins all keys of a source.
+func (k keys) tag(source string) string { return k.prefix + ":{" + source + "}:" }
+
+func (k keys) event(source, id string) string   { return k.tag(source) + "e:" + id }
+func (k keys) events(source string) string      { return k.tag(source) + "events" }
+func (k keys) tasks(source string) string       { return k.tag(source) + "tasks" }
+func (k keys) notes(source string) string       { return k.tag(source) + "notes" }
+func (k keys) settled(source string) string     { return k.tag(source) + "settled" }
+func (k keys) buried(source string) string      { return k.tag(source) + "buried" }
+func (k keys) pending(source, d string) string  { return k.tag(source) + "q:" + d + ":pending" }
+func (k keys) dead(source, d string) string     { return k.tag(source) + "q:" + d + ":dead" }
+func (k keys) delivery(source, d string) string { return k.tag(source) + "q:" + d + ":state" }
+
+// source is the block of keys that every script of a source begins with, in the order of prelude.lua.
+func (k keys) source(source string, more int) []string {
+	t := k.tag(source)
+	block := make([]string, 0, 8+more)
+	return append(block, t+"meta", t+"seen", t+"window", t+"events", t+"tasks", t+"notes", t+"settled", t+"buried")
+}
+
+// blockSize is how many keys a destination has.
+const blockSize = 6
+
+// destination appends the block of a destination's keys.
+func (k keys) destination(block []string, source, destination string) []string {
+	q := k.tag(source) + "q:" + destination
+	return append(block, q+":due", q+":leased", q+":pending", q+":state", q+":dead", q+":order")
+}

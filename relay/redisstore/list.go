@@ -1,0 +1,155 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// pageRows is how many rows are read at once, scanRows how many one page of a list looks at.
+const (
+	pageRows = 200
+	scanRows = 1000
+)
+
+// shelf is one sorted set of event ids by sequence: a source's events, a task's events, or a destination's dead letters.
+type shelf struct {
+	key         string
+	task        string // of the events of a task, which stand in a set by name
+	byTask      bool
+	source      string
+	destination string
+}
+
+// row is a place in a list. Lists are ordered by sequence, then by source and destination, ascending.
+type row struct {
+	seq                 int64
+	source, destination string
+	id                  string
+}
+
+// cursor says that a list goes on after the row.
+func (r *row) cursor() string {
+	return strconv.FormatInt(r.seq, 36) + "~" + r.source + "~" + r.destination
+}
+
+func parseCursor(cursor string) (*row, error) {
+	if cursor == "" {
+		return nil, nil
+	}
+	f := strings.Split(cursor, "~")
+	if len(f) != 3 {
+		return nil, relay.ErrBadCursor
+	}
+	seq, err := strconv.ParseInt(f[0], 36, 64)
+	if err != nil || seq < 0 {
+		return nil, relay.ErrBadCursor
+	}
+	return &row{seq: seq, source: f[1], destination: f[2]}, nil
+}
+
+// page gives the next n rows of all shelves together, after `from` if that is not nil. Fewer than n are the last.
+func (s *Store) page(ctx context.Context, shelves []shelf, from *row, newest bool, n int) ([]row, error) {
+	pipe := s.client.Pipeline()
+	entries := make([]func() ([]row, error), len(shelves))
+	for i, sh := range shelves {
+		args := sh.args(from, newest, n)
+		if sh.byTask {
+			names := pipe.ZRangeArgs(ctx, args)
+			entries[i] = func() ([]row, error) { return sh.named(names.Val()) }
+		} else {
+			scored := pipe.ZRangeArgsWithScores(ctx, args)
+			entries[i] = func() ([]row, error) { return sh.scored(scored.Val()), nil }
+		}
+	}
+	if len(shelves) > 0 {
+		if _, err := pipe.Exec(ctx); err != nil {
+			return nil, explain(err)
+		}
+	}
+	var rows []row
+	for _, of := range entries {
+		some, err := of()
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, some...)
+	}
+	slices.SortFunc(rows, func(a, b row) int {
+		bySeq := cmp.Compare(a.seq, b.seq)
+		if newest {
+			bySeq = -bySeq
+		}
+		return cmp.Or(bySeq, cmp.Compare(a.source, b.source), cmp.Compare(a.destination, b.destination))
+	})
+	return rows[:min(n, len(rows))], nil
+}
+
+func (sh shelf) scored(entries []redis.Z) []row {
+	rows := make([]row, len(entries))
+	for i, z := range entries {
+		rows[i] = row{seq: int64(z.Score), source: sh.source, destination: sh.destination}
+		rows[i].id, _ = z.Member.(string)
+	}
+	return rows
+}
+
+// named reads entries of a set by name: task, NUL, sequence in 16 digits, event id.
+func (sh shelf) named(entries []string) ([]row, error) {
+	rows := make([]row, len(entries))
+	for i, name := range entries {
+		rest := name[min(len(name), len(sh.task)+1):]
+		digits := min(len(rest), 16)
+		seq, err := strconv.ParseInt(rest[:digits], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("redis: unreadable entry of task %q: %w", sh.task, err)
+		}
+		rows[i] = row{seq: seq, source: sh.source, destination: sh.destination, id: rest[digits:]}
+	}
+	return rows, nil
+}
+
+// args asks for a shelf's next n entries after from.
+func (sh shelf) args(from *row, newest bool, n int) redis.ZRangeArgs {
+	a := redis.ZRangeArgs{Key: sh.key, ByScore: !sh.byTask, ByLex: sh.byTask, Rev: newest, Count: int64(n)}
+	first, last := "-inf", "+inf"
+	if sh.byTask {
+		first, last = "["+sh.task+"\x00", "("+sh.task+"\x01"
+	}
+	if from != nil {
+		// Of one sequence number, a later source's or destination's row is still to come.
+		same := cmp.Or(cmp.Compare(sh.source, from.source), cmp.Compare(sh.destination, from.destination)) > 0
+		bound := sh.bound(from.seq, same, newest)
+		if newest {
+			last = bound
+		} else {
+			first = bound
+		}
+	}
+	a.Start, a.Stop = first, last
+	if newest {
+		a.Start, a.Stop = last, first
+	}
+	return a
+}
+
+// bound is the end of a range at seq, with what has this very number or without.
+func (sh shelf) bound(seq int64, inclusive, newest bool) string {
+	if sh.byTask {
+		if inclusive == newest {
+			seq++ // a name goes on after its number: those of seq itself are before seq+1
+		}
+		return fmt.Sprintf("(%s\x00%016d", sh.task, seq)
+	}
+	if inclusive {
+		return strconv.FormatInt(seq, 10)
+	}
+	return "(" + strconv.FormatInt(seq, 10)
+}

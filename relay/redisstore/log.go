@@ -1,0 +1,45 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// logs takes what go-redis has to say, which would else go to stderr. go-redis has one logger for the whole process: it
+// is that of the store which was opened last.
+var logs clientLog
+
+type clientLog struct {
+	install sync.Once
+	mu      sync.Mutex
+	loggers []*slog.Logger
+}
+
+func (l *clientLog) add(logger *slog.Logger) {
+	l.mu.Lock()
+	l.loggers = append(l.loggers, logger)
+	l.mu.Unlock()
+	l.install.Do(func() { redis.SetLogger(l) })
+}
+
+func (l *clientLog) remove(logger *slog.Logger) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.loggers, logger); i >= 0 {
+		l.loggers = slices.Delete(l.loggers, i, i+1)
+	}
+}
+
+// Printf implements go-redis's logger. What matters of it fails a call too, and is logged with that.
+func (l *clientLog) Printf(ctx context.Context, format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.loggers); n > 0 {
+		l.loggers[n-1].DebugContext(ctx, "redis client", "message", fmt.Sprintf(format, args...))
+	}
+}

@@ -1,0 +1,215 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// Replay implements relay.Store.
+func (s *Store) Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error) {
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer end()
+	source, err := s.find(ctx, id)
+	if err != nil {
+		return 0, 0, err
+	}
+	destinations = slices.Compact(slices.Sorted(slices.Values(destinations)))
+	c := &call{
+		script: replayScript, durable: true,
+		keys: append(s.keys.source(source, 1+blockSize*len(destinations)), s.keys.event(source, id)),
+		args: []any{id, strconv.Itoa(variant)},
+	}
+	for _, d := range destinations {
+		c.keys = s.keys.destination(c.keys, source, d)
+		c.args = append(c.args, d)
+	}
+	if s.run(ctx, c); c.err != nil {
+		return 0, 0, c.err
+	}
+	n := numbers(c.reply, 0)
+	if len(n) != 3 || n[0] == 0 {
+		return 0, 0, fmt.Errorf("event %s, variant %d: %w", id, variant, relay.ErrNotFound)
+	}
+	for _, d := range destinations {
+		name := relay.DestinationName{Source: source, Destination: d}
+		s.wake(name)
+		s.tell(name)
+	}
+	return int(n[1]), int(n[2]), s.look(ctx, source)
+}
+
+// Pause implements relay.Store. Every gateway obeys from its next lease on.
+func (s *Store) Pause(ctx context.Context, source, destination string, paused bool) error {
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	s.mu.Lock()
+	s.used[source] = true
+	s.mu.Unlock()
+	c := &call{script: pauseScript, durable: true, keys: s.keys.source(source, 0), args: []any{destination, paused}}
+	if s.run(ctx, c); c.err != nil {
+		return c.err
+	}
+	name := relay.DestinationName{Source: source, Destination: destination}
+	s.tally.add(name, func(c *relay.Count) { c.Paused = paused })
+	s.wake(name) // paused lanes learn of it by their next lease, too
+	s.tell(name)
+	return nil
+}
+
+// Expire implements relay.Store.
+func (s *Store) Expire(ctx context.Context, source, destination string, age time.Duration) ([]relay.DeadLetter, error) {
+	ctx, end, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	run, _, err := s.clock(ctx, source, destination)
+	if err != nil {
+		return nil, err
+	}
+	old, err := s.pending(ctx, source, destination, strconv.FormatInt(run-age.Microseconds(), 10), relay.MaxTouched)
+	if err != nil || len(old) == 0 {
+		return nil, err
+	}
+	for i := range old {
+		old[i].reason = relay.ErrExpired.Error()
+	}
+	letters, err := s.describe(ctx, old)
+	if err != nil {
+		return nil, err
+	}
+	c := s.groupCall(expireScript, old)
+	c.args = append(c.args, age.Microseconds(), relay.ErrExpired.Error())
+	for _, l := range old {
+		c.args = append(c.args, l.id)
+	}
+	if s.run(ctx, c); c.err != nil {
+		return nil, c.err
+	}
+	list, _ := c.reply.([]any)
+	var expired []relay.DeadLetter
+	for i := 0; i+1 < len(list); i += 2 {
+		id, _ := list[i].(string)
+		tries, _ := list[i+1].(int64)
+		j := slices.IndexFunc(letters, func(d relay.DeadLetter) bool { return d.EventID == id })
+		if j < 0 {
+			continue
+		}
+		letters[j].Attempts, letters[j].DeadAt = int(tries), time.Now()
+		expired = append(expired, letters[j])
+	}
+	s.tally.add(relay.DestinationName{Source: source, Destination: destination}, func(c *relay.Count) {
+		c.Pending -= int64(len(expired))
+		c.Dead += int64(len(expired))
+	})
+	return expired, nil
+}
+
+// Purge implements relay.Store.
+func (s *Store) Purge(ctx context.Context, p relay.PurgePolicy) (relay.PurgeResult, error) {
+	result := relay.PurgeResult{
+		DeadLetters: map[relay.DestinationName]int{},
+		Deliveries:  map[relay.DestinationName]int{},
+	}
+	ctx, end, err := s.enter(ctx)
+	if err != nil {
+		return result, err
+	}
+	defer end()
+	sources, err := s.selected(ctx, "")
+	if err != nil {
+		return result, err
+	}
+	room := relay.MaxTouched
+	for _, source := range sources {
+		touched, err := s.purgeSource(ctx, source, p, room, &result)
+		if err != nil {
+			return result, err
+		}
+		if room -= touched; room <= 0 {
+			result.More = true
+			return result, nil
+		}
+	}
+	return result, nil
+}
+
+// purgeSource deletes what is past its retention of one source, and says how much it touched.
+func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePolicy, room int, result *relay.PurgeResult) (touched int, err error) {
+	window, ok := p.Windows[source]
+	if !ok {
+		window = p.DefaultWindow
+	}
+	forget := &call{script: forgetScript, keys: s.keys.source(source, 0), args: []any{window.Microseconds(), relay.MaxTouched}}
+	if s.run(ctx, forget); forget.err != nil {
+		return 0, forget.err
+	}
+	n := numbers(forget.reply, 0)
+	if n[0] == relay.MaxTouched {
+		result.More = true
+	}
+	destinations := s.tally.destinations(source)
+	most := max(1, room/max(1, len(destinations)))
+	pipe := s.client.Pipeline()
+	past := func(key string, retention time.Duration) *redis.StringSliceCmd {
+		return pipe.ZRangeArgs(ctx, redis.ZRangeArgs{
+			Key: key, ByScore: true, Start: "-inf", Stop: strconv.FormatInt(n[1]-retention.Microseconds(), 10), Count: int64(most),
+		})
+	}
+	settled, buried := past(s.keys.settled(source), p.Retention), past(s.keys.buried(source), p.DeadLetterRetention)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return 0, explain(err)
+	}
+	ids := append(settled.Val(), buried.Val()...)
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	if len(ids) >= most {
+		ids, result.More = ids[:most], true
+	}
+	if err := s.look(ctx, source); err != nil { // no destination may be missed: its deliveries would stay for ever
+		return 0, err
+	}
+	destinations = s.tally.destinations(source)
+	c := &call{script: purgeScript, durable: true, keys: s.keys.source(source, blockSize*len(destinations)+len(ids))}
+	c.args = append(c.args, len(destinations), p.Retention.Microseconds(), p.DeadLetterRetention.Microseconds())
+	for _, d := range destinations {
+		c.keys = s.keys.destination(c.keys, source, d)
+		c.args = append(c.args, d)
+	}
+	for _, id := range ids {
+		c.keys = append(c.keys, s.keys.event(source, id))
+		c.args = append(c.args, id)
+	}
+	if s.run(ctx, c); c.err != nil {
+		return 0, c.err
+	}
+	gone := numbers(c.reply, 0)
+	if len(gone) != 1+2*len(destinations) {
+		return 0, fmt.Errorf("redis: purge gave %v", c.reply)
+	}
+	result.Events += int(gone[0])
+	for i, d := range destinations {
+		name := relay.DestinationName{Source: source, Destination: d}
+		if gone[1+2*i] > 0 {
+			result.Deliveries[name] += int(gone[1+2*i])
+		}
+		if gone[2+2*i] > 0 {
+			result.DeadLetters[name] += int(gone[2+2*i])
+		}
+	}
+	return len(ids) * max(1, len(destinations)), s.look(ctx, source)
+}

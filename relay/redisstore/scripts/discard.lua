@@ -1,0 +1,33 @@
+-- Deletes dead letters of a destination, with 2 = 1 pending deliveries too.
+-- KEYS: source; 9-14 destination; events
+-- ARGV: 1 1 for pending ones too; ids
+-- Returns how many
+local q, n = queue(9), 0
+tick()
+relieve()
+save()
+for i = 2, #ARGV do
+  local id, event = ARGV[i], KEYS[13 + i]
+  local s = redis.call('HGET', q.state, id)
+  local d = s and decode(s)
+  if d and d.status == 'X' then
+    redis.call('ZREM', q.dead, id)
+    redis.call('HDEL', q.state, id)
+    if redis.call('EXISTS', event) == 0 then
+      redis.call('ZREM', BURIED, id)
+    elseif redis.call('HINCRBY', event, 'x', -1) <= 0 then
+      local since = redis.call('ZSCORE', BURIED, id)
+      if since then
+        redis.call('ZREM', BURIED, id)
+        redis.call('ZADD', SETTLED, since, id)
+      end
+    end
+    n = n + 1
+  elseif d and waits(d) and ARGV[1] == '1' then
+    leave(q, id, d)
+    redis.call('HDEL', q.state, id)
+    closed(event, id, false)
+    n = n + 1
+  end
+end
+return n

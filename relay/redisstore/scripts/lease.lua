@@ -1,0 +1,53 @@
+-- Leases due deliveries of one destination.
+-- KEYS: source; 9-14 destination
+-- ARGV: 1 destination, 2 most, 3 duration, 4 1 for a probe
+-- Returns {1 if paused, leases that had expired, time until the next is due or -1,
+--          per delivery: id, token, tries, used, replay, variant, age, seq}
+local most, q = tonumber(ARGV[2]), queue(9)
+tick()
+relieve()
+if redis.call('HEXISTS', META, 'p:' .. ARGV[1]) == 1 then
+  save()
+  return { 1, 0, -1 }
+end
+
+local expired = reclaim(q)
+
+local ids = {}
+if ARGV[4] == '1' then
+  -- Those never tried go first. Nothing but a bounded look at the head of the queue can tell.
+  local head, tried = redis.call('ZRANGE', q.due, 0, 499), {}
+  local states = #head > 0 and redis.call('HMGET', q.state, unpack(head)) or {}
+  for i, id in ipairs(head) do
+    local fresh = not states[i] or tonumber((string.match(states[i], '^%a %d+ (%d+)'))) == 0
+    table.insert(fresh and ids or tried, id)
+  end
+  for _, id in ipairs(tried) do
+    table.insert(ids, id)
+  end
+  ids = { unpack(ids, 1, math.min(most, #ids)) }
+else
+  ids = redis.call('ZRANGEBYSCORE', q.due, '-inf', now, 'LIMIT', 0, most)
+end
+
+local reply = { 0, expired, -1 }
+for _, id in ipairs(ids) do
+  local s = redis.call('HGET', q.state, id)
+  local d = s and decode(s) or new_delivery(run, now, nil)
+  d.status, d.token = 'L', next_seq()
+  redis.call('ZREM', q.due, id)
+  redis.call('ZADD', q.leased, now + ARGV[3], id)
+  redis.call('HSET', q.state, id, encode(d))
+  for _, v in ipairs({ id, d.token, d.tries, d.used, d.replay, d.variant, math.max(0, run - d.accepted), d.seq }) do
+    reply[#reply + 1] = type(v) == 'number' and v or v == id and v or tonumber(v)
+  end
+end
+
+local due, leased = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES'), redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
+if due[2] and tonumber(due[2]) <= now then
+  reply[3] = 0
+elseif due[2] or leased[2] then
+  reply[3] = math.max(1, math.min(tonumber(due[2] or leased[2]), tonumber(leased[2] or due[2])) - now)
+end
+save()
+return reply

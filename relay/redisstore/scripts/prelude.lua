@@ -1,0 +1,183 @@
+-- What every script begins with.
+--
+-- KEYS begin with the source's block (keys.go has the order). Destinations come as blocks of six keys, events as one key
+-- each. Every key that a script touches is in KEYS: a Cluster refuses an undeclared key of a moving slot halfway through.
+--
+-- Times are microseconds. Two clocks: `now` is Redis's own, for what is due and for leases. `run` is the source's: it
+-- follows Redis's but never goes back, and never more than two minutes at once, so that a stepped clock neither purges
+-- nor forgets. Ages, retention and dedupe windows are measured by it.
+--
+-- Scripts check everything first and write after. Those that free memory, or must run at maxmemory for the queue to
+-- drain, begin their writes with relieve(): Redis refuses a script there whose first write needs memory, and no later one.
+
+local META, SEEN, WINDOW, EVENTS, TASKS, NOTES, SETTLED, BURIED = unpack(KEYS, 1, 8)
+
+local now, run, seq
+
+local function tick()
+  local t = redis.call('TIME')
+  local c = redis.call('HMGET', META, 'wall', 'run', 'seq')
+  now = t[1] * 1e6 + t[2]
+  run = tonumber(c[2] or now) + math.max(0, math.min(now - tonumber(c[1] or now), 120e6))
+  seq = math.max(tonumber(c[3] or 0), now)
+end
+
+-- next_seq gives a number that ascends within the source, for events and lease tokens.
+local function next_seq()
+  seq = seq + 1
+  return seq
+end
+
+local function save()
+  redis.call('HSET', META, 'wall', now, 'run', run, 'seq', seq)
+end
+
+local function relieve()
+  redis.call('ZREM', SETTLED, '')
+end
+
+local function queue(first)
+  return {
+    due = KEYS[first], leased = KEYS[first + 1], pending = KEYS[first + 2],
+    state = KEYS[first + 3], dead = KEYS[first + 4], order = KEYS[first + 5],
+  }
+end
+
+-- A delivery's record: P pending, L leased, E pending after its lease expired, D delivered, X dead. The token outlives
+-- its lease: the holder of an expired one may still settle, and a settle that was done and is sent again is known.
+local function decode(s)
+  local d = {}
+  local task
+  d.status, d.token, d.tries, d.used, d.replay, d.variant, d.accepted, d.seq, d.dead, task, d.rest =
+    string.match(s, '^(%a) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%-?%d+) (.*)$')
+  task = tonumber(task)
+  if task >= 0 then
+    d.task, d.rest = string.sub(d.rest, 1, task), string.sub(d.rest, task + 1)
+  end
+  d.reason = d.rest
+  return d
+end
+
+local function encode(d)
+  return d.status .. string.format(' %.0f %d %d %d %d %.0f %.0f %.0f %d ', d.token, d.tries, d.used, d.replay,
+    d.variant, d.accepted, d.seq, d.dead, d.task and #d.task or -1) .. (d.task or '') .. d.reason
+end
+
+local function new_delivery(accepted, number, task)
+  return {
+    status = 'P', token = 0, tries = 0, used = 0, replay = 0, variant = 0,
+    accepted = accepted, seq = number, dead = 0, task = task, reason = '',
+  }
+end
+
+-- Ordered deliveries of a task stand in the queue's `order`, by sequence. One of them has the turn: only that one is due
+-- or leased. Who has it stands in `state`, under '@' and the task.
+
+local function place(d, id)
+  return d.task .. '\0' .. string.format('%016.0f', d.seq) .. id
+end
+
+local function first_of(q, task)
+  local m = redis.call('ZRANGEBYLEX', q.order, '[' .. task .. '\0', '(' .. task .. '\1', 'LIMIT', 0, 1)[1]
+  return m and string.sub(m, #task + 18)
+end
+
+-- enqueue makes a pending delivery due at `at`, or lets it wait for its turn.
+local function enqueue(q, id, d, at)
+  if not d.task then
+    redis.call('ZADD', q.due, at, id)
+    return
+  end
+  redis.call('ZADD', q.order, 0, place(d, id))
+  local first, turn = first_of(q, d.task), redis.call('HGET', q.state, '@' .. d.task)
+  if turn and turn ~= id then
+    local other = redis.call('HGET', q.state, turn)
+    if first ~= id or other and string.sub(other, 1, 1) == 'L' then
+      return
+    end
+    redis.call('ZREM', q.due, turn)
+  end
+  redis.call('HSET', q.state, '@' .. d.task, first)
+  redis.call('ZADD', q.due, first == id and at or now, first)
+end
+
+-- leave takes a delivery that is settled or discarded out of its queue, and says whether another one got its turn.
+local function leave(q, id, d)
+  redis.call('ZREM', q.due, id)
+  redis.call('ZREM', q.leased, id)
+  redis.call('ZREM', q.pending, id)
+  if not d.task then
+    return 0
+  end
+  redis.call('ZREM', q.order, place(d, id))
+  local turn = redis.call('HGET', q.state, '@' .. d.task)
+  if turn and turn ~= id then
+    return 0
+  end
+  local first = first_of(q, d.task)
+  if not first then
+    redis.call('HDEL', q.state, '@' .. d.task)
+    return 0
+  end
+  redis.call('HSET', q.state, '@' .. d.task, first)
+  redis.call('ZADD', q.due, now, first)
+  return 1
+end
+
+-- An event's hash counts its open deliveries in `o`, its dead ones in `x`. With none open its retention runs.
+
+local function closed(event, id, dead)
+  if redis.call('EXISTS', event) == 0 then
+    if dead then
+      redis.call('ZADD', BURIED, run, id)
+    end
+    return
+  end
+  local open = redis.call('HINCRBY', event, 'o', -1)
+  local x = tonumber(dead and redis.call('HINCRBY', event, 'x', 1) or redis.call('HGET', event, 'x') or 0)
+  if open <= 0 then
+    redis.call('ZADD', x > 0 and BURIED or SETTLED, run, id)
+  end
+end
+
+-- reopened undoes closed, where a delivery is pending anew. Where the event is gone there is nothing to undo.
+local function reopened(event, id, was_dead)
+  redis.call('ZREM', SETTLED, id)
+  redis.call('ZREM', BURIED, id)
+  if redis.call('EXISTS', event) == 1 then
+    redis.call('HINCRBY', event, 'o', 1)
+    if was_dead then
+      redis.call('HINCRBY', event, 'x', -1)
+    end
+  end
+end
+
+-- bury makes a delivery a dead letter, and says whether another one of its task got its turn.
+local function bury(q, event, id, d, reason)
+  d.status, d.dead, d.reason = 'X', now, reason
+  redis.call('HSET', q.state, id, encode(d))
+  redis.call('ZADD', q.dead, d.seq, id)
+  local passed = leave(q, id, d)
+  closed(event, id, true)
+  return passed
+end
+
+-- reclaim makes deliveries whose lease has expired due again, and says how many.
+local function reclaim(q)
+  local expired = redis.call('ZRANGEBYSCORE', q.leased, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 500)
+  for i = 1, #expired, 2 do
+    local id = expired[i]
+    local s = redis.call('HGET', q.state, id)
+    redis.call('ZREM', q.leased, id)
+    redis.call('ZADD', q.due, expired[i + 1], id)
+    if s then
+      redis.call('HSET', q.state, id, 'E' .. string.sub(s, 2))
+    end
+  end
+  return #expired / 2
+end
+
+-- waits says that a delivery is neither leased nor settled.
+local function waits(d)
+  return d.status == 'P' or d.status == 'E'
+end

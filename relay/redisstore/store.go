@@ -1,0 +1,231 @@
+// Package redisstore keeps events in Redis: standalone, behind Sentinel, or a Cluster. Any number of gateways may share
+// one. Every change is a Lua script that touches the keys of one source; keys.go names them all.
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// Durability says what must have an event before it counts as stored.
+type Durability string
+
+const (
+	// DurabilityMemory: the master has it. What a crash of Redis loses is what its own persistence says.
+	DurabilityMemory Durability = "memory"
+	// DurabilityReplica: a replica has it too.
+	DurabilityReplica Durability = "replica"
+)
+
+// DefaultTimeout is how long one batch may take.
+const DefaultTimeout = 2 * time.Second
+
+// Options says which Redis, and how to use it.
+type Options struct {
+	// Addresses are host:port. Several are a Cluster, or with MasterName the Sentinels. Default: 127.0.0.1:6379.
+	Addresses  []string
+	MasterName string
+	Username   string
+	Password   string
+	DB         int
+	TLS        *tls.Config // nil: no TLS
+	Cluster    bool        // one address that is a Cluster
+	KeyPrefix  string      // default: relay
+	// Timeout bounds one batch, its wait for a replica included. Default: 2s.
+	Timeout    time.Duration
+	Durability Durability
+	// Node is the name under which other gateways see this one. Default: the host's name.
+	Node   string
+	Logger *slog.Logger
+}
+
+// Store implements relay.Store.
+type Store struct {
+	options Options
+	client  redis.UniversalClient
+	keys    keys
+	log     *slog.Logger
+	self    string // names this process among those that share the store
+
+	tally  tally
+	free   atomic.Int64
+	policy atomic.Pointer[string] // maxmemory-policy, by the last look
+
+	wakeups chan relay.DestinationName
+	news    chan struct{} // capacity 1: something is dirty
+	beats   chan struct{} // capacity 1: beat now
+
+	mu      sync.Mutex
+	sources map[string]bool // in the registry, as far as is known
+	used    map[string]bool // used by this process: they must be in the registry
+	dirty   map[relay.DestinationName]bool
+	config  string // hash of this node's sources
+	nodes   []relay.NodeStatus
+	trouble string // what the last look at Redis ended in
+
+	closing context.Context
+	close   context.CancelFunc
+	calls   sync.WaitGroup // calls under way
+	loops   sync.WaitGroup
+	closed  bool
+}
+
+var (
+	_ relay.Store       = (*Store)(nil)
+	_ relay.SharedStore = (*Store)(nil)
+)
+
+// Open makes the store. Redis need not be up: it is connected to as it is used. What it holds is counted at once, where
+// that takes no longer than ctx and the timeout allow.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	logs.add(o.Logger)
+	s := &Store{
+		options: o,
+		client:  newClient(o),
+		keys:    keys{o.KeyPrefix},
+		log:     o.Logger,
+		self:    rand.Text(),
+		wakeups: make(chan relay.DestinationName, 1024),
+		news:    make(chan struct{}, 1),
+		beats:   make(chan struct{}, 1),
+		sources: map[string]bool{},
+		used:    map[string]bool{},
+		dirty:   map[relay.DestinationName]bool{},
+	}
+	s.free.Store(-1)
+	s.policy.Store(new(string))
+	s.closing, s.close = context.WithCancel(context.Background())
+	s.watch(ctx)
+	s.loops.Go(s.watchLoop)
+	s.loops.Go(s.beatLoop)
+	s.loops.Go(s.tellLoop)
+	s.loops.Go(s.listenLoop)
+	return s, nil
+}
+
+func (o *Options) complete() error {
+	if len(o.Addresses) == 0 {
+		o.Addresses = []string{"127.0.0.1:6379"}
+	}
+	if o.KeyPrefix == "" {
+		o.KeyPrefix = "relay"
+	}
+	if strings.ContainsAny(o.KeyPrefix, "{}") {
+		return errors.New("redis: the key prefix must not contain braces: they say which slot of a Cluster a key is in")
+	}
+	if (o.Cluster || len(o.Addresses) > 1) && o.MasterName == "" && o.DB != 0 {
+		return errors.New("redis: a Cluster has only db 0")
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = DefaultTimeout
+	}
+	switch o.Durability {
+	case "":
+		o.Durability = DurabilityMemory
+	case DurabilityMemory, DurabilityReplica:
+	default:
+		return fmt.Errorf("redis: durability is memory or replica, not %q", o.Durability)
+	}
+	if o.Node == "" {
+		o.Node, _ = os.Hostname() // an empty name says as much as an error would
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+func newClient(o Options) redis.UniversalClient {
+	return redis.NewUniversalClient(&redis.UniversalOptions{
+		Addrs:         o.Addresses,
+		MasterName:    o.MasterName,
+		Username:      o.Username,
+		Password:      o.Password,
+		DB:            o.DB,
+		TLSConfig:     o.TLS,
+		IsClusterMode: o.Cluster,
+		Protocol:      2,
+
+		// A context's deadline counts, and nothing is sent twice but by the store itself, which knows what may be.
+		ContextTimeoutEnabled: true,
+		MaxRetries:            -1,
+		DialerRetries:         1,
+		DialTimeout:           o.Timeout,
+		PoolTimeout:           o.Timeout,
+		ReadTimeout:           o.Timeout + 3*time.Second,
+		WriteTimeout:          o.Timeout + 3*time.Second,
+
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
+
+// enter keeps the store open for a call, until the function it gives is called.
+func (s *Store) enter(ctx context.Context) (context.Context, func(), error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, nil, relay.ErrClosed
+	}
+	s.calls.Add(1)
+	return ctx, s.calls.Done, nil
+}
+
+// begin enters, and bounds the call by the timeout.
+func (s *Store) begin(ctx context.Context) (context.Context, func(), error) {
+	ctx, leave, err := s.enter(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
+	return ctx, func() { cancel(); leave() }, nil
+}
+
+// Info implements relay.Store.
+func (s *Store) Info() relay.StoreInfo {
+	location := strings.Join(s.options.Addresses, ",")
+	if s.options.MasterName != "" {
+		location = s.options.MasterName + "@" + location
+	}
+	return relay.StoreInfo{
+		Driver:    "redis",
+		Location:  fmt.Sprintf("%s/%d?prefix=%s", location, s.options.DB, s.options.KeyPrefix),
+		FreeBytes: s.free.Load(), EvictionPolicy: *s.policy.Load(),
+	}
+}
+
+// Counts implements relay.Store.
+func (s *Store) Counts() []relay.Count { return s.tally.list() }
+
+// Close implements relay.Store. Leases that are still held end with their time.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.calls.Wait()
+	s.close()
+	s.loops.Wait()
+	defer logs.remove(s.log)
+	return s.client.Close()
+}

@@ -1,0 +1,251 @@
+package redisstore_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/internal/redistest"
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/redisstore"
+)
+
+// While slots move to and fro, what was accepted stays, and what was refused can be accepted again.
+func TestClusterWhoseSlotsMove(t *testing.T) {
+	masters := redistest.Cluster(t)
+	s := open(t, func(o *redisstore.Options) {
+		o.Addresses = []string{masters[0].Addr, masters[1].Addr}
+		o.KeyPrefix = "relay"
+	})
+	slot, owner := redistest.SlotOf(t, masters, "relay:{vocals}:meta")
+	var count atomic.Int64
+	done := make(chan struct{})
+	accepted := make(chan []*relay.Accept)
+	go func() {
+		var all []*relay.Accept
+		for {
+			select {
+			case <-done:
+				accepted <- all
+				return
+			default:
+			}
+			a := newAccept("one", "two")
+			other := newAccept("one")
+			other.Event.Source = "other"
+			for range 1000 { // as the spool does
+				s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a, other}})
+				if a.Err == nil && other.Err == nil {
+					break
+				}
+				if err := errors.Join(a.Err, other.Err); !errors.Is(err, relay.ErrUnavailable) {
+					t.Error(err)
+				}
+			}
+			all = append(all, a)
+			count.Add(1)
+		}
+	}()
+	for i := range 4 {
+		settled := count.Load() + 100
+		redistest.Eventually(t, 10*time.Second, "events are accepted where the slot is now", func() bool { return count.Load() >= settled })
+		redistest.MoveSlot(t, masters, slot, (owner+i)%3, (owner+i+1)%3)
+	}
+	close(done)
+	all := <-accepted
+	t.Logf("%d events while the slot moved", len(all))
+	seen := map[string]bool{}
+	redistest.Eventually(t, 30*time.Second, "all are leased", func() bool {
+		for _, d := range []string{"one", "two"} {
+			l := &relay.Lease{Source: "vocals", Destination: d, Max: 500, For: time.Minute}
+			s.Apply(t.Context(), &relay.Batch{Leases: []*relay.Lease{l}})
+			for _, got := range l.Leased {
+				seen[got.Event.ID+d] = true
+			}
+		}
+		return len(seen) == 2*len(all)
+	})
+	for _, a := range all {
+		if !seen[a.Event.ID+"one"] || !seen[a.Event.ID+"two"] {
+			t.Errorf("event %s is lost", a.Event.ID)
+		}
+	}
+	if _, _, err := s.Events(t.Context(), relay.EventFilter{Limit: 10}); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Event(t.Context(), all[0].Event.ID); err != nil {
+		t.Error(err)
+	}
+	// The last move may not have reached every master yet.
+	redistest.Eventually(t, 30*time.Second, "the store is well", func() bool { return s.Health(t.Context()) == nil })
+	if _, err := s.Purge(t.Context(), relay.PurgePolicy{DefaultWindow: time.Hour, Retention: time.Hour, DeadLetterRetention: time.Hour}); err != nil {
+		t.Error(err)
+	}
+}
+
+// At maxmemory nothing new is accepted, but the queue drains.
+func TestAtMaxmemory(t *testing.T) {
+	full := redistest.Start(t)
+	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{full.Addr} })
+	var accepts []*relay.Accept
+	for range 5 {
+		accepts = append(accepts, newAccept("one"))
+	}
+	accept(t, s, accepts...)
+	full.Do(t, "CONFIG", "SET", "maxmemory", "1mb")
+	a := newAccept("one")
+	if s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}}); !errors.Is(a.Err, relay.ErrUnavailable) {
+		t.Errorf("accept at maxmemory gave %v", a.Err)
+	}
+	if err := s.Health(t.Context()); err == nil {
+		t.Error("a full Redis is well")
+	}
+	l := lease(t, s, "one", 3)
+	if len(l.Leased) != 3 {
+		t.Fatalf("lease at maxmemory gave %d", len(l.Leased))
+	}
+	for i, outcome := range []relay.Outcome{relay.OutcomeDelivered, relay.OutcomeDead, relay.OutcomeRetry} {
+		if err := settle(t, s, l.Leased[i], outcome); err != nil {
+			t.Errorf("settle at maxmemory: %v", err)
+		}
+	}
+	if n, err := s.Discard(t.Context(), relay.Selection{Source: "vocals", Destination: "one"}); n != 1 || err != nil {
+		t.Errorf("discard at maxmemory gave %d, %v", n, err)
+	}
+	if err := s.Pause(t.Context(), "vocals", "one", true); err != nil {
+		t.Errorf("pause at maxmemory: %v", err)
+	}
+	if r, err := s.Purge(t.Context(), relay.PurgePolicy{}); r.Events != 2 || err != nil {
+		t.Errorf("purge at maxmemory gave %+v, %v", r, err)
+	}
+	full.Do(t, "CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "allkeys-lru")
+	if err := s.Health(t.Context()); err == nil || errors.Is(err, relay.ErrUnavailable) {
+		t.Errorf("a policy that evicts is %v", err)
+	}
+}
+
+// Redis without its scripts, its keys, or itself: the store goes on by itself.
+func TestRestarts(t *testing.T) {
+	redis := redistest.Start(t, "--appendfsync", "always")
+	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} })
+	accept(t, s, newAccept("one"))
+	redis.Do(t, "SCRIPT", "FLUSH")
+	accept(t, s, newAccept("one"))
+	redis.Kill()
+	a := newAccept("one")
+	if s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}}); !errors.Is(a.Err, relay.ErrUnavailable) {
+		t.Errorf("without Redis accept gave %v", a.Err)
+	}
+	redis.Restart(t)
+	redistest.Eventually(t, 10*time.Second, "it accepts again", func() bool {
+		s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
+		return a.Err == nil
+	})
+	if l := lease(t, s, "one", 10); len(l.Leased) != 3 {
+		t.Errorf("%d of 3 deliveries are left", len(l.Leased))
+	}
+	redis.Do(t, "FLUSHALL") // of this test's own server
+	accept(t, s, newAccept("one"))
+	if l := lease(t, s, "one", 10); len(l.Leased) != 1 {
+		t.Errorf("%d deliveries after the data was lost", len(l.Leased))
+	}
+	s.Refresh()
+	if events, _, err := s.Events(t.Context(), relay.EventFilter{}); len(events) != 1 || err != nil {
+		t.Errorf("events are %v, %v", events, err)
+	}
+}
+
+// Nothing waits longer than the timeout, whatever Redis does.
+func TestAHangingRedis(t *testing.T) {
+	redis := redistest.Start(t)
+	s := open(t, func(o *redisstore.Options) { o.Addresses, o.Timeout = []string{redis.Addr}, 300*time.Millisecond })
+	accept(t, s, newAccept("one"))
+	redis.Suspend(t)
+	a := newAccept("one")
+	start := time.Now()
+	s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
+	if took := time.Since(start); !errors.Is(a.Err, relay.ErrUnavailable) || took > time.Second {
+		t.Errorf("after %v accept gave %v", took, a.Err)
+	}
+	redis.Resume(t)
+	redistest.Eventually(t, 10*time.Second, "it accepts again", func() bool {
+		s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
+		return a.Err == nil
+	})
+	if events, _, err := s.Events(t.Context(), relay.EventFilter{}); len(events) != 2 || a.Result != relay.Accepted || err != nil {
+		t.Errorf("an accept in doubt ended as %v in %d events, %v", a.Result, len(events), err)
+	}
+}
+
+func TestDurabilityReplica(t *testing.T) {
+	master := redistest.Start(t)
+	s := open(t, func(o *redisstore.Options) {
+		o.Addresses, o.Durability, o.Timeout = []string{master.Addr}, redisstore.DurabilityReplica, time.Second
+	})
+	a := newAccept("one")
+	if s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}}); !errors.Is(a.Err, relay.ErrUnavailable) {
+		t.Fatalf("without a replica accept gave %v", a.Err)
+	}
+	host, port, err := net.SplitHostPort(master.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica := redistest.Start(t, "--replicaof", host+" "+port)
+	redistest.Eventually(t, 20*time.Second, "the replica has it", func() bool {
+		s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
+		return a.Err == nil
+	})
+	if a.Result != relay.Accepted {
+		t.Errorf("the shortfall ended as %v", a.Result)
+	}
+	replica.Suspend(t)
+	b := again(a)
+	if s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{b}}); !errors.Is(b.Err, relay.ErrUnavailable) {
+		t.Errorf("a duplicate passed without the replica: %v", b.Err)
+	}
+}
+
+// In a Cluster each master is asked for its own replicas: a batch for two of them counts where the replica has it.
+func TestDurabilityReplicaOnACluster(t *testing.T) {
+	masters := redistest.Cluster(t)
+	s := open(t, func(o *redisstore.Options) {
+		o.Addresses, o.Cluster, o.Durability = []string{masters[0].Addr}, true, redisstore.DurabilityReplica
+		o.KeyPrefix, o.Timeout = "relay", time.Second
+	})
+	// One source for each of two masters.
+	of := map[int]string{}
+	for n := 0; len(of) < 3; n++ {
+		name := fmt.Sprint("source-", n)
+		_, owner := redistest.SlotOf(t, masters, "relay:{"+name+"}:meta")
+		of[owner] = name
+	}
+	here, there := newAccept("one"), newAccept("one")
+	here.Event.Source, there.Event.Source = of[0], of[1]
+	apply := func() { s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{here, there}}) }
+	if apply(); !errors.Is(here.Err, relay.ErrUnavailable) || !errors.Is(there.Err, relay.ErrUnavailable) {
+		t.Fatalf("without replicas accepts gave %v and %v", here.Err, there.Err)
+	}
+	replica := redistest.ClusterReplica(t, masters[0])
+	redistest.Eventually(t, 10*time.Second, "the master with a replica takes its own", func() bool { apply(); return here.Err == nil })
+	if here.Result != relay.Accepted || !errors.Is(there.Err, relay.ErrUnavailable) {
+		t.Errorf("with one replica accepts gave %v and %v", here.Result, there.Err)
+	}
+	// The replica takes over: it has what was answered, and waits for a replica of its own.
+	masters[0].Kill()
+	redistest.Eventually(t, 15*time.Second, "the replica has taken over", func() bool {
+		role, _ := replica.Do(t, "ROLE").([]any)
+		return len(role) > 0 && role[0] == "master"
+	})
+	redistest.ClusterReplica(t, replica)
+	l := &relay.Lease{Source: of[0], Destination: "one", Max: 5, For: time.Minute}
+	redistest.Eventually(t, 10*time.Second, "its delivery is leased", func() bool {
+		s.Apply(t.Context(), &relay.Batch{Leases: []*relay.Lease{l}})
+		return l.Err == nil && len(l.Leased) == 1
+	})
+	if l.Leased[0].Event.ID != here.Event.ID {
+		t.Errorf("leased was %+v", l.Leased[0].Event)
+	}
+}

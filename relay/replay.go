@@ -1,0 +1,191 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tidwall/gjson"
+)
+
+// Event gives one event with its deliveries, attempts and variants.
+func (e *Engine) Event(ctx context.Context, id string) (*EventRecord, error) {
+	store, err := e.Store()
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	rec, err := store.Event(ctx, id)
+	e.metrics.observeStore("event", start, err)
+	return rec, err
+}
+
+// Events lists events, newest first.
+func (e *Engine) Events(ctx context.Context, f EventFilter) ([]EventRecord, string, error) {
+	store, err := e.Store()
+	if err != nil {
+		return nil, "", err
+	}
+	start := time.Now()
+	events, next, err := store.Events(ctx, f)
+	e.metrics.observeStore("events", start, err)
+	return events, next, err
+}
+
+// DeadLetters lists deliveries given up, newest event first.
+func (e *Engine) DeadLetters(ctx context.Context, s Selection, limit int, cursor string) ([]DeadLetter, string, error) {
+	store, err := e.Store()
+	if err != nil {
+		return nil, "", err
+	}
+	start := time.Now()
+	letters, next, err := store.DeadLetters(ctx, s, limit, cursor)
+	e.metrics.observeStore("dead_letters", start, err)
+	return letters, next, err
+}
+
+// Files are the URLs that an event's payload names, by its source's provider.
+func (e *Engine) Files(rec *EventRecord) []string {
+	src := e.settings.Load().Sources[rec.Source]
+	if src == nil || !gjson.ValidBytes(rec.Body) {
+		return nil
+	}
+	task, err := src.Provider.Identify(rec.Body)
+	if err != nil {
+		return nil
+	}
+	return task.Files
+}
+
+// Replay makes the settled deliveries of an event pending anew, with a fresh retry budget: of all destinations of its
+// source if none is named, with the first body if variant is 0. It skips what is not settled.
+func (e *Engine) Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error) {
+	store, err := e.Store()
+	if err != nil {
+		return 0, 0, err
+	}
+	rec, err := store.Event(ctx, id)
+	if err != nil {
+		return 0, 0, err
+	}
+	s := e.settings.Load()
+	for _, name := range destinations {
+		if s.destination(rec.Source, name) == nil {
+			return 0, 0, fmt.Errorf("destination %q of source %q: %w", name, rec.Source, ErrNotFound)
+		}
+	}
+	if len(destinations) == 0 {
+		for _, d := range rec.Deliveries {
+			if s.destination(rec.Source, d.Destination) != nil {
+				destinations = append(destinations, d.Destination)
+			} else {
+				skipped++ // orphaned: there is nowhere to send it
+			}
+		}
+	}
+	if len(destinations) == 0 {
+		return 0, skipped, nil
+	}
+	start := time.Now()
+	replayed, n, err := store.Replay(ctx, id, destinations, variant)
+	e.metrics.observeStore("replay", start, err)
+	e.wake(rec.Source)
+	return replayed, skipped + n, err
+}
+
+// Redrive replays all dead letters of the selection, each once, whoever asks: perSecond of them a second, or all at
+// once if that is zero. What was redriven before an error stays so.
+func (e *Engine) Redrive(ctx context.Context, s Selection, perSecond float64) (int, error) {
+	var every time.Duration
+	if perSecond > 0 {
+		every = time.Duration(float64(time.Second) / perSecond)
+	}
+	return e.bulk(ctx, "redrive", s.Source, func(store Store, done int) (int, error) {
+		upToNow(store, &s)
+		return store.Redrive(ctx, s, time.Duration(done)*every, every)
+	})
+}
+
+// Discard deletes all dead letters of the selection, and with Orphaned the pending deliveries of a destination that is
+// in no config.
+func (e *Engine) Discard(ctx context.Context, s Selection) (int, error) {
+	if s.Orphaned {
+		if s.Source == "" || s.Destination == "" {
+			return 0, fmt.Errorf("orphaned deliveries are discarded by source and destination: %w", ErrNotFound)
+		}
+		if e.settings.Load().destination(s.Source, s.Destination) != nil {
+			return 0, fmt.Errorf("destination %q of source %q is configured, so nothing of it is orphaned: %w", s.Destination, s.Source, ErrNotFound)
+		}
+	}
+	return e.bulk(ctx, "discard", s.Source, func(store Store, _ int) (int, error) {
+		upToNow(store, &s)
+		return store.Discard(ctx, s)
+	})
+}
+
+// upToNow leaves out what dies while the selection is worked on: it would be found again and again. A shared store has
+// a clock of its own, which is not compared.
+func upToNow(store Store, s *Selection) {
+	if _, shared := store.(SharedStore); !shared && s.Until.IsZero() {
+		s.Until = time.Now().Add(time.Millisecond) // what died in this millisecond is in
+	}
+}
+
+// bulk repeats a bounded step until it finds no more, then wakes the lanes.
+func (e *Engine) bulk(ctx context.Context, operation, source string, step func(store Store, done int) (int, error)) (done int, err error) {
+	store, err := e.Store()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { e.wake(source) }()
+	for {
+		start := time.Now()
+		n, err := step(store, done)
+		e.metrics.observeStore(operation, start, err)
+		done += n
+		if err == nil && n == MaxTouched {
+			err = ctx.Err()
+		}
+		if err != nil || n < MaxTouched {
+			return done, err
+		}
+	}
+}
+
+// Pause holds or releases a destination, lastingly.
+func (e *Engine) Pause(ctx context.Context, source, destination string, paused bool) error {
+	store, err := e.Store()
+	if err != nil {
+		return err
+	}
+	if e.settings.Load().destination(source, destination) == nil {
+		return fmt.Errorf("destination %q of source %q: %w", destination, source, ErrNotFound)
+	}
+	start := time.Now()
+	err = store.Pause(ctx, source, destination, paused)
+	e.metrics.observeStore("pause", start, err)
+	if err != nil {
+		return err
+	}
+	if l := e.lane(source, destination); l != nil {
+		l.pause(paused)
+	}
+	return nil
+}
+
+func (e *Engine) lane(source, destination string) *lane {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.lanes[DestinationName{source, destination}]
+}
+
+// wake tells the lanes of a source, or all, that deliveries have become due.
+func (e *Engine) wake(source string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, l := range e.lanes {
+		if source == "" || name.Source == source {
+			l.wake()
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package sqlitestore
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+const (
+	keepEvery   = 2 * time.Second // how often the age of the oldest delivery is looked up, where any is pending
+	clockEvery  = time.Minute
+	passiveFrom = 32 << 20 // bytes of log from which it is copied into the database, beside the writer
+	truncateAt  = 64 << 20 // bytes of log at which the writer has to wait for that
+	freeEvery   = time.Second
+)
+
+// keep looks after the file until the store is closed: it moves the log into the database, stores the clock, and finds
+// the oldest deliveries.
+func (s *Store) keep() {
+	c, err := sqlite.OpenConn(s.path, sqlite.OpenReadWrite)
+	if err != nil {
+		s.logger.Error("the log of the store cannot be kept short", "store", s.path, "error", err)
+		return
+	}
+	defer func() { _ = c.Close() }()
+	c.SetInterrupt(s.stop)
+	tick := time.NewTicker(keepEvery)
+	defer tick.Stop()
+	for n := int64(1); ; n++ {
+		select {
+		case <-s.stop:
+			return
+		case <-s.walCheck:
+			if err := s.index(); err != nil {
+				s.logger.Warn("recent events cannot be indexed; it is tried again", "store", s.path, "error", err)
+			}
+			s.checkpoint(c)
+		case <-tick.C:
+			s.measureFree()
+			s.findOldest(c)
+			if n%int64(clockEvery/keepEvery) == 0 {
+				s.write.Lock()
+				if err := s.saveClock(); err != nil {
+					s.logger.Error("the store's clock cannot be saved", "store", s.path, "error", err)
+				}
+				s.write.Unlock()
+			}
+		}
+	}
+}
+
+// askForCheckpoint wakes keep from time to time. The caller holds write.
+func (s *Store) askForCheckpoint() {
+	if s.commits++; s.commits%64 == 0 {
+		select {
+		case s.walCheck <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// checkpoint keeps the log short: beside the writer while it can, and with the writer waiting once it is too long.
+func (s *Store) checkpoint(c *sqlite.Conn) {
+	size, err := s.logSize()
+	if err != nil || size < passiveFrom {
+		return
+	}
+	err = sqlitex.ExecuteTransient(c, "PRAGMA wal_checkpoint(passive)", nil)
+	if err == nil && size >= truncateAt {
+		// Most of it is copied by now, so that the writer waits for the rest only.
+		s.write.Lock()
+		err = sqlitex.ExecuteTransient(s.conn, "PRAGMA wal_checkpoint(truncate)", nil)
+		s.write.Unlock()
+	}
+	if err != nil && !s.isClosing() {
+		s.logger.Warn("checkpoint failed; it is tried again", "store", s.path, "error", err)
+	}
+}
+
+// logSize is how much of the log is in use: its file does not shrink when the writer begins anew. The number of frames
+// stands in the header of the log's index (https://www.sqlite.org/walformat.html, "The WAL-Index Header": mxFrame).
+func (s *Store) logSize() (int64, error) {
+	f, err := os.Open(s.path + "-shm")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	const mxFrame, frame = 16, 24 + 4096
+	var b [4]byte
+	if _, err := f.ReadAt(b[:], mxFrame); err != nil {
+		return 0, err
+	}
+	return int64(binary.NativeEndian.Uint32(b[:])) * frame, nil
+}
+
+// saveClock stores the clock beside the wall clock, by which a later start can tell how long the stop took. The caller
+// holds write.
+func (s *Store) saveClock() error {
+	return s.transact(nil, func() error {
+		if err := s.setMeta("wall", millis(s.clock.Wall())); err != nil {
+			return err
+		}
+		return s.setMeta("clock", s.clock.now())
+	})
+}
+
+// findOldest looks up when the oldest pending delivery of each destination was accepted.
+func (s *Store) findOldest(c *sqlite.Conn) {
+	s.mem.Lock()
+	var busy []*destination
+	for _, d := range s.byID {
+		if d.pending > 0 {
+			busy = append(busy, d)
+		}
+	}
+	s.mem.Unlock()
+	for _, d := range busy {
+		st := c.Prep(`SELECT accepted FROM event WHERE seq = (SELECT min(event) FROM (
+			SELECT * FROM (SELECT event ` + fromReady + ` ORDER BY event LIMIT 1)
+			UNION ALL SELECT min(event) ` + fromWaiting + `))`)
+		st.BindInt64(1, d.id)
+		var accepted int64
+		if err := each(st, func() { accepted = st.ColumnInt64(0) }); err != nil {
+			return // the next look is soon
+		}
+		s.mem.Lock()
+		d.oldest, d.oldestKnown = accepted, accepted > 0
+		s.mem.Unlock()
+	}
+}
+
+// Counts implements relay.Store.
+func (s *Store) Counts() []relay.Count {
+	now := s.clock.now()
+	s.mem.Lock()
+	defer s.mem.Unlock()
+	counts := make([]relay.Count, 0, len(s.byID))
+	for _, d := range s.byID {
+		c := relay.Count{
+			Source: d.source, Destination: d.name, Pending: d.pending - int64(len(d.leases)), InFlight: int64(len(d.leases)),
+			Delivered: d.delivered, Dead: d.dead, Paused: d.paused, LeaseExpired: d.expired,
+		}
+		if d.pending > 0 && d.oldestKnown {
+			c.OldestPending = duration(max(0, now-d.oldest))
+		}
+		counts = append(counts, c)
+	}
+	return counts
+}
+
+// measureFree looks how much room is left.
+func (s *Store) measureFree() {
+	s.free.Store(freeBytes(s.path))
+	s.freeAt.Store(int64(s.clock.Elapsed()))
+}
+
+// short says that there is too little room for new events. Settles go on, since they are what makes room in the end.
+func (s *Store) short() bool {
+	if s.clock.Elapsed()-time.Duration(s.freeAt.Load()) > freeEvery {
+		s.measureFree()
+	}
+	free := s.free.Load()
+	return free >= 0 && free < s.minFree
+}
+
+// Health implements relay.Store.
+func (s *Store) Health(ctx context.Context) error {
+	s.measureFree()
+	if s.short() {
+		return fmt.Errorf("less than %d MiB are free where %s is: new callbacks are refused: %w", s.minFree>>20, s.path, relay.ErrStoreFull)
+	}
+	return s.read(ctx, func(c *sqlite.Conn) error {
+		_, err := exists(c.Prep("SELECT 1 FROM meta LIMIT 1"))
+		return err
+	})
+}
+
+// Info implements relay.Store.
+func (s *Store) Info() relay.StoreInfo {
+	return relay.StoreInfo{Driver: "sqlite", Location: s.path, FreeBytes: s.free.Load()}
+}
+
+var _ relay.Store = (*Store)(nil)

@@ -1,0 +1,244 @@
+package sqlitestore
+
+import (
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"zombiezen.com/go/sqlite"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// leaseColumns are what readLease reads.
+const leaseColumns = `d.event, d.tries, d.used, d.replay, d.variant, d.chain,
+	e.id, e.task, e.stage, e.code, e.origin, e.accepted, e.received, e.headers, e.body
+	FROM delivery d JOIN event e ON e.seq = d.event `
+
+// lease takes what is due, up to op.Max: what waited for its due time first, then in the order of acceptance. It reads
+// what has been committed and writes nothing. The caller holds write.
+func (s *Store) lease(op *relay.Lease, now int64) error {
+	op.Leased, op.Err, op.Next, op.Paused = nil, nil, -1, false
+	d := s.find(op.Source, op.Destination)
+	if d == nil {
+		return nil
+	}
+	if d.paused {
+		op.Paused = true
+		return nil
+	}
+	var err error
+	if op.Probe {
+		err = s.takeReady(d, op, now)
+		if err == nil && len(op.Leased) < op.Max {
+			err = s.takeUntried(d, op, now)
+		}
+		if err == nil && len(op.Leased) < op.Max {
+			err = s.takeWaiting(d, op, now, never)
+		}
+	} else {
+		if d.nextDue <= now {
+			err = s.takeWaiting(d, op, now, now)
+		}
+		if err == nil && d.readyMaybe && len(op.Leased) < op.Max {
+			err = s.takeReady(d, op, now)
+		}
+	}
+	if err == nil {
+		err = s.lookAhead(d, len(op.Leased) < op.Max)
+	}
+	if err != nil {
+		s.forget(d, op)
+		return err
+	}
+	op.Next = s.next(d, now)
+	return nil
+}
+
+// takeReady leases deliveries that never were, in the order of acceptance.
+func (s *Store) takeReady(d *destination, op *relay.Lease, now int64) error {
+	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 0 AND d.event > ? ORDER BY d.event LIMIT ?")
+	bind(st, d.id, d.cursor, int64(op.Max-len(op.Leased)))
+	return s.take(st, d, op, now, func(event int64) { d.cursor = max(d.cursor, event) })
+}
+
+// takeWaiting leases deliveries due by a time, the one that has been due for longest first.
+func (s *Store) takeWaiting(d *destination, op *relay.Lease, now, by int64) error {
+	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 1 AND d.due <= ? ORDER BY d.due, d.event LIMIT ?")
+	bind(st, d.id, by, int64(op.Max-len(op.Leased)+len(d.leases))) // those in flight stand there too
+	return s.take(st, d, op, now, func(int64) {})
+}
+
+// takeUntried leases deliveries that wait for other reasons than an attempt that failed.
+func (s *Store) takeUntried(d *destination, op *relay.Lease, now int64) error {
+	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 1 AND d.tries = 0 ORDER BY d.due, d.event LIMIT ?")
+	bind(st, d.id, int64(op.Max-len(op.Leased)+len(d.leases)))
+	return s.take(st, d, op, now, func(int64) {})
+}
+
+func (s *Store) take(st *sqlite.Stmt, d *destination, op *relay.Lease, now int64, taken func(event int64)) error {
+	defer func() { _ = st.Reset() }()
+	for len(op.Leased) < op.Max {
+		found, err := st.Step()
+		if !found || err != nil {
+			return err
+		}
+		event := st.ColumnInt64(0)
+		if d.leases[event] != nil {
+			continue
+		}
+		l, leased, err := s.readLease(st, d, op, now)
+		if err != nil {
+			return err
+		}
+		op.Leased = append(op.Leased, leased)
+		s.mem.Lock()
+		d.leases[event] = l
+		taken(event)
+		s.mem.Unlock()
+	}
+	return nil
+}
+
+func (s *Store) readLease(st *sqlite.Stmt, d *destination, op *relay.Lease, now int64) (*lease, *relay.Leased, error) {
+	s.token++
+	var id ulid.ULID
+	st.ColumnBytes(6, id[:])
+	headers, err := relay.DecodeHeaders(blob(st, 13))
+	if err != nil {
+		return nil, nil, err
+	}
+	ev := &relay.Event{
+		ID: id.String(), Seq: st.ColumnInt64(0), Source: d.source,
+		TaskID: st.ColumnText(7), Stage: st.ColumnText(8), Code: st.ColumnText(9), Origin: relay.Origin(st.ColumnText(10)),
+		ReceivedAt: fromMillis(st.ColumnInt64(12)), Headers: headers, Body: blob(st, 14),
+	}
+	if n := st.ColumnInt64(4); n > 0 {
+		if err := s.readVariant(ev, n); err != nil {
+			return nil, nil, err
+		}
+	}
+	l := &lease{token: s.token, expires: now + ceil(op.For), chain: st.ColumnText(5)}
+	return l, &relay.Leased{
+		Event: ev, Destination: d.name, Token: s.token,
+		Tries: st.ColumnInt(1), Used: st.ColumnInt(2), Replay: st.ColumnInt(3),
+		Age: duration(now - st.ColumnInt64(11)),
+	}, nil
+}
+
+// readVariant gives an event the body of one of its variants.
+func (s *Store) readVariant(ev *relay.Event, n int64) (err error) {
+	st := s.conn.Prep("SELECT headers, body FROM variant WHERE event = ? AND n = ?")
+	bind(st, ev.Seq, n)
+	defer func() { _ = st.Reset() }()
+	found, err := st.Step()
+	if !found || err != nil {
+		return err
+	}
+	ev.Body = blob(st, 1)
+	ev.Headers, err = relay.DecodeHeaders(blob(st, 0))
+	return err
+}
+
+// forget takes back a lease that failed half way.
+func (s *Store) forget(d *destination, op *relay.Lease) {
+	s.mem.Lock()
+	defer s.mem.Unlock()
+	for _, l := range op.Leased {
+		delete(d.leases, l.Event.Seq)
+		d.cursor = min(d.cursor, l.Event.Seq-1)
+	}
+	op.Leased = nil
+	d.readyMaybe, d.nextDue = true, 0
+}
+
+// lookAhead finds out what is left to lease.
+func (s *Store) lookAhead(d *destination, readyDone bool) error {
+	if readyDone {
+		d.readyMaybe = false
+	} else if d.readyMaybe {
+		st := s.conn.Prep("SELECT 1 FROM delivery WHERE destination = ? AND state = 0 AND event > ? LIMIT 1")
+		bind(st, d.id, d.cursor)
+		more, err := exists(st)
+		if err != nil {
+			return err
+		}
+		d.readyMaybe = more
+	}
+	if d.nextDue == never {
+		return nil
+	}
+	st := s.conn.Prep("SELECT event, due FROM delivery WHERE destination = ? AND state = 1 ORDER BY due, event LIMIT ?")
+	bind(st, d.id, int64(len(d.leases)+1))
+	defer func() { _ = st.Reset() }()
+	for {
+		found, err := st.Step()
+		if err != nil {
+			return err
+		}
+		if !found {
+			d.nextDue = never
+			return nil
+		}
+		if d.leases[st.ColumnInt64(0)] == nil {
+			d.nextDue = st.ColumnInt64(1)
+			return nil
+		}
+	}
+}
+
+// requeue makes deliveries of a destination due again whose lease has expired: their holder may have died. The caller
+// holds write.
+func (s *Store) requeue(d *destination, now int64) error {
+	expired := map[int64]*lease{}
+	for event, l := range d.leases {
+		if l.expires <= now {
+			expired[event] = l
+			l.settling = true
+		}
+	}
+	if len(expired) == 0 {
+		return nil
+	}
+	err := s.transact(nil, func() error {
+		for event, l := range expired {
+			st := s.conn.Prep("UPDATE delivery SET state = 1, due = ? WHERE event = ? AND destination = ? AND state = 0")
+			bind(st, now, event, d.id)
+			if err := exec(st); err != nil {
+				return err
+			}
+			if _, err := s.pass(d, l.chain, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		for _, l := range expired {
+			l.settling = false
+		}
+		return err
+	}
+	d.noteDue(now)
+	s.mem.Lock()
+	defer s.mem.Unlock()
+	for event := range expired {
+		delete(d.leases, event)
+		d.expired++
+	}
+	return nil
+}
+
+// next is how long until something can be leased, or a lease expires.
+func (s *Store) next(d *destination, now int64) time.Duration {
+	at := d.nextDue
+	if d.readyMaybe {
+		at = now
+	}
+	for _, l := range d.leases {
+		at = min(at, l.expires)
+	}
+	if at == never {
+		return -1
+	}
+	return duration(max(at-now, 0))
+}

@@ -1,0 +1,51 @@
+package sqlitestore
+
+// The ordered deliveries of one task to one destination are a chain. One of them has the turn: it is ready or waiting,
+// and the others are blocked. It is the oldest one, unless an older one is replayed while it is in flight.
+
+// Which deliveries of a chain. Each says what the index delivery_chain says, word for word: SQLite uses it for no other.
+const (
+	unsettled   = "chain IS NOT NULL AND state IN (0, 1, 4)"
+	withTurn    = unsettled + " AND state <> 4"
+	withoutTurn = unsettled + " AND state = 4"
+)
+
+// pass gives the turn of a chain to its oldest delivery, unless the one that has it is in flight. It says whether
+// another delivery has it now.
+func (s *Store) pass(d *destination, chain string, now int64) (passed bool, err error) {
+	if chain == "" {
+		return false, nil
+	}
+	holder, err := s.firstOf(d, chain, withTurn)
+	if err != nil {
+		return false, err
+	}
+	if l := d.leases[holder]; l != nil && !l.settling {
+		return false, nil
+	}
+	next, err := s.firstOf(d, chain, unsettled)
+	if next == holder || err != nil {
+		return false, err
+	}
+	if holder != 0 {
+		st := s.conn.Prep("UPDATE delivery SET state = 4 WHERE event = ? AND destination = ?")
+		bind(st, holder, d.id)
+		if err := exec(st); err != nil {
+			return false, err
+		}
+	}
+	// What had the turn before may wait for a retry.
+	st := s.conn.Prep("UPDATE delivery SET state = 1, due = max(due, ?) WHERE event = ? AND destination = ?")
+	bind(st, now, next, d.id)
+	d.noteDue(now)
+	return true, exec(st)
+}
+
+// firstOf gives the oldest event of some of a chain's deliveries, or 0.
+func (s *Store) firstOf(d *destination, chain, which string) (event int64, err error) {
+	st := s.conn.Prep("SELECT event FROM delivery INDEXED BY delivery_chain WHERE destination = ? AND chain = ? AND " + which + " ORDER BY event LIMIT 1")
+	st.BindInt64(1, d.id)
+	st.BindText(2, chain)
+	err = each(st, func() { event = st.ColumnInt64(0) })
+	return event, err
+}

@@ -1,0 +1,42 @@
+package sqlitestore
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What a statement looks at must not grow with what the store keeps.
+func TestPlans(t *testing.T) {
+	s, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "relay.db"), MinFree: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for name, tc := range map[string]struct{ query, plan string }{
+		"ready":        {"SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 0 AND d.event > ? ORDER BY d.event LIMIT ?", "PRIMARY KEY (destination=? AND event>?)"},
+		"waiting":      {"SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 1 AND d.due <= ? ORDER BY d.due, d.event LIMIT ?", "delivery_waiting (destination=? AND due<?)"},
+		"any ready":    {"SELECT event " + fromReady + " LIMIT ?2", "PRIMARY KEY (destination=? AND event>?)"},
+		"oldest ready": {"SELECT event " + fromReady + " ORDER BY event LIMIT 1", "PRIMARY KEY (destination=? AND event>?)"},
+		"any waiting":  {"SELECT event " + fromWaiting + " LIMIT ?2", "delivery_waiting (destination=?)"},
+		"any blocked":  {"SELECT event " + fromBlocked + " LIMIT ?2", "delivery_chain (destination=? AND chain>?)"},
+		"of an event":  {"SELECT d.state" + ofEvent, "PRIMARY KEY (destination=? AND event=?)"},
+		"chain":        {"SELECT event FROM delivery INDEXED BY delivery_chain WHERE destination = ? AND chain = ? AND " + withTurn + " ORDER BY event LIMIT 1", "delivery_chain (destination=? AND chain=?"},
+		"deletion":     {"DELETE FROM delivery WHERE event = ? AND destination IN (SELECT id FROM destination WHERE source = ?)", "PRIMARY KEY (destination=? AND event=?)"},
+	} {
+		var plan []string
+		st, _, err := s.conn.PrepareTransient("EXPLAIN QUERY PLAN " + tc.query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = each(st, func() { plan = append(plan, st.ColumnText(3)) })
+		_ = st.Finalize()
+		if all := strings.Join(plan, "; "); err != nil || !strings.Contains(all, tc.plan) || strings.Contains(all, "SCAN") || strings.Contains(all, "TEMP B-TREE") {
+			t.Errorf("%s: plan %q, error %v; want %q", name, all, err, tc.plan)
+		}
+	}
+}

@@ -1,0 +1,364 @@
+package sqlitestore
+
+import (
+	"context"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// sweepStep is how many events one step of the sweep looks at.
+const sweepStep = 200
+
+// sweep is one step of a purge. Two cursors walk the events by their sequence, one for retention and one for dedupe
+// windows; what a cursor cannot delete yet is noted for later, so that no event needs a mark of its own.
+type sweep struct {
+	*Store
+	policy  relay.PurgePolicy
+	now     int64
+	tallies tallies
+	result  relay.PurgeResult
+	deleted []eventRow // which memory forgets once that is durable
+	touched int
+}
+
+// Purge implements relay.Store.
+func (s *Store) Purge(_ context.Context, p relay.PurgePolicy) (relay.PurgeResult, error) {
+	s.write.Lock()
+	defer s.write.Unlock()
+	if s.closed {
+		return relay.PurgeResult{}, relay.ErrClosed
+	}
+	w := &sweep{Store: s, policy: p, now: s.clock.now(), tallies: tallies{}, result: relay.PurgeResult{
+		DeadLetters: map[relay.DestinationName]int{}, Deliveries: map[relay.DestinationName]int{},
+	}}
+	err := s.transact(w.tallies, func() error {
+		for _, step := range []func() error{w.again, w.events, w.lateEvents, w.dedupes, w.lateDedupes} {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		// The sequence must not be used again once its last event is gone.
+		return s.setMeta("seq", s.nextSeq-1)
+	})
+	if err != nil {
+		return relay.PurgeResult{}, explain(err)
+	}
+	s.mem.Lock()
+	defer s.mem.Unlock()
+	for _, r := range w.deleted {
+		if recent := s.recent.find(r.seq); recent != nil {
+			recent.gone = true
+			s.recent.dropTask(r.task, r.seq)
+		}
+	}
+	return w.result, nil
+}
+
+func (s *Store) meta(key string) (int64, error) {
+	st := s.conn.Prep("SELECT coalesce((SELECT value FROM meta WHERE key = ?), 0)")
+	st.BindText(1, key)
+	return sqlitex.ResultInt64(st)
+}
+
+func (s *Store) setMeta(key string, value int64) error {
+	st := s.conn.Prep("INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2 WHERE value <> ?2")
+	st.BindText(1, key)
+	st.BindInt64(2, value)
+	return exec(st)
+}
+
+// eventRow is what the sweep needs of an event.
+type eventRow struct {
+	seq, source, accepted int64
+	key                   [32]byte
+	id                    ulid.ULID
+	fingerprint           [32]byte
+	task                  string
+}
+
+const eventRowColumns = "seq, source, accepted, key, id, fingerprint, task FROM event "
+
+func readEventRow(st *sqlite.Stmt) eventRow {
+	r := eventRow{seq: st.ColumnInt64(0), source: st.ColumnInt64(1), accepted: st.ColumnInt64(2), task: st.ColumnText(6)}
+	st.ColumnBytes(3, r.key[:])
+	st.ColumnBytes(4, r.id[:])
+	st.ColumnBytes(5, r.fingerprint[:])
+	return r
+}
+
+// walk gives the events behind a cursor that were accepted by a time.
+func (w *sweep) walk(cursor string, by func(source int64) int64) ([]eventRow, error) {
+	from, err := w.meta(cursor)
+	if err != nil {
+		return nil, err
+	}
+	var rows []eventRow
+	st := w.conn.Prep("SELECT " + eventRowColumns + "WHERE seq > ? ORDER BY seq LIMIT ?")
+	bind(st, from, sweepStep)
+	open := true
+	err = each(st, func() {
+		r := readEventRow(st)
+		if open = open && r.accepted <= by(r.source); open {
+			rows = append(rows, r)
+		}
+	})
+	w.result.More = w.result.More || len(rows) == sweepStep
+	return rows, err
+}
+
+// again begins with the first event, where the policy keeps less than the one before: what was noted for later may go now.
+func (w *sweep) again() error {
+	for key, keep := range map[string]time.Duration{"retention": w.policy.Retention, "letters": w.policy.DeadLetterRetention} {
+		before, err := w.meta(key)
+		if err == nil && keep.Milliseconds() < before {
+			err = w.setMeta("swept_events", 0)
+		}
+		if err == nil {
+			err = w.setMeta(key, keep.Milliseconds())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// events deletes what is past its retention, in the order of acceptance.
+func (w *sweep) events() error {
+	shortest := min(w.policy.Retention, w.policy.DeadLetterRetention)
+	rows, err := w.walk("swept_events", func(int64) int64 { return w.now - shortest.Milliseconds() })
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if w.full() {
+			return nil
+		}
+		if err := w.event(r); err != nil {
+			return err
+		}
+		if err := w.setMeta("swept_events", r.seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// full says that the step may touch no more deliveries.
+func (w *sweep) full() bool {
+	if w.touched > relay.MaxTouched-sweepStep {
+		w.result.More = true
+	}
+	return w.touched > relay.MaxTouched-sweepStep
+}
+
+// lateEvents looks again at what the cursor passed over.
+func (w *sweep) lateEvents() error {
+	var late []struct{ at, seq int64 }
+	st := w.conn.Prep("SELECT at, event FROM late_event WHERE at <= ? LIMIT ?")
+	bind(st, w.now, sweepStep)
+	if err := each(st, func() {
+		late = append(late, struct{ at, seq int64 }{st.ColumnInt64(0), st.ColumnInt64(1)})
+	}); err != nil {
+		return err
+	}
+	w.result.More = w.result.More || len(late) == sweepStep
+	for _, l := range late {
+		if w.full() {
+			return nil
+		}
+		st := w.conn.Prep("DELETE FROM late_event WHERE at = ? AND event = ?")
+		bind(st, l.at, l.seq)
+		if err := exec(st); err != nil {
+			return err
+		}
+		st = w.conn.Prep("SELECT " + eventRowColumns + "WHERE seq = ?")
+		st.BindInt64(1, l.seq)
+		var rows []eventRow
+		if err := each(st, func() { rows = append(rows, readEventRow(st)) }); err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if err := w.event(r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// event deletes an event whose deliveries are all settled for long enough, or notes when to look again.
+func (w *sweep) event(r eventRow) error {
+	type row struct {
+		destination *destination
+		state       int64
+	}
+	var rows []row
+	pending, anyDead, last := false, false, r.accepted
+	st := w.conn.Prep("SELECT d.destination, d.state, d.settled" + ofEvent)
+	bind(st, r.seq, r.source)
+	if err := each(st, func() {
+		state := st.ColumnInt64(1)
+		rows = append(rows, row{w.byID[st.ColumnInt64(0)], state})
+		pending = pending || state != delivered && state != dead
+		anyDead = anyDead || state == dead
+		last = max(last, st.ColumnInt64(2))
+	}); err != nil {
+		return err
+	}
+	keep := w.policy.Retention
+	if anyDead {
+		keep = w.policy.DeadLetterRetention
+	}
+	again := last + ceil(keep)
+	if pending {
+		// It can be settled from now on, and is kept that much longer.
+		again = w.now + ceil(max(min(w.policy.Retention, w.policy.DeadLetterRetention), time.Second))
+	}
+	if again > w.now {
+		st := w.conn.Prep("INSERT OR IGNORE INTO late_event (at, event) VALUES (?, ?)")
+		bind(st, again, r.seq)
+		w.touched++
+		return exec(st)
+	}
+	for _, d := range rows {
+		name := relay.DestinationName{Source: d.destination.source, Destination: d.destination.name}
+		w.result.Deliveries[name]++
+		if d.state == dead {
+			w.result.DeadLetters[name]++
+			w.tallies.of(d.destination).dead--
+		} else {
+			w.tallies.of(d.destination).delivered--
+		}
+	}
+	w.touched += max(1, len(rows))
+	w.result.Events++
+	return w.deleteEvent(r)
+}
+
+// deleteEvent deletes an event with all that hangs on it, but not the record of its key before its time.
+func (w *sweep) deleteEvent(r eventRow) error {
+	for _, query := range []string{
+		"DELETE FROM attempt WHERE event = ?", "DELETE FROM variant WHERE event = ?",
+		"DELETE FROM repeat WHERE event = ?", "DELETE FROM event WHERE seq = ?",
+	} {
+		st := w.conn.Prep(query)
+		st.BindInt64(1, r.seq)
+		if err := exec(st); err != nil {
+			return err
+		}
+	}
+	st := w.conn.Prep("DELETE FROM delivery WHERE event = ? AND destination IN (SELECT id FROM destination WHERE source = ?)")
+	bind(st, r.seq, r.source)
+	if err := exec(st); err != nil {
+		return err
+	}
+	st = w.conn.Prep("DELETE FROM task WHERE task = ? AND event = ?")
+	st.BindText(1, r.task)
+	st.BindInt64(2, r.seq)
+	if err := exec(st); err != nil {
+		return err
+	}
+	w.deleted = append(w.deleted, r)
+	key := recentKey{r.source, r.key}
+	if f := w.recent.keys[key]; f != nil && f.event == r.seq {
+		// With its row the event takes along what a restart would know the key by.
+		if err := w.insertKey(key, f); err != nil {
+			return err
+		}
+	}
+	return w.forgetAt(r.accepted+ceil(w.window(r.source)), key, r.id)
+}
+
+func (w *sweep) window(source int64) time.Duration {
+	if d, ok := w.policy.Windows[w.sourceNames[source]]; ok {
+		return d
+	}
+	return w.policy.DefaultWindow
+}
+
+// dedupes deletes the records of keys whose window has ended while their event is still there.
+func (w *sweep) dedupes() error {
+	rows, err := w.walk("swept_dedupes", func(source int64) int64 { return w.now - w.window(source).Milliseconds() })
+	for _, r := range rows {
+		if err == nil {
+			err = w.deleteDedupe(recentKey{r.source, r.key}, r.id)
+		}
+		if err == nil {
+			err = w.setMeta("swept_dedupes", r.seq)
+		}
+	}
+	return err
+}
+
+// lateDedupes deletes the records of keys whose event was deleted before their window ended. The window may be longer
+// by now.
+func (w *sweep) lateDedupes() error {
+	type row struct {
+		at, accepted int64
+		key          recentKey
+		id           ulid.ULID
+	}
+	var rows []row
+	st := w.conn.Prep(`SELECT l.at, l.source, l.key, l.id, coalesce(d.at, 0) FROM late_dedupe l
+		LEFT JOIN dedupe d ON d.source = l.source AND d.key = l.key AND d.id = l.id WHERE l.at <= ? LIMIT ?`)
+	bind(st, w.now, sweepStep)
+	err := each(st, func() {
+		r := row{at: st.ColumnInt64(0), accepted: st.ColumnInt64(4), key: recentKey{source: st.ColumnInt64(1)}}
+		st.ColumnBytes(2, r.key.key[:])
+		st.ColumnBytes(3, r.id[:])
+		rows = append(rows, r)
+	})
+	w.result.More = w.result.More || len(rows) == sweepStep
+	for _, r := range rows {
+		if err == nil {
+			st := w.conn.Prep("DELETE FROM late_dedupe WHERE at = ? AND source = ? AND key = ?")
+			bind(st, r.at, r.key.source)
+			st.BindBytes(3, r.key.key[:])
+			err = exec(st)
+		}
+		if err == nil {
+			err = w.forgetAt(r.accepted+ceil(w.window(r.key.source)), r.key, r.id)
+		}
+	}
+	return err
+}
+
+// forgetAt deletes the record of a key whose event is gone, or notes when to.
+func (w *sweep) forgetAt(ends int64, k recentKey, id ulid.ULID) error {
+	if ends <= w.now {
+		return w.deleteDedupe(k, id)
+	}
+	st := w.conn.Prep("INSERT OR REPLACE INTO late_dedupe (at, source, key, id) VALUES (?, ?, ?, ?)")
+	bind(st, ends, k.source)
+	st.BindBytes(3, k.key[:])
+	st.BindBytes(4, id[:])
+	return exec(st)
+}
+
+// deleteDedupe deletes the record of a key, unless a later event has it by now, with what came for it after its event
+// was deleted.
+func (w *sweep) deleteDedupe(k recentKey, id ulid.ULID) error {
+	f, err := w.remembered(k, -1)
+	if f == nil || f.id != id || err != nil {
+		return err
+	}
+	delete(w.recent.keys, k)
+	for _, table := range []string{"variant", "repeat"} {
+		st := w.conn.Prep("DELETE FROM " + table + " WHERE event = ?1 AND NOT EXISTS (SELECT 1 FROM event WHERE seq = ?1)")
+		st.BindInt64(1, f.event)
+		if err := exec(st); err != nil {
+			return err
+		}
+	}
+	st := w.conn.Prep("DELETE FROM dedupe WHERE source = ? AND key = ? AND id = ?")
+	st.BindInt64(1, k.source)
+	st.BindBytes(2, k.key[:])
+	st.BindBytes(3, id[:])
+	return exec(st)
+}

@@ -1,0 +1,188 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"slices"
+	"time"
+)
+
+// Status is what the admin API shows at /relay/status.
+type Status struct {
+	Store StoreStatus  `json:"store"`
+	Spool *SpoolStatus `json:"spool"` // null where there is none
+	Nodes []NodeStatus `json:"nodes"`
+	// Drift says that gateways which share the store have different sources.
+	Drift        bool                `json:"drift"`
+	Sources      []SourceStatus      `json:"sources"`
+	Destinations []DestinationStatus `json:"destinations"`
+}
+
+// StoreStatus says how a store is.
+type StoreStatus struct {
+	StoreInfo
+	Up    bool   `json:"up"`
+	Error string `json:"error,omitempty"`
+}
+
+// SpoolStatus says what the spool holds.
+type SpoolStatus struct {
+	Location      string  `json:"location"`
+	Up            bool    `json:"up"`
+	Error         string  `json:"error,omitempty"`
+	Events        int     `json:"events"`
+	Stuck         int     `json:"stuck"` // set aside, since the store refuses them
+	Bytes         int64   `json:"bytes"`
+	OldestSeconds float64 `json:"oldest_seconds"`
+}
+
+// NodeStatus is one gateway.
+type NodeStatus struct {
+	Name string `json:"name"`
+	PID  int    `json:"pid"`
+	// Config is a hash of the gateway's sources. Where two gateways differ, one of them has an old configuration.
+	Config string `json:"config,omitempty"`
+}
+
+// SourceStatus is one configured source.
+type SourceStatus struct {
+	Name string `json:"name"`
+	// Open says that neither an address list nor a verifier keeps anyone from calling.
+	Open         bool     `json:"open"`
+	Destinations []string `json:"destinations"`
+}
+
+// DestinationStatus is one destination, configured or orphaned.
+type DestinationStatus struct {
+	Source string `json:"source"`
+	Name   string `json:"name"`
+	// State is active, held, paused or orphaned.
+	State                string        `json:"state"`
+	Counts               StateCounts   `json:"counts"`
+	OldestPendingSeconds float64       `json:"oldest_pending_seconds"`
+	Paused               bool          `json:"paused"`
+	Breaker              BreakerStatus `json:"breaker"`
+}
+
+// StateCounts are the deliveries of a destination by state. Held, paused and orphaned ones are counted there and not as pending.
+type StateCounts struct {
+	Pending   int64 `json:"pending"`
+	InFlight  int64 `json:"in_flight"`
+	Delivered int64 `json:"delivered"`
+	Dead      int64 `json:"dead"`
+	Held      int64 `json:"held"`
+	Paused    int64 `json:"paused"`
+	Orphaned  int64 `json:"orphaned"`
+}
+
+// BreakerStatus is the breaker of a destination, on this node.
+type BreakerStatus struct {
+	State     string     `json:"state"` // closed or open
+	Failures  int        `json:"failures"`
+	NextProbe *time.Time `json:"next_probe,omitempty"`
+}
+
+// Status describes store, sources and destinations.
+func (e *Engine) Status(ctx context.Context) Status {
+	host, _ := os.Hostname() // an empty name says as much as an error would
+	s := e.settings.Load()
+	st := Status{Nodes: []NodeStatus{{Name: host, PID: os.Getpid()}}, Sources: []SourceStatus{}, Destinations: []DestinationStatus{}}
+	counts := map[DestinationName]Count{}
+	store, err := e.Store()
+	if err == nil {
+		st.Store = StoreStatus{StoreInfo: store.Info(), Up: true}
+		err = store.Health(ctx)
+		for _, c := range store.Counts() {
+			counts[DestinationName{c.Source, c.Destination}] = c
+		}
+	}
+	if err != nil {
+		st.Store.Up, st.Store.Error = false, err.Error()
+	}
+	st.Spool = e.spoolStatus()
+	if shared, ok := store.(SharedStore); ok {
+		if nodes := shared.Nodes(); len(nodes) > 0 {
+			st.Nodes = nodes
+			st.Drift = slices.ContainsFunc(nodes, func(n NodeStatus) bool { return n.Config != nodes[0].Config })
+		}
+	}
+	for _, src := range s.Sources {
+		names := []string{}
+		for _, d := range src.Destinations {
+			names = append(names, d.Name)
+			name := DestinationName{src.Name, d.Name}
+			if _, ok := counts[name]; !ok {
+				counts[name] = Count{Source: src.Name, Destination: d.Name}
+			}
+		}
+		st.Sources = append(st.Sources, SourceStatus{src.Name, src.Open(), names})
+	}
+	for _, c := range counts {
+		if s.destination(c.Source, c.Destination) != nil || c.Pending+c.InFlight+c.Dead > 0 {
+			st.Destinations = append(st.Destinations, e.destinationStatus(c))
+		}
+	}
+	slices.SortFunc(st.Sources, func(a, b SourceStatus) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(st.Destinations, func(a, b DestinationStatus) int {
+		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Name, b.Name))
+	})
+	return st
+}
+
+func (e *Engine) destinationStatus(c Count) DestinationStatus {
+	d := DestinationStatus{
+		Source: c.Source, Name: c.Destination, State: "active", Paused: c.Paused,
+		Counts:               StateCounts{Pending: c.Pending, InFlight: c.InFlight, Delivered: c.Delivered, Dead: c.Dead},
+		OldestPendingSeconds: c.OldestPending.Seconds(),
+		Breaker:              BreakerStatus{State: "closed"},
+	}
+	if l := e.lane(c.Source, c.Destination); l != nil {
+		d.Breaker = l.breakerStatus()
+	}
+	if state := e.DisplayState(c.Source, c.Destination); state != "" {
+		d.State = string(state)
+		d.Counts.Pending = 0
+		switch state {
+		case StateOrphaned:
+			d.Counts.Orphaned = c.Pending
+		case StatePaused:
+			d.Counts.Paused = c.Pending
+		case StateHeld:
+			d.Counts.Held = c.Pending
+		}
+	}
+	return d
+}
+
+// DisplayState is how a pending delivery of the destination is shown: orphaned, paused, held, or (empty) pending.
+func (e *Engine) DisplayState(source, destination string) State {
+	if e.settings.Load().destination(source, destination) == nil {
+		return StateOrphaned
+	}
+	l := e.lane(source, destination)
+	if l == nil {
+		return ""
+	}
+	switch l.mu.Lock(); {
+	case l.paused:
+		l.mu.Unlock()
+		return StatePaused
+	case l.breaker.open:
+		l.mu.Unlock()
+		return StateHeld
+	}
+	l.mu.Unlock()
+	return ""
+}
+
+func (l *lane) breakerStatus() BreakerStatus {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := BreakerStatus{State: "closed", Failures: l.breaker.failures}
+	if l.breaker.open {
+		next := l.breaker.nextProbe
+		b.State, b.NextProbe = "open", &next
+	}
+	return b
+}

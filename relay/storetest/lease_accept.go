@@ -1,0 +1,118 @@
+package storetest
+
+import (
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+var leaseAtAcceptTests = []test{
+	{"at once", leasedAtAccept},
+	{"declined while paused", declinedPaused},
+	{"declined behind one that is ready", declinedReady},
+	{"declined behind one of its batch", declinedBatch},
+	{"declined behind a retry that is due", declinedDue},
+	{"declined behind its task", declinedOrdered},
+}
+
+// now asks for a lease at accept.
+func now(destination string) relay.NewDelivery {
+	return relay.NewDelivery{Destination: destination, LeaseFor: leaseFor}
+}
+
+func (b *bench) wantDeclined(deliveries ...relay.NewDelivery) *relay.Event {
+	b.t.Helper()
+	ev := newEvent("one")
+	if op := b.put(ev, deliveries...); len(op.Leased) != 0 {
+		b.t.Fatalf("leased %d at once", len(op.Leased))
+	}
+	b.wantState(ev, deliveries[0].Destination, relay.StatePending)
+	return ev
+}
+
+func leasedAtAccept(b *bench) {
+	ev := newEvent("one")
+	op := b.put(ev, now(billing), now(search), relay.NewDelivery{Destination: "third"})
+	if len(op.Leased) != 2 {
+		b.t.Fatalf("leased %d, want 2", len(op.Leased))
+	}
+	for _, l := range op.Leased {
+		if l.Event.ID != ev.ID || string(l.Event.Body) != string(ev.Body) || l.Tries != 0 || l.Used != 0 || l.Replay != 0 || l.Age > slack {
+			b.t.Fatalf("leased %+v", l)
+		}
+		b.wantState(ev, l.Destination, relay.StateInFlight)
+		b.wantCounts(l.Destination, 0, 1, 0, 0)
+		b.wantLeased(b.lease(l.Destination, 5))
+		b.settleAll(relay.OutcomeDelivered, l)
+		b.wantCounts(l.Destination, 0, 0, 1, 0)
+	}
+	b.wantState(ev, "third", relay.StatePending)
+	b.wantLeased(b.lease("third", 5), ev)
+	// What is in flight is no reason to decline.
+	for range 3 {
+		if op := b.put(newEvent("one"), now(billing)); len(op.Leased) != 1 {
+			b.t.Fatal("declined behind what is in flight")
+		}
+	}
+	b.wantCounts(billing, 0, 3, 1, 0)
+}
+
+func declinedPaused(b *bench) {
+	b.must(b.Store.Pause(b.ctx(), source, billing, true))
+	ev := b.wantDeclined(now(billing))
+	b.must(b.Store.Pause(b.ctx(), source, billing, false))
+	b.wantLeased(b.lease(billing, 5), ev)
+}
+
+func declinedReady(b *bench) {
+	older := b.accept("older", billing)
+	ev := b.wantDeclined(now(billing))
+	b.wantLeased(b.lease(billing, 5), older, ev)
+	if op := b.put(newEvent("one"), now(billing)); len(op.Leased) != 1 {
+		b.t.Fatal("declined, though nothing waits any more")
+	}
+}
+
+func declinedBatch(b *bench) {
+	one, two := newEvent("one"), newEvent("two")
+	batch := &relay.Batch{Accepts: []*relay.Accept{
+		{Event: one, Window: window, Deliveries: to(billing)},
+		{Event: two, Window: window, Deliveries: []relay.NewDelivery{now(billing)}},
+	}}
+	b.apply(batch)
+	if len(batch.Accepts[1].Leased) != 0 {
+		b.t.Fatal("leased before the one that came first")
+	}
+	b.wantLeased(b.lease(billing, 5), one, two)
+}
+
+func declinedDue(b *bench) {
+	retried := b.accept("older", billing)
+	l := b.leaseOne(billing, retried)
+	b.settle(relay.Settle{Leased: l, Outcome: relay.OutcomeRetry, Delay: time.Minute, Attempt: attempt(500)})
+	op := b.put(newEvent("one"), now(billing)) // the retry is not due yet
+	if len(op.Leased) != 1 {
+		b.t.Fatal("declined behind a retry that is not due")
+	}
+	b.settleAll(relay.OutcomeDelivered, op.Leased...)
+	b.Advance(time.Minute)
+	ev := b.wantDeclined(now(billing))
+	b.wantLeased(b.lease(billing, 1), retried)
+	b.wantLeased(b.lease(billing, 1), ev)
+}
+
+func declinedOrdered(b *bench) {
+	inOrder := relay.NewDelivery{Destination: billing, LeaseFor: leaseFor, Ordered: true}
+	first := newEvent("one")
+	op := b.put(first, inOrder)
+	if len(op.Leased) != 1 {
+		b.t.Fatal("declined, though it is the first of its task")
+	}
+	second := b.wantDeclined(inOrder)
+	elsewhere := newEvent("two")
+	if op := b.put(elsewhere, inOrder); len(op.Leased) != 1 {
+		b.t.Fatal("declined behind another task")
+	}
+	b.settleAll(relay.OutcomeDelivered, op.Leased...)
+	b.wantLeased(b.lease(billing, 5), second)
+}

@@ -1,0 +1,66 @@
+// Package storetest is the suite that every relay.Store passes, unchanged: what the engine relies on, and no more.
+//
+// A store's test is one call of [Run]. The suite never sleeps: it moves the store's clock by [Harness.Advance]. A store
+// whose clock also runs by itself (Redis) is fine: times are compared with some slack.
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// Harness is a store under test, empty at first, with what a test does to it from outside. The one who makes it sees to
+// it that everything is closed when the test ends (testing.T.Cleanup).
+type Harness struct {
+	Store relay.Store
+	// Advance moves the store's clock forward, and with it the clock of the times that a store shows (DeadAt).
+	Advance func(d time.Duration)
+	// Reopen closes Store and sets it to another one of the same data, as another process would open it.
+	Reopen func()
+	// Another opens a second client of the same data. Nil where a store belongs to one process.
+	Another func() relay.Store
+	// Refresh makes what Counts answers current. Nil where it always is.
+	Refresh func(relay.Store)
+	// VoidsLeases says that leases end with the process that holds them.
+	VoidsLeases bool
+}
+
+// Run runs the suite. Each test opens a store of its own.
+func Run(t *testing.T, open func(t *testing.T) *Harness) {
+	for _, theme := range []struct {
+		name  string
+		tests []test
+	}{
+		{"Accept", acceptTests},
+		{"Window", windowTests},
+		{"Lease", leaseTests},
+		{"LeaseAtAccept", leaseAtAcceptTests},
+		{"LeaseExpiry", leaseExpiryTests},
+		{"Settle", settleTests},
+		{"Probe", probeTests},
+		{"Order", orderTests},
+		{"Expire", expireTests},
+		{"Pause", pauseTests},
+		{"Replay", replayTests},
+		{"Redrive", redriveTests},
+		{"Discard", discardTests},
+		{"Purge", purgeTests},
+		{"List", listTests},
+		{"Lifecycle", lifecycleTests},
+		{"Model", modelTests},
+	} {
+		t.Run(theme.name, func(t *testing.T) {
+			for _, test := range theme.tests {
+				t.Run(test.name, func(t *testing.T) { test.run(&bench{Harness: open(t), t: t}) })
+			}
+		})
+	}
+}
+
+// test is one test of a theme.
+type test struct {
+	name string
+	run  func(b *bench)
+}

@@ -1,0 +1,181 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/ext"
+	"github.com/tidwall/gjson"
+
+	"github.com/callbackrelay/caddy-relay/relay/internal/jsonvalue"
+)
+
+const (
+	// whenCost is the most that one evaluation of a filter may cost, in CEL's own measure.
+	whenCost = 100_000
+	// whenTime ends loops that are cheap by that measure and slow on a body of some MiB.
+	whenTime = 250 * time.Millisecond
+	// whenCheck is how many steps of a loop are made between two looks at the time.
+	whenCheck = 16
+)
+
+// When is a filter on events, in CEL.
+type When struct {
+	program cel.Program
+	loops   bool
+}
+
+// ParseWhen compiles a filter. The expression sees code (int), msg (string), data (dyn), task_id, stage and source
+// (string) and headers (a map of lowercase names to strings), and must give a bool. CEL's strings extension is there.
+// Regular expressions, and what is searched for, replaced or put between strings, must be literals.
+func ParseWhen(expr string) (*When, error) {
+	env, err := whenEnv()
+	if err != nil {
+		return nil, err
+	}
+	tree, issues := env.Compile(expr)
+	if err := issues.Err(); err != nil {
+		return nil, err
+	}
+	if t := tree.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
+		return nil, fmt.Errorf("the expression must give a bool, not %s", t)
+	}
+	// Constant parts, regular expressions above all, are made once, not at every event.
+	program, err := env.Program(tree, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(whenCost), cel.InterruptCheckFrequency(whenCheck))
+	if err != nil {
+		return nil, err
+	}
+	loops := ast.MatchDescendants(ast.NavigateAST(tree.NativeRep()), ast.KindMatcher(ast.ComprehensionKind))
+	return &When{program: program, loops: len(loops) > 0}, nil
+}
+
+var whenEnv = sync.OnceValues(func() (*cel.Env, error) {
+	return cel.NewEnv(
+		cel.Variable("code", cel.IntType),
+		cel.Variable("msg", cel.StringType),
+		cel.Variable("data", cel.DynType),
+		cel.Variable("task_id", cel.StringType),
+		cel.Variable("stage", cel.StringType),
+		cel.Variable("source", cel.StringType),
+		cel.Variable("headers", cel.MapType(cel.StringType, cel.StringType)),
+		cel.CrossTypeNumericComparisons(true), // data.duration > 30, whatever kind of number it is
+		ext.Strings(),
+		cel.ASTValidators(cel.ValidateRegexLiterals(), literalArguments{}),
+	)
+})
+
+// literalArguments refuses calls whose work is the product of two strings unless one is written in the expression: the
+// cost of a call is counted when it is over, and two strings of a body's size would take hours, or all memory, until then.
+type literalArguments struct{}
+
+func (literalArguments) Name() string { return "relay.literal_arguments" }
+
+func (literalArguments) Validate(_ *cel.Env, _ cel.ValidatorConfig, tree *ast.AST, issues *cel.Issues) {
+	for _, e := range ast.MatchDescendants(ast.NavigateAST(tree), ast.KindMatcher(ast.CallKind)) {
+		call := e.AsCall()
+		switch call.FunctionName() {
+		case "matches", "replace", "join", "indexOf", "lastIndexOf":
+		default:
+			continue
+		}
+		args := call.Args()
+		if call.FunctionName() == "matches" && !call.IsMemberFunction() {
+			args = args[1:]
+		}
+		for _, arg := range args {
+			if arg.Kind() != ast.LiteralKind {
+				issues.ReportErrorAtID(arg.ID(), "the argument of %s must be a literal", call.FunctionName())
+			}
+		}
+	}
+}
+
+// Match evaluates the filter. An error says why it has no answer: a field is not there, the result is no bool, the cost
+// limit is passed. It never panics.
+func (w *When) Match(in *WhenInput) (bool, error) {
+	ctx := context.Background()
+	if w.loops {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, whenTime)
+		defer cancel()
+	}
+	result, _, err := w.program.ContextEval(ctx, in)
+	if err != nil {
+		return false, err
+	}
+	matched, ok := result.(types.Bool)
+	if !ok {
+		return false, errors.New("the result is not a bool")
+	}
+	return bool(matched), nil
+}
+
+// WhenInput is what filters see of one event. Make one per event and use it for all destinations, one after another: the
+// body is read once, when the first filter asks for something in it.
+type WhenInput struct {
+	event *Event
+	// A nil interface is a variable that is not set: to use it is an error of the evaluation.
+	code, headers any
+	body          *whenBody
+}
+
+type whenBody struct{ msg, data any }
+
+// NewWhenInput makes the input of an event, whose body CheckBody has passed.
+func NewWhenInput(ev *Event) *WhenInput {
+	in := &WhenInput{event: ev, headers: map[string]string(ev.Headers)}
+	if code, err := strconv.ParseInt(ev.Code, 10, 64); err == nil {
+		in.code = code
+	}
+	return in
+}
+
+// ResolveName gives CEL a variable.
+func (in *WhenInput) ResolveName(name string) (any, bool) {
+	var v any
+	switch name {
+	case "code":
+		v = in.code
+	case "msg":
+		v = in.readBody().msg
+	case "data":
+		v = in.readBody().data
+	case "task_id":
+		v = in.event.TaskID
+	case "stage":
+		v = in.event.Stage
+	case "source":
+		v = in.event.Source
+	case "headers":
+		v = in.headers
+	}
+	return v, v != nil
+}
+
+// Parent is nil: there are no other variables.
+func (in *WhenInput) Parent() cel.Activation { return nil }
+
+func (in *WhenInput) readBody() *whenBody {
+	if in.body != nil {
+		return in.body
+	}
+	in.body = &whenBody{}
+	doc := gjson.ParseBytes(in.event.Body)
+	if msg := doc.Get("msg"); msg.Type == gjson.String {
+		in.body.msg = msg.Str
+	}
+	if data := doc.Get("data"); data.Exists() {
+		in.body.data = jsonvalue.Native(data, MaxDepth)
+		if in.body.data == nil {
+			in.body.data = types.NullValue // null is a value, unlike what is not there
+		}
+	}
+	return in.body
+}
