@@ -1,0 +1,178 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+func init() {
+	caddy.RegisterModule(new(AdminAPI))
+}
+
+// maxAdminBody bounds the body of an admin request.
+const maxAdminBody = 1 << 20
+
+// AdminAPI serves the paths under /relay/ on Caddy's admin endpoint. It belongs to the endpoint and not to a config: it is
+// made before the apps are, and outlives a reload that fails, so it looks the app up at each request.
+type AdminAPI struct{}
+
+// CaddyModule returns the Caddy module information.
+func (*AdminAPI) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "admin.api.relay",
+		New: func() caddy.Module { return new(AdminAPI) },
+	}
+}
+
+// Provision shows the metrics on the admin endpoint of a config whose apps may yet fail to load.
+func (*AdminAPI) Provision(ctx caddy.Context) error {
+	return registerMetrics(ctx.GetMetricsRegistry())
+}
+
+// Routes lists the paths.
+func (*AdminAPI) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{
+		route(http.MethodGet, "/relay/status", status),
+		route(http.MethodGet, "/relay/events", listEvents),
+		route(http.MethodGet, "/relay/events/{id}", showEvent),
+		route(http.MethodPost, "/relay/events/{id}/replay", replay),
+		route(http.MethodGet, "/relay/dead-letters", listDeadLetters),
+		route(http.MethodPost, "/relay/dead-letters/redrive", redrive),
+		route(http.MethodPost, "/relay/dead-letters/discard", discard),
+		route(http.MethodPost, "/relay/destinations/{source}/{name}/pause", pause(true)),
+		route(http.MethodPost, "/relay/destinations/{source}/{name}/resume", pause(false)),
+		{Pattern: "/relay/", Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+			writeError(w, r, &apiError{http.StatusNotFound, "not_found", "There is nothing at this path."})
+			return nil
+		})},
+	}
+}
+
+// endpoint answers one admin request with what is to be encoded, or an error.
+type endpoint func(e *relay.Engine, r *http.Request) (any, error)
+
+// route serves one path, which has one method. It answers errors itself, since Caddy would leave out their code.
+func route(method, pattern string, serve endpoint) caddy.AdminRoute {
+	return caddy.AdminRoute{Pattern: pattern, Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		if r.Method != method && (r.Method != http.MethodHead || method != http.MethodGet) {
+			w.Header().Set("Allow", method)
+			writeError(w, r, &apiError{http.StatusMethodNotAllowed, "method_not_allowed", "Expected the method " + method + "."})
+			return nil
+		}
+		engine, err := activeEngine()
+		if err != nil {
+			writeError(w, r, err)
+			return nil
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
+		answer, err := serve(engine, r)
+		if err != nil {
+			writeError(w, r, err)
+			return nil
+		}
+		writeJSON(w, http.StatusOK, answer)
+		return nil
+	})}
+}
+
+// activeEngine gives the engine of the config that runs now.
+func activeEngine() (*relay.Engine, error) {
+	module, err := caddy.ActiveContext().AppIfConfigured("relay")
+	if err != nil {
+		return nil, &apiError{http.StatusServiceUnavailable, "not_configured", "No relay is configured."}
+	}
+	return module.(*App).pooled.Engine, nil
+}
+
+// withStore gives 503 where the store is not open, whatever keeps it from that.
+func withStore(e *relay.Engine) error {
+	if _, err := e.Store(); err != nil {
+		return &apiError{http.StatusServiceUnavailable, "store_unavailable", "The store is not open: " + err.Error() + "."}
+	}
+	return nil
+}
+
+// apiError is an error as the admin API shows it.
+type apiError struct {
+	status  int
+	code    string // for programs
+	message string // one sentence, for people
+}
+
+func (e *apiError) Error() string { return e.message }
+
+func badRequest(message string) error {
+	return &apiError{http.StatusBadRequest, "bad_request", message}
+}
+
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
+	var e *apiError
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &e):
+	case errors.As(err, &tooLarge):
+		e = &apiError{http.StatusRequestEntityTooLarge, "too_large", "The body is larger than 1 MiB."}
+	case errors.Is(err, relay.ErrNotFound):
+		e = &apiError{http.StatusNotFound, "not_found", sentence(err)}
+	case errors.Is(err, relay.ErrBadCursor):
+		e = &apiError{http.StatusBadRequest, "bad_cursor", "The cursor is not one that this store has handed out."}
+	case errors.Is(err, relay.ErrClosed), errors.Is(err, relay.ErrStoreLocked):
+		e = &apiError{http.StatusServiceUnavailable, "store_unavailable", "The store is not open: " + err.Error() + "."}
+	case r.Context().Err() != nil:
+		return // nobody listens
+	default:
+		e = &apiError{http.StatusInternalServerError, "internal", sentence(err)}
+		caddy.Log().Named("admin.api.relay").Error("request failed", zap.String("path", r.URL.Path), zap.Error(err))
+	}
+	writeJSON(w, e.status, map[string]string{"error": e.code, "message": e.message})
+}
+
+func sentence(err error) string {
+	s := err.Error()
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false) // payloads are shown as they came
+	_ = encoder.Encode(v)        // a client that hangs up needs no answer
+}
+
+// readJSON reads the body into v, without unknown fields and with nothing after it. Without a body v stays as it is,
+// unless one is required.
+func readJSON(r *http.Request, v any, required bool) error {
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(v)
+	if errors.Is(err, io.EOF) && !required {
+		return nil
+	}
+	if err == nil {
+		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("something follows the object")
+		}
+	}
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return err
+	}
+	return badRequest("Expected a JSON object as the body: " + err.Error() + ".")
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner = (*AdminAPI)(nil)
+	_ caddy.AdminRouter = (*AdminAPI)(nil)
+)

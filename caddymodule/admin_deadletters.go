@@ -1,0 +1,150 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// statusTimeout is how long a store may take to say how it is.
+const statusTimeout = 5 * time.Second
+
+func status(e *relay.Engine, r *http.Request) (any, error) {
+	if q := parseQuery(r); q.err != nil {
+		return nil, q.err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), statusTimeout)
+	defer cancel()
+	return e.Status(ctx), nil
+}
+
+func listDeadLetters(e *relay.Engine, r *http.Request) (any, error) {
+	q := parseQuery(r, "source", "destination", "since", "limit", "cursor")
+	selection := relay.Selection{Source: q.text("source"), Destination: q.text("destination"), Since: q.time("since")}
+	limit, cursor := q.limit(), q.text("cursor")
+	if q.err != nil {
+		return nil, q.err
+	}
+	if err := withStore(e); err != nil {
+		return nil, err
+	}
+	letters, next, err := e.DeadLetters(r.Context(), selection, limit, cursor)
+	if err != nil {
+		return nil, err
+	}
+	for i := range letters {
+		letters[i].DeadAt = letters[i].DeadAt.UTC()
+	}
+	return struct {
+		DeadLetters []relay.DeadLetter `json:"dead_letters"`
+		Next        string             `json:"next"`
+	}{append([]relay.DeadLetter{}, letters...), next}, nil
+}
+
+// selection is the body of redrive and discard.
+type selection struct {
+	Source      string `json:"source"`
+	Destination string `json:"destination"`
+	Since       string `json:"since"`
+	Until       string `json:"until"`
+}
+
+func (s selection) parse() (relay.Selection, error) {
+	since, err := parseTime("since", s.Since)
+	if err != nil {
+		return relay.Selection{}, err
+	}
+	until, err := parseTime("until", s.Until)
+	return relay.Selection{Source: s.Source, Destination: s.Destination, Since: since, Until: until}, err
+}
+
+func redrive(e *relay.Engine, r *http.Request) (any, error) {
+	var request struct {
+		selection
+		Rate perSecond `json:"rate"`
+	}
+	// A body is required: all dead letters are asked for by {}, not by forgetting to say which.
+	if err := readJSON(r, &request, true); err != nil {
+		return nil, err
+	}
+	selection, err := request.parse()
+	if err != nil {
+		return nil, err
+	}
+	if err := withStore(e); err != nil {
+		return nil, err
+	}
+	n, err := e.Redrive(r.Context(), selection, float64(request.Rate))
+	if err != nil {
+		return nil, err
+	}
+	return map[string]int{"redriven": n}, nil
+}
+
+func discard(e *relay.Engine, r *http.Request) (any, error) {
+	var request struct {
+		selection
+		Orphaned bool `json:"orphaned"`
+	}
+	if err := readJSON(r, &request, true); err != nil {
+		return nil, err
+	}
+	selection, err := request.parse()
+	if err != nil {
+		return nil, err
+	}
+	selection.Orphaned = request.Orphaned
+	if selection.Orphaned && (selection.Source == "" || selection.Destination == "") {
+		return nil, badRequest("orphaned: expected a source and a destination with it.")
+	}
+	if err := withStore(e); err != nil {
+		return nil, err
+	}
+	n, err := e.Discard(r.Context(), selection)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]int{"discarded": n}, nil
+}
+
+func pause(paused bool) endpoint {
+	return func(e *relay.Engine, r *http.Request) (any, error) {
+		var none struct{}
+		if err := readJSON(r, &none, false); err != nil {
+			return nil, err
+		}
+		if err := withStore(e); err != nil {
+			return nil, err
+		}
+		source, name := r.PathValue("source"), r.PathValue("name")
+		if err := e.Pause(r.Context(), source, name, paused); err != nil {
+			return nil, err
+		}
+		return map[string]any{"source": source, "destination": name, "paused": paused}, nil
+	}
+}
+
+// perSecond is a rate: a number of deliveries a second, or n/s, n/m or n/h as in a Caddyfile.
+type perSecond float64
+
+// UnmarshalJSON reads a number or a text.
+func (p *perSecond) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err == nil {
+		limit, err := parseRate(s)
+		*p = perSecond(limit)
+		return err
+	}
+	if err := json.Unmarshal(b, (*float64)(p)); err != nil {
+		return err
+	}
+	if *p < 0 || *p > 0 && *p < 1./(24*60*60) {
+		*p = 0
+		return errors.New("rate: expected 0 for no limit, or at least one delivery a day")
+	}
+	return nil
+}

@@ -1,0 +1,201 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+func init() {
+	caddy.RegisterModule(new(App))
+}
+
+// App keeps accepted callbacks in a durable store and delivers them to the destinations of their sources. The sources
+// themselves are defined by `relay` handlers.
+//
+// For every delivery given up it emits the Caddy event `relay_dead_letter`, whose data are `event_id`, `source`, `task_id`,
+// `destination`, `attempts`, `last_status`, `last_error` and `dead_at`.
+type App struct {
+	// Where events and deliveries are kept. Default: `{"driver": "sqlite"}`.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=relay.stores inline_key=driver"`
+
+	// How long an event stays visible after its last delivery was settled. Default: 72h.
+	Retention Duration `json:"retention,omitempty"`
+
+	// How long an event with a dead letter stays, after its last settle. Default: 720h.
+	DeadLetterRetention Duration `json:"dead_letter_retention,omitempty"`
+
+	// How long attempts in flight may go on when Caddy stops. Default: 10s.
+	Drain Duration `json:"drain,omitempty"`
+
+	// Lets a reload change to another store although the old one still holds deliveries that are not settled; they wait
+	// in it until it is configured again. Default: false, such a reload is refused.
+	AbandonStore bool `json:"abandon_store,omitempty"`
+
+	ctx    caddy.Context
+	logger *slog.Logger
+	events *caddyevents.App
+	pooled *pooledEngine // nil until acquired
+
+	mu      sync.Mutex
+	sources map[string]registration
+
+	emitter    *emitter
+	generation *relay.Generation
+}
+
+// registration is a source with the configuration that it was made from.
+type registration struct {
+	canonical []byte
+	source    *relay.Source
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "relay",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision acquires the engine of the configured store. It neither opens nor needs the store.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx = ctx
+	a.logger = ctx.Slogger()
+	a.sources = make(map[string]registration)
+	for name, d := range map[string]Duration{
+		"retention": a.Retention, "dead_letter_retention": a.DeadLetterRetention, "drain": a.Drain,
+	} {
+		if d < 0 {
+			return fmt.Errorf("%s: expected a positive duration, got %s", name, d)
+		}
+	}
+	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	events, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	a.events = events.(*caddyevents.App)
+
+	if a.StoreRaw == nil {
+		a.StoreRaw = json.RawMessage(`{"driver":"sqlite"}`)
+	}
+	module, err := ctx.LoadModule(a, "StoreRaw")
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	store, ok := module.(Store)
+	if !ok {
+		return fmt.Errorf("store: %T is not a store of events", module)
+	}
+	if s, ok := module.(interface{ literalSecret() bool }); ok && s.literalSecret() {
+		a.logger.Warn("the password of store stands in the config, where the admin API shows it; use {env.NAME} or {file./path}")
+	}
+	a.pooled, err = acquireEngine(store)
+	if err != nil {
+		return err
+	}
+	if a.pooled.outdated(store) {
+		a.logger.Warn("the store stays open with the settings it was opened with; those that changed count after a restart",
+			"store", a.pooled.identity)
+	}
+	return a.checkAbandoned()
+}
+
+// register gives the source of this name, which build makes if no handler has registered it yet. All handlers of a source
+// must have the same configuration, since deliveries know their source by its name only.
+func (a *App) register(name string, canonical []byte, build func() (*relay.Source, error)) (*relay.Source, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if known, ok := a.sources[name]; ok {
+		if !bytes.Equal(known.canonical, canonical) {
+			return nil, fmt.Errorf("source %q is defined differently by two relay handlers; expected the same settings, or another name", name)
+		}
+		return known.source, nil
+	}
+	source, err := build()
+	if err != nil {
+		return nil, fmt.Errorf("source %q: %w", name, err)
+	}
+	a.sources[name] = registration{canonical, source}
+	return source, nil
+}
+
+// checkAbandoned refuses a config that would leave deliveries behind in another store.
+func (a *App) checkAbandoned() error {
+	if a.AbandonStore {
+		return nil
+	}
+	var err error
+	engines.Range(func(_, value any) bool {
+		other := value.(*pooledEngine)
+		if n := other.unsettled(); other != a.pooled && n > 0 {
+			err = fmt.Errorf("the store %s still holds %d deliveries that are not settled: let them finish, or set abandon_store to leave them there",
+				other.identity, n)
+		}
+		return err == nil
+	})
+	return err
+}
+
+// Start opens the store, unless it is open, and makes this config's settings the current ones.
+func (a *App) Start() error {
+	// Callbacks went on coming in since Provision.
+	if err := a.checkAbandoned(); err != nil {
+		return err
+	}
+	a.pooled.loggers.push(a.logger)
+	if err := a.pooled.Start(a.ctx); err != nil {
+		a.pooled.loggers.remove(a.logger)
+		return fmt.Errorf("opening the store %s: %w", a.pooled.identity, err)
+	}
+	a.emitter = startEmitter(a.ctx, a.events, a.logger)
+	a.mu.Lock()
+	sources := make(map[string]*relay.Source, len(a.sources))
+	for name, r := range a.sources {
+		sources[name] = r.source
+	}
+	a.mu.Unlock()
+	a.generation = a.pooled.Push(&relay.Settings{
+		Sources:             sources,
+		Retention:           a.Retention.or(relay.DefaultRetention),
+		DeadLetterRetention: a.DeadLetterRetention.or(relay.DefaultDeadLetterRetention),
+		Drain:               a.Drain.or(relay.DefaultDrain),
+		Logger:              a.logger,
+		OnDeadLetter:        a.emitter.offer,
+	})
+	return nil
+}
+
+// Stop takes this config's settings back. Those of a config that has started meanwhile stay the current ones; if this one
+// failed to start as a whole, those of the config before it are current again.
+func (a *App) Stop() error {
+	a.generation.Withdraw()
+	a.pooled.loggers.remove(a.logger)
+	a.emitter.stop(a.Drain.or(relay.DefaultDrain))
+	return nil
+}
+
+// Cleanup releases the engine, which drains and closes when no config uses it any more.
+func (a *App) Cleanup() error {
+	if a.pooled == nil {
+		return nil // Provision failed before it acquired one: the running config's must stay
+	}
+	return a.pooled.release()
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

@@ -1,0 +1,266 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("relay", parseOption)
+	httpcaddyfile.RegisterHandlerDirective("relay", parseDirective)
+	httpcaddyfile.RegisterDirectiveOrder("relay", httpcaddyfile.Before, "respond")
+}
+
+// parseOption reads the global option. Where it stands several times, each must set something else.
+func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
+	app := new(App)
+	if existing, ok := existing.(httpcaddyfile.App); ok {
+		if err := json.Unmarshal(existing.Value, app); err != nil {
+			return nil, err
+		}
+	}
+	if err := app.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "relay", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+// UnmarshalCaddyfile sets up the app from the tokens of the global option. Syntax:
+//
+//	relay {
+//	    store sqlite [<path>]
+//	    retention <duration>
+//	    dead_letter_retention <duration>
+//	    drain <duration>
+//	    abandon_store
+//	}
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the option's name
+	if _, err := arguments(d, "relay { ... }", 0, 0); err != nil {
+		return err
+	}
+	for d.NextBlock(0) {
+		name := d.Val()
+		var err error
+		switch name {
+		case "store":
+			if a.StoreRaw != nil {
+				return errRepeated(d, name)
+			}
+			_, a.StoreRaw, err = guest(d, "store <driver> [<arguments>]", "relay.stores", "driver")
+		case "retention":
+			err = setDuration(d, name, &a.Retention)
+		case "dead_letter_retention":
+			err = setDuration(d, name, &a.DeadLetterRetention)
+		case "drain":
+			err = setDuration(d, name, &a.Drain)
+		case "abandon_store":
+			if a.AbandonStore {
+				return errRepeated(d, name)
+			}
+			a.AbandonStore = true
+			_, err = arguments(d, name, 0, 0)
+		default:
+			return errUnknown(d, "store, retention, dead_letter_retention, drain or abandon_store")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place is where something stands in a Caddyfile.
+type place struct {
+	file string
+	line int
+}
+
+func here(d *caddyfile.Dispenser) place { return place{d.File(), d.Line()} }
+
+func (p place) String() string { return p.file + ":" + strconv.Itoa(p.line) }
+
+// errf is like the dispenser's, for a place that has been passed.
+func (p place) errf(format string, args ...any) error {
+	return fmt.Errorf("%w, at %s", fmt.Errorf(format, args...), p)
+}
+
+// parsedSource is what a handler of a Caddyfile defined.
+type parsedSource struct {
+	canonical []byte
+	place     place
+}
+
+// parseDirective reads the directive, and compares it with those of the same source that came before it. Named routes are
+// read apart from the sites: between those and these, provisioning compares.
+func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Handler)
+	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	canonical, err := canonicalJSON(handler)
+	if err != nil {
+		return nil, err
+	}
+	h.Reset()
+	h.Next() // back to where the directive begins
+	if len(handler.Allow) > 0 && forgeableClients(h.Option("servers")) {
+		return nil, h.Errf("allow: %w", errForgeable)
+	}
+	key := "relay.source." + handler.Source
+	if first, ok := h.State[key].(parsedSource); !ok {
+		h.State[key] = parsedSource{canonical, here(h.Dispenser)}
+	} else if !bytes.Equal(first.canonical, canonical) {
+		return nil, h.Errf("source %q is defined differently at %s; expected the same settings, or another name", handler.Source, first.place)
+	}
+	return handler, nil
+}
+
+// forgeableClients says that the global option `servers` trusts proxies without strict parsing. Only the usual case is
+// decided here, one block for all servers: provisioning knows each server. The option's type is not exported.
+func forgeableClients(option any) bool {
+	servers := reflect.ValueOf(option)
+	if servers.Kind() != reflect.Slice || servers.Len() != 1 || servers.Index(0).Kind() != reflect.Struct {
+		return false
+	}
+	set := func(field string) bool {
+		f := servers.Index(0).FieldByName(field)
+		return f.IsValid() && !f.IsZero()
+	}
+	return !set("ListenerAddress") && (set("TrustedProxiesRaw") || set("TrustedProxiesUnix")) && !set("TrustedProxiesStrict")
+}
+
+// The helpers below read one subdirective, whose name is the current token, and say in their errors what was expected.
+
+// arguments reads what stands on the rest of the line: at least least, and at most `most` unless that is negative.
+func arguments(d *caddyfile.Dispenser, usage string, least, most int) ([]string, error) {
+	args := d.RemainingArgs()
+	if len(args) < least || most >= 0 && len(args) > most {
+		return nil, d.Errf("wrong number of arguments: expected %s", usage)
+	}
+	return args, nil
+}
+
+// noBlock refuses a block after a subdirective that has none.
+func noBlock(d *caddyfile.Dispenser, name string) error {
+	if d.NextBlock(d.Nesting()) {
+		return d.Errf("unexpected block: %s has none", name)
+	}
+	return nil
+}
+
+func setDuration(d *caddyfile.Dispenser, name string, to *Duration) error {
+	if *to != 0 {
+		return errRepeated(d, name)
+	}
+	args, err := arguments(d, name+" <duration>", 1, 1)
+	if err != nil {
+		return err
+	}
+	*to, err = parseDuration(args[0])
+	if err != nil {
+		return d.Errf("%s: %w", name, err)
+	}
+	return nil
+}
+
+func parseDuration(s string) (Duration, error) {
+	v, err := caddy.ParseDuration(s)
+	if err != nil || v <= 0 {
+		return 0, fmt.Errorf("expected a positive duration such as 30s, got %q", s)
+	}
+	return Duration(v), nil
+}
+
+func setCount(d *caddyfile.Dispenser, name string, to *int) error {
+	if *to != 0 {
+		return errRepeated(d, name)
+	}
+	args, err := arguments(d, name+" <number>", 1, 1)
+	if err != nil {
+		return err
+	}
+	*to, err = parseCount(args[0])
+	if err != nil {
+		return d.Errf("%s: %w", name, err)
+	}
+	return nil
+}
+
+func parseCount(s string) (int, error) {
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("expected a number of at least 1, got %q", s)
+	}
+	return int(n), nil
+}
+
+// setText sets a text that check, if any, accepts.
+func setText(d *caddyfile.Dispenser, usage string, to *string, check func(string) error) error {
+	name, _, _ := strings.Cut(usage, " ")
+	if *to != "" {
+		return errRepeated(d, name)
+	}
+	args, err := arguments(d, usage, 1, 1)
+	if err != nil {
+		return err
+	}
+	*to = args[0]
+	if *to == "" {
+		return d.Errf("%s: expected %s, got an empty text", name, usage)
+	}
+	if check != nil {
+		if err := check(*to); err != nil {
+			return d.Errf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// guest reads a guest module, whose name is the first argument, and gives it with its JSON.
+func guest(d *caddyfile.Dispenser, usage, namespace, inlineKey string) (any, json.RawMessage, error) {
+	if !d.NextArg() {
+		return nil, nil, d.Errf("wrong number of arguments: expected %s", usage)
+	}
+	name := d.Val()
+	known := moduleNames(namespace)
+	if !slices.Contains(known, name) {
+		return nil, nil, d.Errf("unknown module %q: expected %s, of %s", name, usage, strings.Join(known, ", "))
+	}
+	module, err := caddyfile.UnmarshalModule(d, namespace+"."+name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return module, caddyconfig.JSONModuleObject(module, inlineKey, name, nil), nil
+}
+
+// moduleNames lists the modules directly in a namespace.
+func moduleNames(namespace string) (names []string) {
+	for _, m := range caddy.GetModules(namespace) {
+		names = append(names, m.ID.Name())
+	}
+	slices.Sort(names)
+	return names
+}
+
+func errUnknown(d *caddyfile.Dispenser, expected string) error {
+	return d.Errf("unrecognized subdirective %q: expected %s", d.Val(), expected)
+}
+
+func errRepeated(d *caddyfile.Dispenser, name string) error {
+	return d.Errf("%s stands twice: expected it once", name)
+}
+
+// Interface guards
+var _ caddyfile.Unmarshaler = (*App)(nil)

@@ -1,0 +1,210 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
+//
+//	relay [<matcher>] <source> {
+//	    provider <name> [{ ... }]
+//	    allow <ip|cidr|private_ranges>...
+//	    verify <verifier> [<secret>...] [{ ... }]
+//	    dedupe [task_id] [stage] [code] [path:<gjson>] [header:<name>]
+//	    dedupe_window <duration>
+//	    max_body <size>
+//	    ack_within <duration>
+//	    respond <status> [<body>]
+//	    to [<name>] <url> {
+//	        when <CEL expression>
+//	        timeout <duration>
+//	        retry <delay>... | exponential <first> <longest> <count> | off
+//	        permanent <status>...
+//	        header <name> <value>
+//	        sign <secret> [<previous secret>]
+//	        max_in_flight <number>
+//	        rate <n>/<s|m|h>
+//	        breaker <failures> <probe interval> | off
+//	        expire <duration>
+//	        order task
+//	        body original
+//	        transport http [{ ... }]
+//	    }
+//	}
+//
+// The subdirectives verify and to may be repeated. A source needs at least one destination.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	start := here(d)
+	args, err := arguments(d, "relay [<matcher>] <source> { ... }", 1, 1)
+	if err != nil {
+		return err
+	}
+	h.Source = args[0]
+	if err := checkName(h.Source); err != nil {
+		return d.Errf("source: %w", err)
+	}
+	for d.NextBlock(0) {
+		if err := h.subdirective(d); err != nil {
+			return err
+		}
+	}
+	if len(h.Destinations) == 0 {
+		return start.errf("source %q: %w", h.Source, errNoDestination)
+	}
+	return nil
+}
+
+func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
+	switch name := d.Val(); name {
+	case "provider":
+		return setGuest(d, "provider <name> [{ ... }]", "relay.providers", "name", &h.ProviderRaw)
+	case "allow":
+		return setList(d, "allow <ip|cidr|"+privateRanges+">...", &h.Allow, func(list []string) error {
+			_, err := parseAllow(list)
+			return err
+		})
+	case "verify":
+		var raw json.RawMessage
+		if err := setGuest(d, "verify <verifier> [<secret>...]", "relay.verifiers", "verifier", &raw); err != nil {
+			return err
+		}
+		h.VerifyRaw = append(h.VerifyRaw, raw)
+		return nil
+	case "dedupe":
+		return setList(d, "dedupe [task_id] [stage] [code] [path:<gjson>] [header:<name>]", &h.Dedupe, func(list []string) error {
+			_, err := parseDedupe(list)
+			return err
+		})
+	case "dedupe_window":
+		return setDuration(d, name, &h.DedupeWindow)
+	case "max_body":
+		return h.setMaxBody(d)
+	case "ack_within":
+		if err := setDuration(d, name, &h.AckWithin); err != nil {
+			return err
+		}
+		if err := checkAckWithin(h.AckWithin.or(0)); err != nil {
+			return d.Errf("%s: %w", name, err)
+		}
+		return nil
+	case "respond":
+		return h.setRespond(d)
+	case "to":
+		return h.addDestination(d)
+	}
+	return errUnknown(d, "provider, allow, verify, dedupe, dedupe_window, max_body, ack_within, respond or to")
+}
+
+func (h *Handler) setMaxBody(d *caddyfile.Dispenser) error {
+	if h.MaxBody != 0 {
+		return errRepeated(d, "max_body")
+	}
+	args, err := arguments(d, "max_body <size>", 1, 1)
+	if err != nil {
+		return err
+	}
+	size, err := humanize.ParseBytes(args[0])
+	if err != nil || size == 0 || size > relay.MaxBodyLimit {
+		return d.Errf("max_body: expected a size up to 8MiB such as 512KiB, got %q", args[0])
+	}
+	h.MaxBody = int64(size) // bounded just above
+	return nil
+}
+
+func (h *Handler) setRespond(d *caddyfile.Dispenser) error {
+	if h.Respond != nil {
+		return errRepeated(d, "respond")
+	}
+	args, err := arguments(d, "respond <status> [<body>]", 1, 2)
+	if err != nil {
+		return err
+	}
+	status, err := strconv.Atoi(args[0])
+	if err != nil {
+		return d.Errf("respond: expected a 2xx status, got %q", args[0])
+	}
+	h.Respond = &Response{Status: status}
+	if len(args) > 1 {
+		h.Respond.Body = args[1]
+	}
+	if status == 0 {
+		return d.Errf("respond: expected a 2xx status, got 0")
+	}
+	if _, err := h.Respond.build(); err != nil {
+		return d.Errf("respond: %w", err)
+	}
+	return nil
+}
+
+func (h *Handler) addDestination(d *caddyfile.Dispenser) error {
+	start := here(d)
+	args, err := arguments(d, "to [<name>] <url>", 1, 2)
+	if err != nil {
+		return err
+	}
+	to := &Destination{URL: args[len(args)-1]}
+	if len(args) == 2 {
+		to.Name = args[0]
+		if to.Name == "" {
+			return d.Errf("to: expected to [<name>] <url>, got an empty name")
+		}
+	}
+	if err := checkPlaceholders(to.URL); err != nil {
+		return d.Errf("to: %w", err)
+	}
+	name, err := to.name()
+	if err != nil {
+		return d.Errf("to: %w", err)
+	}
+	if !hasPlaceholder(to.URL) {
+		if _, err := parseURL(to.URL); err != nil {
+			return d.Errf("to: %w", err)
+		}
+	}
+	if slices.ContainsFunc(h.Destinations, func(other *Destination) bool {
+		known, _ := other.name() // was checked when it was read
+		return known == name
+	}) {
+		return start.errf("to: two destinations are named %q; expected a name of its own for each: to <name> <url>", name)
+	}
+	h.Destinations = append(h.Destinations, to)
+	return to.unmarshalBlock(d)
+}
+
+// setList sets a list that check accepts.
+func setList(d *caddyfile.Dispenser, usage string, to *[]string, check func([]string) error) error {
+	name := d.Val()
+	if *to != nil {
+		return errRepeated(d, name)
+	}
+	args, err := arguments(d, usage, 1, -1)
+	if err != nil {
+		return err
+	}
+	if err := check(args); err != nil {
+		return d.Errf("%s: %w", name, err)
+	}
+	*to = args
+	return nil
+}
+
+// setGuest sets the JSON of a guest module.
+func setGuest(d *caddyfile.Dispenser, usage, namespace, inlineKey string, to *json.RawMessage) error {
+	if *to != nil {
+		return errRepeated(d, d.Val())
+	}
+	_, raw, err := guest(d, usage, namespace, inlineKey)
+	*to = raw
+	return err
+}
+
+// Interface guards
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

@@ -1,0 +1,104 @@
+package caddymodule
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// handlerFunc is a function as an event handler.
+type handlerFunc func()
+
+func (f handlerFunc) Handle(context.Context, caddy.Event) error {
+	f()
+	return nil
+}
+
+func testEmitter(t *testing.T, handle func()) (*emitter, *bytes.Buffer) {
+	t.Helper()
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	t.Cleanup(cancel)
+	events := new(caddyevents.App)
+	if err := events.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := events.On(eventDeadLetter, handlerFunc(handle)); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	return startEmitter(ctx, events, slog.New(slog.NewTextHandler(&log, nil))), &log
+}
+
+// TestEmitterStop tells what waits before it stops.
+func TestEmitterStop(t *testing.T) {
+	told := 0
+	e, _ := testEmitter(t, func() { told++ })
+	for range 100 {
+		e.offer(relay.DeadLetter{})
+	}
+	e.stop(time.Minute)
+	if told != 100 {
+		t.Errorf("%d dead letters were told, expected 100", told)
+	}
+}
+
+// TestEmitterSlow neither blocks who offers, nor a stop for longer than its patience and the handler that runs.
+func TestEmitterSlow(t *testing.T) {
+	begun, end := make(chan struct{}, deadLetterQueue), make(chan struct{})
+	e, log := testEmitter(t, func() {
+		begun <- struct{}{}
+		<-end
+	})
+	e.offer(relay.DeadLetter{})
+	<-begun
+	for range deadLetterQueue + 1 {
+		e.offer(relay.DeadLetter{EventID: "some"})
+	}
+	stopped := make(chan struct{})
+	go func() {
+		e.stop(time.Millisecond)
+		close(stopped)
+	}()
+	<-e.ctx.Done() // the patience is over
+	close(end)
+	<-stopped
+	if n := len(begun); n != 0 {
+		t.Errorf("%d more were told after the patience was over", n)
+	}
+	if got := log.String(); !strings.Contains(got, "a dead letter is not told") || !strings.Contains(got, "at the stop") {
+		t.Errorf("logged: %s", got)
+	}
+}
+
+// TestLatestLog writes to the newest config's logger, and to the one before again when that is taken back.
+func TestLatestLog(t *testing.T) {
+	var first, second bytes.Buffer
+	a, b := slog.New(slog.NewTextHandler(&first, nil)), slog.New(slog.NewTextHandler(&second, nil))
+	l := newLoggers()
+	log := slog.New(latestLog{loggers: l}).With("store", "x").WithGroup("g")
+	log.Info("nowhere")
+	l.push(a)
+	log.Info("one", "k", 1)
+	l.push(b)
+	log.Info("two", "k", 2)
+	l.remove(b)
+	log.Info("three", "k", 3)
+	l.remove(a)
+	log.Info("four", "k", 4) // the engine closes
+	for _, expected := range []string{"msg=one store=x g.k=1", "msg=three store=x g.k=3", "msg=four store=x g.k=4"} {
+		if !strings.Contains(first.String(), expected) {
+			t.Errorf("no %q in %s", expected, &first)
+		}
+	}
+	if got := second.String(); !strings.Contains(got, "msg=two store=x g.k=2") || strings.Count(got, "msg=") != 1 {
+		t.Errorf("second: %s", got)
+	}
+}

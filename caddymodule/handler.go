@@ -1,0 +1,169 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"reflect"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+}
+
+// Handler accepts the callbacks of one source: it answers once a callback is stored durably, and the `relay` app delivers
+// it to the source's destinations. It is terminal: no handler after it is called.
+//
+// It sets these placeholders:
+//
+// Placeholder | Description
+// ------------|-------------
+// `{http.relay.source}` | The name of the source
+// `{http.relay.event_id}` | The id of the event that the callback became, or is a duplicate of
+// `{http.relay.task_id}` | The provider's id of the task
+// `{http.relay.result}` | What became of the callback: accepted, unmatched, duplicate, conflict, spooled, denied, unverified, invalid, too_large or unavailable
+type Handler struct {
+	// The name of the source. Several handlers may serve one source if their settings are the same.
+	Source string `json:"source,omitempty"`
+
+	// Whose callbacks they are. Default: `{"name": "suno"}`.
+	ProviderRaw json.RawMessage `json:"provider,omitempty" caddy:"namespace=relay.providers inline_key=name"`
+
+	// Who may call: IP addresses, CIDR ranges, or private_ranges. Anyone else gets 403. Default: everyone may.
+	Allow []string `json:"allow,omitempty"`
+
+	// How a caller proves who it is; each of them must pass. Default: nothing is verified.
+	VerifyRaw []json.RawMessage `json:"verify,omitempty" caddy:"namespace=relay.verifiers inline_key=verifier"`
+
+	// What makes two callbacks the same: task_id, stage, code, path:<gjson path into the body>, header:<name>.
+	// Default: task_id, stage, code.
+	Dedupe []string `json:"dedupe,omitempty"`
+
+	// How long a callback is recognised as a duplicate, from the first one. Default: 24h.
+	DedupeWindow Duration `json:"dedupe_window,omitempty"`
+
+	// The largest body accepted, in bytes. At most 8 MiB. Default: 1048576 (1 MiB).
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	// The latest time to answer at, the reading of the body included. At most 14s, since the sender waits for 15.
+	// Default: 10s.
+	AckWithin Duration `json:"ack_within,omitempty"`
+
+	// The answer to an accepted callback. Default: status 200 with the body `{"status":"received"}`.
+	Respond *Response `json:"respond,omitempty"`
+
+	// Where the events go: at least one.
+	Destinations []*Destination `json:"destinations,omitempty"`
+
+	engine *pooledEngine
+	source *relay.Source
+}
+
+// Response is the answer to an accepted callback.
+type Response struct {
+	// A 2xx status. Default: 200; others make a provider that insists on 200 send its callback again.
+	Status int `json:"status,omitempty"`
+
+	// The body; JSON is sent as application/json, anything else as text/plain. Default: none, unless the whole
+	// answer is the default one.
+	Body string `json:"body,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.relay",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision registers the handler's source with the app.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	canonical, err := canonicalJSON(h)
+	if err != nil {
+		return err
+	}
+	if len(h.Allow) > 0 {
+		if err := checkTrustedProxies(ctx); err != nil {
+			return fmt.Errorf("source %q: allow: %w", h.Source, err)
+		}
+	}
+	module, err := ctx.App("relay")
+	if err != nil {
+		return err
+	}
+	app := module.(*App)
+	h.engine = app.pooled
+	h.source, err = app.register(h.Source, canonical, func() (*relay.Source, error) { return h.build(ctx) })
+	return err
+}
+
+// ServeHTTP takes the callback and answers it.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	receipt := h.engine.Receive(w, r, h.source, clientAddr(r))
+
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Set("http.relay.source", h.source.Name)
+		repl.Set("http.relay.event_id", receipt.EventID)
+		repl.Set("http.relay.task_id", receipt.TaskID)
+		repl.Set("http.relay.result", receipt.Result)
+	}
+	return nil
+}
+
+// clientAddr is the caller's address as the server determined it by its trusted proxies.
+func clientAddr(r *http.Request) netip.Addr {
+	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return netip.Addr{} // unknown, as on a Unix socket
+	}
+	return addr
+}
+
+// canonicalJSON is equal for configurations that say the same.
+func canonicalJSON(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	// Modules are kept as they were written: decoding and encoding sorts their keys. Numbers stay as they are.
+	var value any
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	if err := d.Decode(&value); err != nil {
+		return nil, err
+	}
+	return json.Marshal(value)
+}
+
+// checkTrustedProxies refuses an address list where a sender can choose its address: without strict parsing, the first
+// address in X-Forwarded-For counts, and that one is written by the caller.
+func checkTrustedProxies(ctx caddy.Context) error {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || server.TrustedProxiesStrict > 0 {
+		return nil
+	}
+	// Caddy has loaded the module into an unexported field by now; whether there is one is all that is asked here.
+	loaded := reflect.ValueOf(server).Elem().FieldByName("trustedProxies")
+	if server.TrustedProxiesUnix || server.TrustedProxiesRaw != nil || loaded.IsValid() && !loaded.IsNil() {
+		return errForgeable
+	}
+	return nil
+}
+
+var errForgeable = errors.New("the server has trusted_proxies, behind which a caller can forge its address; expected trusted_proxies_strict beside them")
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

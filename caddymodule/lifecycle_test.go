@@ -1,0 +1,418 @@
+package caddymodule
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// consumer is a downstream webhook.
+type consumer struct {
+	*httptest.Server
+	got chan string // the bodies
+}
+
+// newConsumer answers with the given status.
+func newConsumer(t *testing.T, status int) *consumer {
+	t.Helper()
+	c := &consumer{got: make(chan string, 64)}
+	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.WriteHeader(status)
+		c.got <- string(body)
+	}))
+	t.Cleanup(c.Close)
+	return c
+}
+
+func (c *consumer) await(t *testing.T) string {
+	t.Helper()
+	select {
+	case body := <-c.got:
+		return body
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing was delivered")
+		return ""
+	}
+}
+
+// to is a handler of one source that delivers to a URL, with some fields set otherwise.
+func to(t *testing.T, url string, fields map[string]any) map[string]any {
+	t.Helper()
+	return handlerConfig(t, fields, map[string]any{"url": url, "retry": map[string]any{"off": true}, "breaker": map[string]any{"off": true}})
+}
+
+// eventually waits for what happens behind the callers' backs.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-deadline:
+			t.Fatal("in vain waited for: " + what)
+		case <-tick.C:
+		}
+	}
+}
+
+func TestAcceptAndDeliver(t *testing.T) {
+	g := newGateway(t)
+	c := newConsumer(t, http.StatusNoContent)
+	g.mustLoad(`{}`, to(t, c.URL, nil))
+	event := g.accept("vocals", "task-1")
+	if body := c.await(t); !strings.Contains(body, `"task_id":"task-1"`) {
+		t.Errorf("delivered: %s", body)
+	}
+	probed.Lock()
+	got := probed.placeholders
+	probed.Unlock()
+	if got["source"] != "vocals" || got["event_id"] != event || got["task_id"] != "task-1" || got["result"] != relay.ResultAccepted {
+		t.Errorf("placeholders: %v", got)
+	}
+	if _, err := os.Stat(filepath.Join(g.dir, "caddy", "relay", "relay.db")); err != nil {
+		t.Errorf("the store is not at the default path: %v", err)
+	}
+
+	if status, _ := g.call("vocals", "not JSON"); status != http.StatusBadRequest {
+		t.Errorf("status %d", status)
+	}
+	probed.Lock()
+	defer probed.Unlock()
+	if result := probed.placeholders["result"]; result != relay.ResultInvalid {
+		t.Errorf("result %q", result)
+	}
+}
+
+// TestReload keeps the engine and its open store, however much the settings change.
+func TestReload(t *testing.T) {
+	g := newGateway(t)
+	a, b := newConsumer(t, http.StatusOK), newConsumer(t, http.StatusOK)
+	g.mustLoad(`{}`, to(t, a.URL, nil))
+	engine := activeApp(t).pooled
+	store, err := engine.Store()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.accept("vocals", "task-1")
+	a.await(t)
+
+	// The same file by another path is the same store.
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(filepath.Join(g.dir, "caddy"), link); err != nil {
+		t.Fatal(err)
+	}
+	g.mustLoad(`{"retention":"1h","store":{"driver":"sqlite","path":"`+filepath.Join(link, "relay", "relay.db")+`"}}`, to(t, b.URL, nil))
+	if activeApp(t).pooled != engine {
+		t.Fatal("the reload made another engine")
+	}
+	if again, err := engine.Store(); err != nil || again != store {
+		t.Fatalf("the reload opened the store again: %v", err)
+	}
+	if refs, _ := engines.References(engine.identity); refs != 1 {
+		t.Errorf("%d configs use the engine, expected 1", refs)
+	}
+	g.accept("vocals", "task-2")
+	b.await(t)
+}
+
+// TestReloadInFlight lets an attempt go on while the config, and with it the destination's transport, is replaced.
+func TestReloadInFlight(t *testing.T) {
+	g := newGateway(t)
+	begun, answer := make(chan struct{}, 8), make(chan struct{})
+	c := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		begun <- struct{}{}
+		<-answer
+	}))
+	defer c.Close()
+	g.mustLoad(`{}`, to(t, c.URL, nil))
+	id := g.accept("vocals", "task-1")
+	<-begun
+	g.mustLoad(`{"drain":"20s"}`, to(t, c.URL, nil))
+	close(answer)
+	eventually(t, "the delivery", func() bool {
+		return mustAdmin(t, http.MethodGet, "/relay/events/"+id, "")["state"] == "delivered"
+	})
+	if n := len(begun); n != 0 {
+		t.Errorf("%d more attempts were made", n)
+	}
+}
+
+// TestRequestOutlivesConfig calls a handler whose engine has been closed.
+func TestRequestOutlivesConfig(t *testing.T) {
+	g := newGateway(t)
+	c := newConsumer(t, http.StatusOK)
+	g.mustLoad(`{}`, to(t, c.URL, nil))
+	app := activeApp(t)
+	h := &Handler{engine: app.pooled, source: app.sources["vocals"].source}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"code":200,"data":{"task_id":"a"}}`))
+	r.Header.Set("Content-Type", "application/json")
+	if err := h.ServeHTTP(w, r, nil); err != nil || w.Code != http.StatusServiceUnavailable {
+		t.Errorf("status %d, %v", w.Code, err)
+	}
+}
+
+// TestAllow goes by the address that Caddy determined.
+func TestAllow(t *testing.T) {
+	g := newGateway(t)
+	c := newConsumer(t, http.StatusOK)
+	g.mustLoad(`{}`, to(t, c.URL, map[string]any{"allow": []string{"203.0.113.0/24", "2001:db8::1"}}))
+	app := activeApp(t)
+	h := &Handler{engine: app.pooled, source: app.sources["vocals"].source}
+	for client, expected := range map[string]int{
+		"203.0.113.9":        http.StatusOK,
+		"::ffff:203.0.113.9": http.StatusOK,
+		"2001:db8::1":        http.StatusOK,
+		"2001:db8::2":        http.StatusForbidden,
+		"192.0.2.1":          http.StatusForbidden,
+		"@":                  http.StatusForbidden,
+	} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"code":200,"data":{"task_id":"a"}}`))
+		r.RemoteAddr = "203.0.113.1:1234" // the proxy's
+		r.Header.Set("X-Forwarded-For", "203.0.113.2")
+		r.Header.Set("Content-Type", "application/json")
+		r = r.WithContext(context.WithValue(r.Context(), caddyhttp.VarsCtxKey, map[string]any{caddyhttp.ClientIPVarKey: client}))
+		if err := h.ServeHTTP(w, r, nil); err != nil || w.Code != expected {
+			t.Errorf("%s: status %d, %v, expected %d", client, w.Code, err, expected)
+		}
+	}
+}
+
+// TestFailedReload leaves the running config as it is, whether the new one fails to provision or to start.
+func TestFailedReload(t *testing.T) {
+	g := newGateway(t)
+	a, b := newConsumer(t, http.StatusOK), newConsumer(t, http.StatusOK)
+	g.mustLoad(`{}`, to(t, a.URL, nil))
+	app := activeApp(t)
+
+	bad := handlerConfig(t, nil, map[string]any{"rate": "fast"})
+	elsewhere := filepath.Join(g.dir, "elsewhere.db")
+	for name, reload := range map[string]func() error{
+		"handler": func() error { return g.load(`{}`, nil, bad) },
+		"app":     func() error { return g.load(`{"drain":"-1s"}`, nil, to(t, b.URL, nil)) },
+		"store":   func() error { return g.load(`{"store":{"driver":"paper"}}`, nil, to(t, b.URL, nil)) },
+		"start": func() error {
+			return g.load(`{}`, map[string]any{"relay_test_fails": map[string]any{}}, to(t, b.URL, nil))
+		},
+		"another store": func() error {
+			return g.load(`{"store":{"driver":"sqlite","path":"`+elsewhere+`"}}`, map[string]any{"relay_test_fails": map[string]any{}}, to(t, b.URL, nil))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Apps are provisioned and started in random order.
+			for i := range 4 {
+				if err := reload(); err == nil {
+					t.Fatal("the config was loaded")
+				}
+				if activeApp(t) != app {
+					t.Fatal("another app is active")
+				}
+				if refs, _ := engines.References(app.pooled.identity); refs != 1 {
+					t.Fatalf("%d configs use the engine, expected 1", refs)
+				}
+				g.accept("vocals", name[:3]+string(rune('0'+i)))
+				a.await(t)
+			}
+		})
+	}
+	if len(b.got) > 0 {
+		t.Error("a config that failed got deliveries")
+	}
+}
+
+// TestAbandonStore refuses to leave deliveries behind.
+func TestAbandonStore(t *testing.T) {
+	g := newGateway(t)
+	first := `{"store":{"driver":"sqlite","path":"` + filepath.Join(g.dir, "first.db") + `"}}`
+	second := func(abandon string) string {
+		return `{"store":{"driver":"sqlite","path":"` + filepath.Join(g.dir, "second.db") + `"}` + abandon + `}`
+	}
+	c := newConsumer(t, http.StatusOK)
+	g.mustLoad(first, to(t, c.URL, nil))
+	if err := activeApp(t).pooled.Pause(context.Background(), "vocals", "billing", true); err != nil {
+		t.Fatal(err)
+	}
+	g.accept("vocals", "task-1")
+
+	err := g.load(second(""), nil, to(t, c.URL, nil))
+	if err == nil || !strings.Contains(err.Error(), "first.db still holds 1 deliveries") {
+		t.Fatalf("got %v", err)
+	}
+	if n := activeApp(t).pooled.unsettled(); n != 1 {
+		t.Errorf("%d deliveries, expected 1", n)
+	}
+	if err := g.load(second(`,"abandon_store":true`), nil, to(t, c.URL, nil)); err != nil {
+		t.Fatal(err)
+	}
+	g.accept("vocals", "task-2")
+	c.await(t)
+	eventually(t, "the delivery to be settled", func() bool { return activeApp(t).pooled.unsettled() == 0 })
+
+	// Back again, where the delivery still waits.
+	g.mustLoad(first, to(t, c.URL, nil))
+	if n := activeApp(t).pooled.unsettled(); n != 1 {
+		t.Errorf("%d deliveries, expected 1", n)
+	}
+}
+
+// TestValidateBesides validates a config while another one runs with the same store.
+func TestValidateBesides(t *testing.T) {
+	g := newGateway(t)
+	c := newConsumer(t, http.StatusOK)
+	g.mustLoad(`{}`, to(t, c.URL, nil))
+	if err := validate(t, serverConfig(nil, handlerConfig(t, nil, nil))); err != nil {
+		t.Error(err)
+	}
+	g.accept("vocals", "task-1")
+	c.await(t)
+}
+
+// TestDeadLetterEvent hears of a dead letter through Caddy's events.
+func TestDeadLetterEvent(t *testing.T) {
+	g := newGateway(t)
+	c := newConsumer(t, http.StatusGone)
+	subscription := map[string]any{"subscriptions": []any{map[string]any{
+		"events": []string{eventDeadLetter}, "modules": []string{"relay"}, "handlers": []any{map[string]any{"handler": "relay_test"}},
+	}}}
+	if err := g.load(`{}`, map[string]any{"events": subscription}, to(t, c.URL, nil)); err != nil {
+		t.Fatal(err)
+	}
+	id := g.accept("vocals", "task-1")
+	c.await(t)
+	select {
+	case e := <-sunkEvents:
+		for name, expected := range map[string]any{
+			"event_id": id, "source": "vocals", "task_id": "task-1", "destination": "billing", "attempts": 1, "last_status": 410,
+		} {
+			if got := e.Data[name]; got != expected {
+				t.Errorf("%s: got %v, expected %v", name, got, expected)
+			}
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("no event")
+	}
+}
+
+// TestMetrics counts on through a reload, and in one that fails.
+func TestMetrics(t *testing.T) {
+	g := newGateway(t)
+	c := newConsumer(t, http.StatusOK)
+	g.mustLoad(`{}`, to(t, c.URL, map[string]any{"source": "measured"}))
+	g.accept("measured", "task-1")
+	if n := acceptedCallbacks(t, "measured"); n != 1 {
+		t.Errorf("%v callbacks, expected 1", n)
+	}
+	g.mustLoad(`{"drain":"5s"}`, to(t, c.URL, map[string]any{"source": "measured"}))
+	g.accept("measured", "task-2")
+	if err := g.load(`{"drain":"-5s"}`, nil); err == nil {
+		t.Fatal("the config was loaded")
+	}
+	g.accept("measured", "task-3")
+	if n := acceptedCallbacks(t, "measured"); n != 3 {
+		t.Errorf("%v callbacks, expected 3", n)
+	}
+}
+
+func acceptedCallbacks(t *testing.T, source string) float64 {
+	t.Helper()
+	ctx := caddy.ActiveContext()
+	families, err := ctx.GetMetricsRegistry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "caddy_relay_callbacks_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if hasLabels(m, map[string]string{"source": source, "result": relay.ResultAccepted}) {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
+}
+
+func hasLabels(m *dto.Metric, labels map[string]string) bool {
+	found := 0
+	for _, l := range m.GetLabel() {
+		if labels[l.GetName()] == l.GetValue() {
+			found++
+		}
+	}
+	return found == len(labels)
+}
+
+// TestRegisterMetrics registers in the order of a config: admin router, then app. Foreign collectors of the same name fail.
+func TestRegisterMetrics(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	for range 2 {
+		if err := registerMetrics(registry); err != nil {
+			t.Fatal(err)
+		}
+	}
+	registry = prometheus.NewPedanticRegistry()
+	registry.MustRegister(relay.NewMetrics())
+	if err := registerMetrics(registry); err == nil {
+		t.Error("another collector was taken for the process's own")
+	}
+}
+
+// TestWarnings looks for what a load has to warn of.
+func TestWarnings(t *testing.T) {
+	g := newGateway(t)
+	t.Setenv("KEY", "whsec_bm90IGEgc2VjcmV0LCBhIHRlc3Qga2V5")
+	kie := func(secret string) []any { return []any{map[string]any{"verifier": "kie", "secret": secret}} }
+	sign := func(secret string) []any {
+		return []any{map[string]any{"url": "https://billing.example.com", "sign": map[string]any{"secret": secret}}}
+	}
+	const (
+		open    = "source is open"
+		verify  = "a secret of verify stands in the config"
+		signed  = "a secret of sign stands in the config"
+		respond = "respond is not 200"
+	)
+	for _, c := range []struct {
+		fields   map[string]any
+		expected string // empty: none of them
+	}{
+		{nil, open},
+		{map[string]any{"allow": []string{"private_ranges"}}, ""},
+		{map[string]any{"verify": kie("hunter2")}, verify},
+		{map[string]any{"verify": kie("{env.KEY}")}, ""},
+		{map[string]any{"allow": []string{"10.0.0.1"}, "destinations": sign("whsec_bm90IGEgc2VjcmV0LCBhIHRlc3Qga2V5")}, signed},
+		{map[string]any{"allow": []string{"10.0.0.1"}, "destinations": sign("{env.KEY}")}, ""},
+		{map[string]any{"allow": []string{"10.0.0.1"}, "respond": map[string]any{"status": 202}}, respond},
+	} {
+		before := len(logged())
+		g.mustLoad(`{}`, handlerConfig(t, c.fields, nil))
+		lines := logged()[before:]
+		for _, warning := range []string{open, verify, signed, respond} {
+			if strings.Contains(lines, warning) != (warning == c.expected) {
+				t.Errorf("%v: expected %q and nothing else, got:\n%s", c.fields, c.expected, lines)
+			}
+		}
+		if strings.Contains(lines, "hunter2") || strings.Contains(lines, "bm90IGEg") {
+			t.Errorf("a secret was logged:\n%s", lines)
+		}
+	}
+}

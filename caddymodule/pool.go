@@ -1,0 +1,88 @@
+package caddymodule
+
+import (
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// engines holds the engine of every store in use, by the store's identity. So a reload that changes settings keeps the
+// engine, its open store and the attempts in flight.
+var engines = caddy.NewUsagePool()
+
+// pooledEngine is an engine that outlives the config it was made for.
+type pooledEngine struct {
+	*relay.Engine
+	identity string
+	store    Store // as it was configured when the engine was made
+	loggers  *loggers
+}
+
+// acquireEngine gives the engine of a store, new or in use already. Each one must be released once. An engine in use goes
+// on as it was made, whatever else than the store's identity has changed.
+func acquireEngine(store Store) (*pooledEngine, error) {
+	identity := store.Identity()
+	value, _, err := engines.LoadOrNew(identity, func() (caddy.Destructor, error) {
+		p := &pooledEngine{identity: identity, loggers: newLoggers(), store: store}
+		logger := slog.New(latestLog{loggers: p.loggers})
+		options := store.Options(logger)
+		options.Metrics = metrics
+		options.Logger = logger
+		options.Version = version()
+		p.Engine = relay.New(options)
+		return p, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return value.(*pooledEngine), nil
+}
+
+func (p *pooledEngine) release() error {
+	_, err := engines.Delete(p.identity)
+	return err
+}
+
+// Destruct is called by the pool after the last release.
+func (p *pooledEngine) Destruct() error { return p.Close() }
+
+// outdated says that the engine was made with other settings of the store than these.
+func (p *pooledEngine) outdated(store Store) bool {
+	s, ok := store.(interface{ differs(other Store) bool })
+	return ok && s.differs(p.store)
+}
+
+// unsettled counts what the engine still has to deliver, or to hand over from its spool. A store that is not open holds
+// nothing that is known.
+func (p *pooledEngine) unsettled() (n int64) {
+	n = int64(p.Spooled())
+	store, err := p.Store()
+	if err != nil {
+		return n
+	}
+	for _, c := range store.Counts() {
+		n += c.Pending + c.InFlight
+	}
+	return n
+}
+
+// version is that of this module in the running binary; empty where the build does not say.
+func version() string {
+	const path = "github.com/callbackrelay/caddy-relay"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, m := range append(info.Deps, &info.Main) {
+		if m.Path == path && m.Version != "(devel)" {
+			return m.Version
+		}
+	}
+	return ""
+}
+
+// Interface guards
+var _ caddy.Destructor = (*pooledEngine)(nil)

@@ -1,0 +1,153 @@
+package caddymodule
+
+import (
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/provider"
+)
+
+func init() {
+	caddy.RegisterModule(new(Suno))
+	caddy.RegisterModule(new(Kie))
+	caddy.RegisterModule(new(Custom))
+}
+
+// Suno knows the callbacks of sunoapi.org: vocal separation and music generation.
+type Suno struct {
+	relay.Provider `json:"-"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Suno) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "relay.providers.suno",
+		New: func() caddy.Module { return &Suno{provider.Suno()} },
+	}
+}
+
+// UnmarshalCaddyfile sets up the provider from Caddyfile tokens. Syntax:
+//
+//	suno
+func (*Suno) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return nameOnly(d, "provider suno") }
+
+// Kie knows the callbacks of kie.ai, whose field names differ. It verifies nothing; `verify kie` does.
+type Kie struct {
+	relay.Provider `json:"-"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Kie) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "relay.providers.kie",
+		New: func() caddy.Module { return &Kie{provider.Kie()} },
+	}
+}
+
+// UnmarshalCaddyfile sets up the provider from Caddyfile tokens. Syntax:
+//
+//	kie
+func (*Kie) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return nameOnly(d, "provider kie") }
+
+// Custom reads the callbacks of any sender by gjson paths into the body. Each field takes one path, or several where
+// what it names stands in different places.
+type Custom struct {
+	relay.Provider `json:"-"`
+
+	// Where the task's id stands. Required. If several paths find one, it must be the same.
+	TaskID Strings `json:"task_id,omitempty"`
+
+	// Where the stage stands, if callbacks of a task come in several. Default: none.
+	Stage Strings `json:"stage,omitempty"`
+
+	// Where the outcome's code stands. Default: none.
+	Code Strings `json:"code,omitempty"`
+
+	// Where files are named: texts, arrays of texts, or objects whose keys end in url. Default: none.
+	Files Strings `json:"files,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Custom) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "relay.providers.custom",
+		New: func() caddy.Module { return new(Custom) },
+	}
+}
+
+// Provision makes the provider.
+func (c *Custom) Provision(caddy.Context) (err error) {
+	c.Provider, err = c.build()
+	return err
+}
+
+func (c *Custom) build() (relay.Provider, error) {
+	return provider.Custom(provider.Paths{TaskID: c.TaskID, Stage: c.Stage, Code: c.Code, Files: c.Files})
+}
+
+// UnmarshalCaddyfile sets up the provider from Caddyfile tokens. Syntax:
+//
+//	custom {
+//	    task_id <gjson path>...
+//	    stage <gjson path>...
+//	    code <gjson path>...
+//	    files <gjson path>...
+//	}
+func (c *Custom) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the provider's name
+	start := here(d)
+	if _, err := arguments(d, "provider custom { ... }", 0, 0); err != nil {
+		return err
+	}
+	for d.NextBlock(0) {
+		var to *Strings
+		switch d.Val() {
+		case "task_id":
+			to = &c.TaskID
+		case "stage":
+			to = &c.Stage
+		case "code":
+			to = &c.Code
+		case "files":
+			to = &c.Files
+		default:
+			return errUnknown(d, "task_id, stage, code or files")
+		}
+		err := setList(d, d.Val()+" <gjson path>...", (*[]string)(to), func(paths []string) error {
+			for _, p := range paths {
+				if err := relay.CheckPath(p); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := c.build(); err != nil {
+		return start.errf("provider custom: %w", err)
+	}
+	return nil
+}
+
+// nameOnly reads a module that has neither arguments nor a block.
+func nameOnly(d *caddyfile.Dispenser, usage string) error {
+	d.Next() // the module's name
+	if _, err := arguments(d, usage, 0, 0); err != nil {
+		return err
+	}
+	return noBlock(d, usage)
+}
+
+// Interface guards
+var (
+	_ relay.Provider        = (*Suno)(nil)
+	_ caddyfile.Unmarshaler = (*Suno)(nil)
+	_ relay.Provider        = (*Kie)(nil)
+	_ caddyfile.Unmarshaler = (*Kie)(nil)
+	_ relay.Provider        = (*Custom)(nil)
+	_ caddy.Provisioner     = (*Custom)(nil)
+	_ caddyfile.Unmarshaler = (*Custom)(nil)
+)

@@ -1,0 +1,396 @@
+package caddymodule
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/redisstore"
+	"github.com/callbackrelay/caddy-relay/relay/spool"
+)
+
+func init() {
+	caddy.RegisterModule(new(Redis))
+}
+
+const (
+	defaultRedis  = "127.0.0.1:6379"
+	defaultPrefix = "relay"
+)
+
+// Redis keeps events in Redis, which any number of gateways may share. While Redis cannot take a callback, a spool on the
+// gateway's own disk does.
+type Redis struct {
+	// Where Redis is, as host:port. One address is a standalone Redis, several are a Cluster, or with master_name the
+	// Sentinels. Placeholders: {env.*} and {file.*}. Default: 127.0.0.1:6379.
+	Addresses []string `json:"addresses,omitempty"`
+
+	// The name of the master that the Sentinels watch. Default: none, the addresses are Redis itself.
+	MasterName string `json:"master_name,omitempty"`
+
+	// The ACL user. Placeholders: {env.*} and {file.*}. Default: Redis's own, `default`.
+	Username string `json:"username,omitempty"`
+
+	// The password. Placeholders: {env.*} and {file.*}. Default: none.
+	Password string `json:"password,omitempty"`
+
+	// The number of the database; a Cluster has only 0. Default: 0.
+	DB int `json:"db,omitempty"`
+
+	// Connects by TLS, and checks certificates against the system's authorities. Default: false.
+	TLS bool `json:"tls,omitempty"`
+
+	// Says that a single address is one of a Cluster. Default: false.
+	Cluster bool `json:"cluster,omitempty"`
+
+	// What the names of all keys begin with. Gateways with the same prefix share their events. Default: relay.
+	KeyPrefix string `json:"key_prefix,omitempty"`
+
+	// How long a callback waits for Redis before the spool takes it. Default: 2s.
+	Timeout Duration `json:"timeout,omitempty"`
+
+	// Where callbacks go while Redis cannot take them. Default: a file in relay in Caddy's data directory: spool.db, or
+	// with other addresses, database or prefix than the defaults a name of its own.
+	Spool *RedisSpool `json:"spool,omitempty"`
+
+	// What must have a callback before it is answered: memory, the master, or replica, one of its replicas too.
+	// Default: memory.
+	Durability string `json:"durability,omitempty"`
+
+	options   redisstore.Options
+	spoolPath string // empty: there is no spool
+}
+
+// RedisSpool says where the spool is.
+type RedisSpool struct {
+	// Path of the file, on a local disk, for this gateway alone. Placeholders: {env.*} and {file.*}.
+	Path string `json:"path,omitempty"`
+
+	// Do without: callbacks that Redis cannot take get 503.
+	Off bool `json:"off,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Redis) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "relay.stores.redis",
+		New: func() caddy.Module { return new(Redis) },
+	}
+}
+
+// Provision resolves placeholders. It connects to nothing.
+func (r *Redis) Provision(caddy.Context) (err error) {
+	if err := r.check(); err != nil {
+		return err
+	}
+	o := redisstore.Options{
+		MasterName: r.MasterName,
+		DB:         r.DB,
+		Cluster:    r.Cluster,
+		KeyPrefix:  cmp.Or(r.KeyPrefix, defaultPrefix),
+		Timeout:    r.Timeout.or(redisstore.DefaultTimeout),
+		Durability: redisstore.Durability(cmp.Or(r.Durability, string(redisstore.DurabilityMemory))),
+	}
+	for _, text := range r.Addresses {
+		a, err := resolve(text)
+		if err != nil {
+			return fmt.Errorf("addresses: %w", err)
+		}
+		if checkAddress(a) != nil {
+			return fmt.Errorf("addresses: expected host:port in %s", text) // whatever is there instead may be a secret
+		}
+		o.Addresses = append(o.Addresses, a)
+	}
+	if len(o.Addresses) == 0 {
+		o.Addresses = []string{defaultRedis}
+	}
+	slices.Sort(o.Addresses)
+	if err := checkDistinct(o.Addresses); err != nil {
+		return err
+	}
+	if o.Username, err = resolve(r.Username); err != nil {
+		return fmt.Errorf("username: %w", err)
+	}
+	if o.Password, err = resolve(r.Password); err != nil {
+		return fmt.Errorf("password: %w", err)
+	}
+	if r.TLS {
+		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	r.options = o
+	return r.findSpool()
+}
+
+// findSpool finds the real path of the spool's file, which need not exist yet. What waits for one Redis must not go to
+// another: unless a path is given, each has a file of its own.
+func (r *Redis) findSpool() error {
+	path := ""
+	if r.Spool != nil {
+		if r.Spool.Off {
+			return nil
+		}
+		var err error
+		if path, err = resolve(r.Spool.Path); err != nil {
+			return fmt.Errorf("spool: %w", err)
+		}
+	}
+	if path == "" {
+		name := "spool.db"
+		if identity := r.Identity(); identity != defaultIdentity {
+			sum := sha256.Sum256([]byte(identity))
+			name = "spool-" + hex.EncodeToString(sum[:4]) + ".db"
+		}
+		path = filepath.Join(caddy.AppDataDir(), "relay", name)
+	}
+	var err error
+	r.spoolPath, err = realPath(path)
+	return err
+}
+
+const defaultIdentity = "redis:" + defaultRedis + "/0?prefix=" + defaultPrefix
+
+// Identity says which keys of which Redis.
+func (r *Redis) Identity() string {
+	o := r.options
+	master := ""
+	if o.MasterName != "" {
+		master = o.MasterName + "@"
+	}
+	return fmt.Sprintf("redis:%s%s/%d?prefix=%s", master, strings.Join(o.Addresses, ","), o.DB, o.KeyPrefix)
+}
+
+// Options opens the store, and the spool unless it is off.
+func (r *Redis) Options(logger *slog.Logger) relay.Options {
+	o, path := r.options, r.spoolPath
+	o.Logger = logger
+	options := relay.Options{
+		StoreTimeout: o.Timeout,
+		OpenStore: func(ctx context.Context) (relay.Store, error) {
+			store, err := redisstore.Open(ctx, o)
+			if err != nil {
+				return nil, err // not a nil *Store in a Store that is not nil
+			}
+			return store, nil
+		},
+	}
+	if path != "" {
+		options.OpenSpool = func(ctx context.Context) (relay.Spool, error) {
+			s, err := spool.Open(ctx, spool.Options{Path: path})
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		}
+	}
+	return options
+}
+
+// differs says that the store, once open, would be used in another way.
+func (r *Redis) differs(other Store) bool {
+	o, ok := other.(*Redis)
+	if !ok {
+		return true
+	}
+	a, b := r.options, o.options
+	return a.Username != b.Username || a.Password != b.Password || a.Cluster != b.Cluster || (a.TLS == nil) != (b.TLS == nil) ||
+		a.Timeout != b.Timeout || a.Durability != b.Durability || r.spoolPath != o.spoolPath
+}
+
+func (r *Redis) literalSecret() bool { return literal([]string{r.Password}) }
+
+// check checks what can be, without replacing any placeholder.
+func (r *Redis) check() error {
+	for _, a := range r.Addresses {
+		if err := checkPlaceholders(a); err != nil {
+			return fmt.Errorf("addresses: %w", err)
+		}
+		if hasPlaceholder(a) {
+			continue
+		}
+		if err := checkAddress(a); err != nil {
+			return err
+		}
+	}
+	if err := checkDistinct(r.Addresses); err != nil {
+		return err
+	}
+	for name, text := range map[string]string{"username": r.Username, "password": r.Password} {
+		if err := checkPlaceholders(text); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if r.Spool != nil {
+		if err := checkPlaceholders(r.Spool.Path); err != nil {
+			return fmt.Errorf("spool: %w", err)
+		}
+		if r.Spool.Off && r.Spool.Path != "" {
+			return errors.New("spool: expected either off, or a path")
+		}
+	}
+	if err := checkKeyPrefix(r.KeyPrefix); r.KeyPrefix != "" && err != nil {
+		return fmt.Errorf("key_prefix: %w", err)
+	}
+	if err := checkDurability(r.Durability); r.Durability != "" && err != nil {
+		return fmt.Errorf("durability: %w", err)
+	}
+	switch {
+	case r.Username != "" && r.Password == "":
+		return errors.New("username: expected a password with it")
+	case r.DB < 0:
+		return fmt.Errorf("db: expected the number of a database, 0 or more, got %d", r.DB)
+	case r.Timeout < 0:
+		return fmt.Errorf("timeout: expected a positive duration, got %s", r.Timeout)
+	case r.MasterName != "" && r.Cluster:
+		return errors.New("expected either master_name, for Sentinel, or cluster")
+	case r.DB > 0 && r.MasterName == "" && (r.Cluster || len(r.Addresses) > 1):
+		return errors.New("db: a Cluster has only database 0; expected no db, one address, or master_name")
+	}
+	return nil
+}
+
+func checkAddress(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if strings.Contains(s, "@") { // a URL with its password
+		return errors.New("expected an address as host:port, and user and password by themselves")
+	}
+	if n, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil || n == 0 || host == "" || strings.ContainsAny(host, "/ ") {
+		return fmt.Errorf("expected an address as host:port, got %q", s)
+	}
+	return nil
+}
+
+func checkDistinct(addresses []string) error {
+	for i, a := range addresses {
+		if slices.Contains(addresses[:i], a) {
+			return fmt.Errorf("the address %s stands twice", a)
+		}
+	}
+	return nil
+}
+
+func checkKeyPrefix(s string) error {
+	// Braces would say which slot of a Cluster a key is in.
+	if !validName.MatchString(strings.ReplaceAll(s, ":", "")) {
+		return fmt.Errorf("expected up to 63 letters, digits, dots, dashes, underscores and colons, got %q", s)
+	}
+	return nil
+}
+
+func checkDurability(s string) error {
+	if s != string(redisstore.DurabilityMemory) && s != string(redisstore.DurabilityReplica) {
+		return fmt.Errorf("expected memory or replica, got %q", s)
+	}
+	return nil
+}
+
+// UnmarshalCaddyfile sets up the store from Caddyfile tokens. Syntax:
+//
+//	redis [<host:port>...] {
+//	    master_name <name>
+//	    username <name>
+//	    password <secret>
+//	    db <number>
+//	    tls
+//	    cluster
+//	    key_prefix <prefix>
+//	    timeout <duration>
+//	    spool [<path>] | off
+//	    durability memory|replica
+//	}
+func (r *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the driver's name
+	r.Addresses = d.RemainingArgs()
+	for _, a := range r.Addresses {
+		if err := checkAddress(a); err != nil && !hasPlaceholder(a) {
+			return d.Errf("store redis: %w", err)
+		}
+	}
+	seen := map[string]bool{}
+	for d.NextBlock(0) {
+		name := d.Val()
+		if seen[name] {
+			return errRepeated(d, name)
+		}
+		seen[name] = true
+		if err := r.unmarshalOption(d, name); err != nil {
+			return err
+		}
+	}
+	if err := r.check(); err != nil {
+		d.Reset()
+		d.Next() // back to where the store begins
+		return d.Errf("store redis: %w", err)
+	}
+	return nil
+}
+
+func (r *Redis) unmarshalOption(d *caddyfile.Dispenser, name string) error {
+	switch name {
+	case "master_name":
+		return setText(d, "master_name <name>", &r.MasterName, nil)
+	case "username":
+		return setText(d, "username <name>", &r.Username, checkPlaceholders)
+	case "password":
+		return setText(d, "password <secret>", &r.Password, checkPlaceholders)
+	case "db":
+		args, err := arguments(d, "db <number>", 1, 1)
+		if err != nil {
+			return err
+		}
+		n, err := strconv.ParseUint(args[0], 10, 31)
+		if err != nil {
+			return d.Errf("db: expected the number of a database, 0 or more, got %q", args[0])
+		}
+		r.DB = int(n)
+		return nil
+	case "tls", "cluster":
+		r.TLS, r.Cluster = r.TLS || name == "tls", r.Cluster || name == "cluster"
+		_, err := arguments(d, name, 0, 0)
+		return err
+	case "key_prefix":
+		return setText(d, "key_prefix <prefix>", &r.KeyPrefix, checkKeyPrefix)
+	case "timeout":
+		return setDuration(d, name, &r.Timeout)
+	case "spool":
+		args, err := arguments(d, "spool [<path>], or spool off", 0, 1)
+		if err != nil {
+			return err
+		}
+		r.Spool = new(RedisSpool)
+		switch {
+		case len(args) == 0:
+		case args[0] == "off":
+			r.Spool.Off = true
+		default:
+			r.Spool.Path = args[0]
+		}
+		if err := checkPlaceholders(r.Spool.Path); err != nil {
+			return d.Errf("spool: %w", err)
+		}
+		return nil
+	case "durability":
+		return setText(d, "durability memory|replica", &r.Durability, checkDurability)
+	}
+	return errUnknown(d, "master_name, username, password, db, tls, cluster, key_prefix, timeout, spool or durability")
+}
+
+// Interface guards
+var (
+	_ Store                 = (*Redis)(nil)
+	_ caddy.Provisioner     = (*Redis)(nil)
+	_ caddyfile.Unmarshaler = (*Redis)(nil)
+)

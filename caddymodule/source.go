@@ -1,0 +1,253 @@
+package caddymodule
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/provider"
+)
+
+// privateRanges in an address list stands for the private ranges of IPv4 and IPv6, and loopback.
+const privateRanges = "private_ranges"
+
+// defaultDedupe is the key of a callback where the configuration names none.
+var defaultDedupe = []string{"task_id", "stage", "code"}
+
+var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+// build makes the source of which the handler is the configuration. It loads the handler's guest modules.
+func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
+	if err := checkName(h.Source); err != nil {
+		return nil, err
+	}
+	src := &relay.Source{
+		Name:         h.Source,
+		Provider:     provider.Suno(),
+		DedupeWindow: h.DedupeWindow.or(relay.DefaultDedupeWindow),
+		MaxBody:      cmp.Or(h.MaxBody, relay.DefaultMaxBody),
+		AckWithin:    h.AckWithin.or(relay.DefaultAckWithin),
+		Logger:       ctx.Slogger(),
+	}
+	if err := checkPositive(src.DedupeWindow); err != nil {
+		return nil, fmt.Errorf("dedupe_window: %w", err)
+	}
+	if err := checkMaxBody(src.MaxBody); err != nil {
+		return nil, fmt.Errorf("max_body: %w", err)
+	}
+	if err := checkAckWithin(src.AckWithin); err != nil {
+		return nil, fmt.Errorf("ack_within: %w", err)
+	}
+	// An empty list would admit everyone, where somebody meant to admit no one.
+	if h.Allow != nil && len(h.Allow) == 0 || h.VerifyRaw != nil && len(h.VerifyRaw) == 0 {
+		return nil, errors.New("allow and verify: expected at least one entry, or no such field")
+	}
+	var err error
+	if src.Allow, err = parseAllow(h.Allow); err != nil {
+		return nil, fmt.Errorf("allow: %w", err)
+	}
+	if src.Dedupe, err = parseDedupe(h.Dedupe); err != nil {
+		return nil, fmt.Errorf("dedupe: %w", err)
+	}
+	if src.Response, err = h.Respond.build(); err != nil {
+		return nil, fmt.Errorf("respond: %w", err)
+	}
+	if err := h.loadGuests(ctx, src); err != nil {
+		return nil, err
+	}
+	if len(h.Destinations) == 0 {
+		return nil, errNoDestination
+	}
+	for i, d := range h.Destinations {
+		if d == nil {
+			return nil, errNoDestination // null, in JSON
+		}
+		destination, err := d.build(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("destination %s: %w", d.label(i), err)
+		}
+		if slices.ContainsFunc(src.Destinations, func(other *relay.Destination) bool { return other.Name == destination.Name }) {
+			return nil, fmt.Errorf("two destinations are named %q; expected a name of its own for each", destination.Name)
+		}
+		src.Destinations = append(src.Destinations, destination)
+	}
+	h.warn(src)
+	return src, nil
+}
+
+// loadGuests loads provider and verifiers.
+func (h *Handler) loadGuests(ctx caddy.Context, src *relay.Source) error {
+	if h.ProviderRaw != nil {
+		module, err := ctx.LoadModule(h, "ProviderRaw")
+		if err != nil {
+			return fmt.Errorf("provider: %w", err)
+		}
+		p, ok := module.(relay.Provider)
+		if !ok {
+			return fmt.Errorf("provider: %T does not know callbacks", module)
+		}
+		src.Provider = p
+	}
+	if h.VerifyRaw == nil {
+		return nil
+	}
+	modules, err := ctx.LoadModule(h, "VerifyRaw")
+	if err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	for _, module := range modules.([]any) {
+		v, ok := module.(relay.Verifier)
+		if !ok {
+			return fmt.Errorf("verify: %T does not verify callbacks", module)
+		}
+		src.Verifiers = append(src.Verifiers, v)
+	}
+	return nil
+}
+
+// warn tells what is allowed and rarely wanted.
+func (h *Handler) warn(src *relay.Source) {
+	log := src.Logger.With("source", src.Name)
+	if src.Open() {
+		log.Warn("source is open: anyone who knows the address can send it callbacks; set allow or verify")
+	}
+	if src.Response.Status != http.StatusOK {
+		log.Warn("respond is not 200: a provider that expects 200 sends its callbacks again", "status", src.Response.Status)
+	}
+	for _, v := range src.Verifiers {
+		if s, ok := v.(interface{ literalSecret() bool }); ok && s.literalSecret() {
+			log.Warn("a secret of verify stands in the config, where the admin API shows it; use {env.NAME} or {file./path}")
+		}
+	}
+	for i, d := range h.Destinations {
+		if d.Sign != nil && d.Sign.literal() {
+			log.Warn("a secret of sign stands in the config, where the admin API shows it; use {env.NAME} or {file./path}",
+				"destination", src.Destinations[i].Name)
+		}
+	}
+}
+
+func (r *Response) build() (relay.Response, error) {
+	if r == nil {
+		return relay.Response{Status: http.StatusOK, Body: relay.DefaultResponse, ContentType: "application/json"}, nil
+	}
+	res := relay.Response{Status: cmp.Or(r.Status, http.StatusOK), Body: r.Body, ContentType: "text/plain; charset=utf-8"}
+	if res.Status < 200 || res.Status > 299 {
+		return res, fmt.Errorf("expected a 2xx status, got %d", res.Status)
+	}
+	if res.Body != "" && (res.Status == http.StatusNoContent || res.Status == http.StatusResetContent) {
+		return res, fmt.Errorf("status %d has no body", res.Status)
+	}
+	if json.Valid([]byte(r.Body)) {
+		res.ContentType = "application/json"
+	}
+	return res, nil
+}
+
+var errNoDestination = errors.New("expected at least one destination: to [<name>] <url>")
+
+func checkName(name string) error {
+	if !validName.MatchString(name) {
+		return fmt.Errorf("expected a name of up to 63 letters, digits, dots, dashes and underscores that begins with a letter or a digit, got %q", name)
+	}
+	return nil
+}
+
+func checkPositive(d time.Duration) error {
+	if d <= 0 {
+		return fmt.Errorf("expected a positive duration such as 30s, got %s", Duration(d))
+	}
+	return nil
+}
+
+func checkMaxBody(n int64) error {
+	if n < 1 || n > relay.MaxBodyLimit {
+		return fmt.Errorf("expected a size of 1 byte to 8MiB, got %d bytes", n)
+	}
+	return nil
+}
+
+func checkAckWithin(d time.Duration) error {
+	if d <= 0 || d > relay.MaxAckWithin {
+		return fmt.Errorf("expected a duration above 0 and up to %s, since the sender waits 15s, got %s", relay.MaxAckWithin, Duration(d))
+	}
+	return nil
+}
+
+// parseAllow reads addresses and ranges.
+func parseAllow(list []string) ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	for _, s := range list {
+		texts := []string{s}
+		if s == privateRanges {
+			texts = caddyhttp.PrivateRangesCIDR()
+		}
+		for _, text := range texts {
+			p, err := parsePrefix(text)
+			if err != nil {
+				return nil, fmt.Errorf("expected an IP address, a CIDR range or %s, got %q", privateRanges, s)
+			}
+			prefixes = append(prefixes, p)
+		}
+	}
+	return prefixes, nil
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if strings.Contains(s, "/") {
+		p, err := netip.ParsePrefix(s)
+		return p.Masked(), err
+	}
+	addr, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	addr = addr.Unmap().WithZone("")
+	return addr.Prefix(addr.BitLen())
+}
+
+// parseDedupe reads the fields of a dedupe key.
+func parseDedupe(list []string) ([]relay.DedupeField, error) {
+	if len(list) == 0 {
+		list = defaultDedupe
+	}
+	var fields []relay.DedupeField
+	for _, s := range list {
+		kind, name, named := strings.Cut(s, ":")
+		f := relay.DedupeField{Kind: relay.DedupeKind(kind), Name: name}
+		switch f.Kind {
+		case relay.DedupeTaskID, relay.DedupeStage, relay.DedupeCode:
+			if named {
+				return nil, fmt.Errorf("expected %s without a name, got %q", kind, s)
+			}
+		case relay.DedupePath:
+			if err := relay.CheckPath(name); err != nil {
+				return nil, err
+			}
+		case relay.DedupeHeader:
+			if !httpguts.ValidHeaderFieldName(name) {
+				return nil, fmt.Errorf("expected header:<name>, got %q", s)
+			}
+			f.Name = http.CanonicalHeaderKey(name)
+		default:
+			return nil, fmt.Errorf("expected task_id, stage, code, path:<gjson path> or header:<name>, got %q", s)
+		}
+		if slices.Contains(fields, f) {
+			return nil, fmt.Errorf("%s stands twice", s)
+		}
+		fields = append(fields, f)
+	}
+	return fields, nil
+}
