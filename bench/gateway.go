@@ -1,0 +1,167 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// gateway is a running Caddy with all sites that a measurement needs.
+type gateway struct {
+	cmd     *exec.Cmd
+	ended   chan error
+	admin   string
+	address string
+	started time.Duration // from exec until the store is open
+}
+
+// start runs a gateway whose store is in the folder. site holds the directives of its one site.
+func (b *bench) start(folder, site string) (*gateway, error) {
+	admin, address, err := freeAddresses()
+	if err != nil {
+		return nil, err
+	}
+	home := filepath.Join(b.dir, folder)
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return nil, err
+	}
+	config := fmt.Sprintf("{\n\tadmin %s\n\tgrace_period 5s\n\tlog {\n\t\tlevel ERROR\n\t}\n}\n\nhttp://%s {\n\tbind 127.0.0.1\n%s\n}\n",
+		admin, address, site)
+	file := filepath.Join(home, "Caddyfile")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	g := &gateway{admin: admin, address: address, ended: make(chan error, 1)}
+	g.cmd = exec.Command(b.binary, "run", "--config", file, "--adapter", "caddyfile")
+	g.cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home)
+	g.cmd.Stdout, g.cmd.Stderr = os.Stderr, os.Stderr
+	begun := time.Now()
+	if err := g.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { g.ended <- g.cmd.Wait() }()
+	if err := g.poll(time.Minute, func() (bool, error) {
+		status, err := g.status()
+		return err == nil && status.Store.Up, nil
+	}); err != nil {
+		return nil, errors.Join(err, g.stop())
+	}
+	g.started = time.Since(begun)
+	return g, nil
+}
+
+// poll waits until done says so.
+func (g *gateway) poll(within time.Duration, done func() (bool, error)) error {
+	deadline := time.NewTimer(within)
+	defer deadline.Stop()
+	again := time.NewTicker(2 * time.Millisecond)
+	defer again.Stop()
+	for {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-again.C:
+		case err := <-g.ended:
+			g.ended <- err
+			return fmt.Errorf("the gateway has ended: %w", err)
+		case <-deadline.C:
+			return fmt.Errorf("not done within %s", within)
+		}
+	}
+}
+
+func (g *gateway) stop() error {
+	_ = g.cmd.Process.Signal(syscall.SIGTERM) // fails only where it has ended
+	return <-g.ended
+}
+
+// status is what the gateway says of itself.
+type status struct {
+	Store struct {
+		Up bool `json:"up"`
+	} `json:"store"`
+	Destinations []struct {
+		Source string         `json:"source"`
+		Counts map[string]int `json:"counts"`
+	} `json:"destinations"`
+}
+
+func (g *gateway) status() (s status, err error) {
+	resp, err := http.Get("http://" + g.admin + "/relay/status")
+	if err != nil {
+		return s, err
+	}
+	defer resp.Body.Close()
+	return s, json.NewDecoder(resp.Body).Decode(&s)
+}
+
+// settled says that no delivery of a source waits or is in flight.
+func (g *gateway) settled(source string) (bool, error) {
+	s, err := g.status()
+	for _, d := range s.Destinations {
+		for _, state := range []string{"pending", "in_flight", "held", "paused"} {
+			if d.Source == source && d.Counts[state] > 0 {
+				return false, err
+			}
+		}
+	}
+	return err == nil, err
+}
+
+// pause holds a destination, so that its deliveries are stored and nothing more.
+func (g *gateway) pause(source, destination string) error {
+	resp, err := http.Post("http://"+g.admin+"/relay/destinations/"+source+"/"+destination+"/pause", "application/json", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("pausing %s: %s", destination, resp.Status)
+	}
+	return nil
+}
+
+// memory gives the resident memory of the gateway, now and at its highest, in MiB.
+func (g *gateway) memory() (now, highest int, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		kib, _ := strconv.Atoi(fields[1])
+		switch fields[0] {
+		case "VmRSS:":
+			now = kib / 1024
+		case "VmHWM:":
+			highest = kib / 1024
+		}
+	}
+	return now, highest, nil
+}
+
+// freeAddresses gives two addresses that nobody listens on.
+func freeAddresses() (string, string, error) {
+	first, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", err
+	}
+	second, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", errors.Join(err, first.Close())
+	}
+	return first.Addr().String(), second.Addr().String(), errors.Join(first.Close(), second.Close())
+}

@@ -1,0 +1,120 @@
+// Command bench measures the gateway against plain Caddy: the same binary, the same machine, the same run.
+//
+// Rounds of reference and product alternate, and medians are compared, so that what else the machine does falls on both.
+// The load generator is a process of its own (this program once more); the consumers are in this one.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// settings of a run.
+type settings struct {
+	binary      string
+	dir         string
+	body        string
+	only        string
+	rounds      int
+	connections int
+	duration    time.Duration
+	callbacks   int
+	slots       int
+	backlog     int
+	seconds     int
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == loadCommand {
+		generate()
+		return
+	}
+	var s settings
+	flag.StringVar(&s.binary, "caddy", "", "the binary to measure (default: built from ./caddymodule/caddy)")
+	flag.StringVar(&s.dir, "dir", "", "where the stores are made, on the disk to measure (default: a new folder in the system's temporary one)")
+	flag.StringVar(&s.body, "body", "relay/testdata/callback-separate-vocal.json", "the callback")
+	flag.StringVar(&s.only, "only", "accept,fanout,latency,backlog", "what to measure")
+	flag.IntVar(&s.rounds, "rounds", 5, "rounds of reference and product each")
+	flag.IntVar(&s.connections, "connections", 64, "keep-alive connections of the sender")
+	flag.DurationVar(&s.duration, "duration", 5*time.Second, "length of a round of accepts")
+	flag.IntVar(&s.callbacks, "callbacks", 20_000, "callbacks in a round of fan-out")
+	flag.IntVar(&s.slots, "slots", 64, "max_in_flight of each destination")
+	flag.IntVar(&s.backlog, "backlog", 1_000_000, "deliveries that wait for a dead destination")
+	flag.IntVar(&s.seconds, "seconds", 20, "length of the latency measurement")
+	flag.Parse()
+	if err := run(s); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// part is one measurement.
+type part struct {
+	name string
+	run  func(*bench) error
+}
+
+var parts = []part{
+	{"accept", (*bench).accept},
+	{"fanout", (*bench).fanout},
+	{"latency", (*bench).latency},
+	{"backlog", (*bench).backlog},
+}
+
+// bench is a run.
+type bench struct {
+	settings
+	callback string // the body, with taskMark where its task id stands
+	table    *tabwriter.Writer
+}
+
+func run(s settings) error {
+	body, err := os.ReadFile(s.body)
+	if err != nil {
+		return err
+	}
+	b := &bench{settings: s, table: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)}
+	if b.callback, err = mark(string(body)); err != nil {
+		return fmt.Errorf("%s: %w", s.body, err)
+	}
+	work, err := os.MkdirTemp(s.dir, "relay-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	b.dir = work
+	if b.binary == "" {
+		b.binary = filepath.Join(work, "caddy")
+		build := exec.Command("go", "build", "-o", b.binary, "./caddymodule/caddy")
+		build.Stdout, build.Stderr = os.Stderr, os.Stderr
+		if err := build.Run(); err != nil {
+			return fmt.Errorf("building the gateway: %w", err)
+		}
+	}
+	b.row("what", "reference", "product", "ratio", "target")
+	for _, p := range parts {
+		if !strings.Contains(","+s.only+",", ","+p.name+",") {
+			continue
+		}
+		if err := p.run(b); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	return b.table.Flush()
+}
+
+// row adds a line to the table.
+func (b *bench) row(cells ...string) {
+	fmt.Fprintln(b.table, strings.Join(cells, "\t"))
+}
+
+// note tells how the run goes, beside the table.
+func note(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, format+"\n", args...)
+}

@@ -1,0 +1,287 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// gateway is one gateway with its own store, CA and ports. Its process comes and goes.
+type gateway struct {
+	t       *testing.T
+	home    string // of data and configuration
+	address string // of its HTTPS site
+	admin   string
+	options string // in the `relay` global option
+	client  *http.Client
+	process *process
+}
+
+func newGateway(t *testing.T, options ...string) *gateway {
+	t.Helper()
+	g := &gateway{t: t, home: t.TempDir(), address: freeAddress(t), admin: freeAddress(t), options: strings.Join(options, "\n")}
+	dialer := &net.Dialer{Timeout: patience}
+	transport := &http.Transport{
+		TLSClientConfig:     &tls.Config{InsecureSkipVerify: true}, // as curl -k: the CA is the gateway's own
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: 64,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, g.address)
+		},
+	}
+	g.client = &http.Client{Transport: transport, Timeout: patience}
+	t.Cleanup(transport.CloseIdleConnections)
+	return g
+}
+
+// caddyfile puts a site's directives into a whole configuration.
+func (g *gateway) caddyfile(site string) string {
+	_, port, _ := net.SplitHostPort(g.address)
+	return fmt.Sprintf(`{
+	admin %s
+	https_port %s
+	auto_https disable_redirects
+	skip_install_trust
+	grace_period 2s
+	metrics
+	log {
+		exclude admin.api
+	}
+	relay {
+		%s
+	}
+}
+
+localhost {
+	bind 127.0.0.1
+	%s
+}
+`, g.admin, port, g.options, site)
+}
+
+// start runs the gateway with a site's directives and waits until it serves.
+func (g *gateway) start(site string) {
+	g.t.Helper()
+	g.startFile(g.caddyfile(site))
+}
+
+// startFile runs the gateway with a whole configuration.
+func (g *gateway) startFile(caddyfile string) {
+	g.t.Helper()
+	g.process = startCaddy(g.t, g.home, "run", "--config", g.write(caddyfile), "--adapter", "caddyfile")
+	g.process.waitFor(g.t, "serving initial configuration")
+	eventually(g.t, patience, "the gateway has a certificate", func() bool {
+		conn, err := tls.Dial("tcp", g.address, &tls.Config{ServerName: "localhost", InsecureSkipVerify: true})
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// write gives the name of a file that holds a configuration.
+func (g *gateway) write(caddyfile string) string {
+	g.t.Helper()
+	file := filepath.Join(g.home, "Caddyfile")
+	if err := os.WriteFile(file, []byte(caddyfile), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+	return file
+}
+
+// kill ends the gateway as a power cut would.
+func (g *gateway) kill() { g.process.kill() }
+
+// stop asks the gateway to end and gives how long it took.
+func (g *gateway) stop() time.Duration {
+	g.t.Helper()
+	start := time.Now()
+	if err := g.process.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		g.t.Fatal(err)
+	}
+	select {
+	case <-g.process.ended:
+	case <-time.After(2 * patience):
+		g.t.Fatal("the gateway does not stop")
+	}
+	return time.Since(start)
+}
+
+// database is the gateway's store.
+func (g *gateway) database() string { return filepath.Join(g.home, "caddy", "relay", "relay.db") }
+
+// answer is what a sender gets.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (a answer) eventID() string { return a.header.Get("Relay-Event-Id") }
+
+// post sends a callback.
+func (g *gateway) post(path, body string) answer {
+	g.t.Helper()
+	a, err := g.try(path, body)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return a
+}
+
+// try sends a callback to a gateway that may be away.
+func (g *gateway) try(path, body string) (answer, error) {
+	req, err := http.NewRequest(http.MethodPost, "https://localhost"+path, strings.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	return send(g.client, req)
+}
+
+func send(client *http.Client, req *http.Request) (answer, error) {
+	resp, err := client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header, string(body)}, err
+}
+
+// accept posts a callback that must be accepted as a new event, and gives its id.
+func (g *gateway) accept(path, body string) string {
+	g.t.Helper()
+	a := g.post(path, body)
+	if a.status != http.StatusOK || a.eventID() == "" || a.header.Get("Relay-Duplicate") != "" {
+		g.t.Fatalf("not accepted as a new event: %+v", a)
+	}
+	return a.eventID()
+}
+
+// process is a Caddy with its log.
+type process struct {
+	cmd   *exec.Cmd
+	ended chan struct{}
+
+	mu    sync.Mutex
+	lines []string
+	news  chan struct{} // closed and replaced at each line
+}
+
+func startCaddy(t *testing.T, home string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: caddy(home, args...), ended: make(chan struct{}), news: make(chan struct{})}
+	r, w, err := os.Pipe() // a pipe of our own: Wait then does not close what is still being read
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = w, w
+	err = p.cmd.Start()
+	_ = w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.ended)
+		lines := bufio.NewScanner(r)
+		lines.Buffer(nil, 16<<20)
+		for lines.Scan() {
+			p.mu.Lock()
+			p.lines = append(p.lines, lines.Text())
+			close(p.news)
+			p.news = make(chan struct{})
+			p.mu.Unlock()
+		}
+		_ = r.Close()
+		_ = p.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		p.kill()
+		for _, alarm := range []string{"panic", "DATA RACE"} {
+			if lines := p.logged(alarm); len(lines) > 0 {
+				t.Errorf("the gateway logs %s", lines[0])
+			}
+		}
+		if t.Failed() {
+			p.dump(t)
+		}
+	})
+	return p
+}
+
+// caddy is a command of the binary, with a home of its own.
+func caddy(home string, args ...string) *exec.Cmd {
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home)
+	return cmd
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // fails only where it has ended already
+	<-p.ended
+}
+
+// logged gives the lines of the log that contain a text.
+func (p *process) logged(text string) []string {
+	found, _ := p.search(text)
+	return found
+}
+
+func (p *process) search(text string) (found []string, news <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range p.lines {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	return found, p.news
+}
+
+// await waits for a line of the log; it is false if the process ends, or patience does, before there is one.
+func (p *process) await(text string) bool {
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	for {
+		found, news := p.search(text)
+		if len(found) > 0 {
+			return true
+		}
+		select {
+		case <-news:
+		case <-p.ended:
+			return len(p.logged(text)) > 0
+		case <-deadline.C:
+			return false
+		}
+	}
+}
+
+// waitFor waits for a line of the log, which must come.
+func (p *process) waitFor(t *testing.T, text string) {
+	t.Helper()
+	if !p.await(text) {
+		t.Fatalf("the gateway does not log %q", text)
+	}
+}
+
+func (p *process) dump(t *testing.T) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	const last = 40
+	t.Logf("the last lines of the gateway's log:\n%s", strings.Join(p.lines[max(0, len(p.lines)-last):], "\n"))
+}

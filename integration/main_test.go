@@ -1,0 +1,40 @@
+// Package integration tests the gateway as its users meet it: a real binary, real HTTPS, real kills.
+//
+// The binary is built from ../caddymodule/caddy, unless RELAY_CADDY names one. Only loopback is used.
+package integration
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// binary is the Caddy under test.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if binary = os.Getenv("RELAY_CADDY"); binary != "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "relay-integration-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "caddy")
+	build := exec.Command("go", "build", "-o", binary, "../caddymodule/caddy")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "building the gateway:", err)
+		return 1
+	}
+	return m.Run()
+}

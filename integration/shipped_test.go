@@ -1,0 +1,79 @@
+package integration
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestShippedCaddyfile runs the Caddyfile of `make run`, on other ports, and looks for the callback in what it prints.
+func TestShippedCaddyfile(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t)
+	text := read(t, "../Caddyfile")
+	for port, address := range map[string]string{"8443": g.address, "9101": freeAddress(t), "9102": freeAddress(t)} {
+		_, free, _ := net.SplitHostPort(address)
+		text = strings.ReplaceAll(text, port, free)
+	}
+	g.startFile(strings.Replace(text, "{\n", "{\n\tadmin "+g.admin+"\n", 1))
+	id := g.post("/callbacks/vocals?token=s3cret", fixture(t, "callback-separate-vocal.json")).eventID()
+	for _, name := range []string{"billing", "library"} {
+		g.process.waitFor(t, `"consumer": "`+name+`", "webhook_id": "`+id+`", "attempt": "1", "body": "{\"code\":200`)
+	}
+	if g.post("/elsewhere", "{}").status != http.StatusNotFound {
+		t.Error("another path is answered")
+	}
+	if lines := g.process.logged("s3cret"); len(lines) > 0 {
+		t.Errorf("the token is in the log: %s", lines[0])
+	}
+	if g.metric(`caddy_relay_callbacks_total{result="accepted",source="vocals"}`) != 1 {
+		t.Error("the callback is not counted")
+	}
+}
+
+// TestDocumentedCaddyfiles: every Caddyfile that the documentation shows is valid.
+func TestDocumentedCaddyfiles(t *testing.T) {
+	t.Parallel()
+	examples := map[string]string{}
+	for _, block := range regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(read(t, "../README.md"), -1) {
+		name, _, _ := strings.Cut(block[1], "\n")
+		examples["README: "+name] = block[1]
+	}
+	if len(examples) == 0 {
+		t.Error("the README shows no Caddyfile")
+	}
+	// The commented part of the shipped one takes the place of its demo.
+	shipped := read(t, "../Caddyfile")
+	options, _, _ := strings.Cut(shipped, "\nlocalhost {")
+	_, production, found := strings.Cut(shipped, "#\n# hooks.example.com {")
+	if !found {
+		t.Fatal("the shipped Caddyfile has no production part")
+	}
+	uncomment := regexp.MustCompile(`(?m)^# ?`)
+	examples["Caddyfile: production"] = options + "\nhooks.example.com {" + uncomment.ReplaceAllString(production, "")
+
+	for name, text := range examples {
+		file := filepath.Join(t.TempDir(), "Caddyfile")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		validate := caddy(t.TempDir(), "validate", "--config", file, "--adapter", "caddyfile")
+		validate.Env = append(validate.Env, "CALLBACK_TOKEN=s3cret", "BILLING_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+		if out, err := validate.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
