@@ -10,7 +10,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false -trimpath -tags=nobadger,nomysql,no
 
 # The race detector needs cgo.
 RACE := CGO_ENABLED=1 go test -race -count=1
-INTEGRATION := go test -count=1 ./integration
+INTEGRATION := go test -count=1 ./caddymodule/integration
 
 LINT_VERSION := v2.15.0
 LINT := .bin/golangci-lint-$(LINT_VERSION)/golangci-lint
@@ -45,7 +45,7 @@ lint: $(LINT)
 	$(LINT) run
 
 unit:
-	packages=$$(go list ./... | grep -v -e store -e /spool -e /caddymodule -e /integration) && $(RACE) $$packages
+	packages=$$(go list ./... | grep -v -e store -e /spool -e /caddymodule) && $(RACE) $$packages
 
 # SQLite first, then real Redis servers.
 conformance:
@@ -53,7 +53,7 @@ conformance:
 	$(RACE) ./relay/redisstore
 
 goldens:
-	$(RACE) ./caddymodule/...
+	$(RACE) ./caddymodule
 
 integration:
 	$(INTEGRATION)
@@ -62,7 +62,7 @@ smoke:
 	RELAY_CADDY=$(CURDIR)/caddy $(INTEGRATION) -v -run 'TestBinary|TestSampleCallback'
 
 bench:
-	go run ./bench
+	go run ./caddymodule/bench
 
 fmt: $(LINT)
 	$(LINT) fmt

@@ -12,8 +12,8 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"github.com/callbackrelay/caddy-relay/internal/redistest"
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/redistest"
 	"github.com/callbackrelay/caddy-relay/relay/redisstore"
 	"github.com/callbackrelay/caddy-relay/relay/spool"
 )

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/callbackrelay/caddy-relay/internal/redistest"
+	"github.com/callbackrelay/caddy-relay/relay/internal/redistest"
 	"github.com/callbackrelay/caddy-relay/relay/redisstore"
 )
 
@@ -42,7 +42,7 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 			masters := redistest.Cluster(t)
 			if durability == redisstore.DurabilityReplica {
 				for _, m := range masters {
-					redistest.ClusterReplica(t, m)
+					redistest.ClusterReplica(t, m, masters...)
 				}
 			}
 			c := newConsumer(t, nil)

@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/callbackrelay/caddy-relay/internal/redistest"
+	"github.com/callbackrelay/caddy-relay/relay/internal/redistest"
 	"github.com/callbackrelay/caddy-relay/relay/redisstore"
 )
 

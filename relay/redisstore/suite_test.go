@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/callbackrelay/caddy-relay/internal/redistest"
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/redistest"
 	"github.com/callbackrelay/caddy-relay/relay/redisstore"
 	"github.com/callbackrelay/caddy-relay/relay/storetest"
 )

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/callbackrelay/caddy-relay/internal/redistest"
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/redistest"
 	"github.com/callbackrelay/caddy-relay/relay/redisstore"
 )
 
@@ -228,14 +228,14 @@ func TestDurabilityReplicaOnACluster(t *testing.T) {
 	if apply(); !errors.Is(here.Err, relay.ErrUnavailable) || !errors.Is(there.Err, relay.ErrUnavailable) {
 		t.Fatalf("without replicas accepts gave %v and %v", here.Err, there.Err)
 	}
-	replica := redistest.ClusterReplica(t, masters[0])
+	replica := redistest.ClusterReplica(t, masters[0], masters...)
 	redistest.Eventually(t, 10*time.Second, "the master with a replica takes its own", func() bool { apply(); return here.Err == nil })
 	if here.Result != relay.Accepted || !errors.Is(there.Err, relay.ErrUnavailable) {
 		t.Errorf("with one replica accepts gave %v and %v", here.Result, there.Err)
 	}
 	// The replica takes over: it has what was answered, and waits for a replica of its own.
 	masters[0].Kill()
-	redistest.Eventually(t, 15*time.Second, "the replica has taken over", func() bool {
+	redistest.Eventually(t, 30*time.Second, "the replica has taken over", func() bool {
 		role, _ := replica.Do(t, "ROLE").([]any)
 		return len(role) > 0 && role[0] == "master"
 	})

@@ -1,6 +1,6 @@
 // Package integration tests the gateway as its users meet it: a real binary, real HTTPS, real kills.
 //
-// The binary is built from ../caddymodule/caddy, unless RELAY_CADDY names one. Only loopback is used.
+// The binary is built from ../caddy, unless RELAY_CADDY names one. Only loopback is used.
 package integration
 
 import (
@@ -29,7 +29,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "caddy")
-	build := exec.Command("go", "build", "-o", binary, "../caddymodule/caddy")
+	build := exec.Command("go", "build", "-o", binary, "../caddy")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {

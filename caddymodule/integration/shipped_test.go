@@ -14,7 +14,7 @@ import (
 func TestShippedCaddyfile(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t)
-	text := read(t, "../Caddyfile")
+	text := read(t, "../../Caddyfile")
 	for port, address := range map[string]string{"8443": g.address, "9101": freeAddress(t), "9102": freeAddress(t)} {
 		_, free, _ := net.SplitHostPort(address)
 		text = strings.ReplaceAll(text, port, free)
@@ -39,7 +39,7 @@ func TestShippedCaddyfile(t *testing.T) {
 func TestDocumentedCaddyfiles(t *testing.T) {
 	t.Parallel()
 	examples := map[string]string{}
-	for _, block := range regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(read(t, "../README.md"), -1) {
+	for _, block := range regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(read(t, "../../README.md"), -1) {
 		name, _, _ := strings.Cut(block[1], "\n")
 		examples["README: "+name] = block[1]
 	}
@@ -47,7 +47,7 @@ func TestDocumentedCaddyfiles(t *testing.T) {
 		t.Error("the README shows no Caddyfile")
 	}
 	// The commented part of the shipped one takes the place of its demo.
-	shipped := read(t, "../Caddyfile")
+	shipped := read(t, "../../Caddyfile")
 	options, _, _ := strings.Cut(shipped, "\nlocalhost {")
 	_, production, found := strings.Cut(shipped, "#\n# hooks.example.com {")
 	if !found {

@@ -38,8 +38,9 @@ func Cluster(t testing.TB, args ...string) []*Server {
 	return masters
 }
 
-// ClusterReplica gives a master of a Cluster a replica, in step when this returns.
-func ClusterReplica(t testing.TB, master *Server) *Server {
+// ClusterReplica gives a master of a Cluster a replica. When this returns it is in step, and all of the masters that live
+// know it: those that do not would not vote for it once its master is gone.
+func ClusterReplica(t testing.TB, master *Server, masters ...*Server) *Server {
 	t.Helper()
 	host, port, err := net.SplitHostPort(master.Addr)
 	if err != nil {
@@ -47,16 +48,35 @@ func ClusterReplica(t testing.TB, master *Server) *Server {
 	}
 	replica := Start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
 	replica.Do(t, "CLUSTER", "MEET", host, port)
-	id := fmt.Sprint(master.Do(t, "CLUSTER", "MYID"))
-	Eventually(t, 10*time.Second, "the replica knows its master", func() bool {
-		return strings.Contains(fmt.Sprint(replica.Do(t, "CLUSTER", "NODES")), id)
-	})
+	id, own := fmt.Sprint(master.Do(t, "CLUSTER", "MYID")), fmt.Sprint(replica.Do(t, "CLUSTER", "MYID"))
+	for _, m := range masters {
+		Eventually(t, 20*time.Second, "the replica knows the masters", func() bool {
+			return nodeOf(t, replica, fmt.Sprint(m.Do(t, "CLUSTER", "MYID")))["link"] == "connected"
+		})
+	}
 	replica.Do(t, "CLUSTER", "REPLICATE", id)
 	Eventually(t, 10*time.Second, "the replica is in step", func() bool {
 		role, _ := replica.Do(t, "ROLE").([]any)
 		return len(role) > 3 && role[3] == "connected"
 	})
+	for _, m := range masters {
+		Eventually(t, 20*time.Second, "the masters know the replica", func() bool {
+			node := nodeOf(t, m, own)
+			return node["master"] == id && node["link"] == "connected"
+		})
+	}
 	return replica
+}
+
+// nodeOf is what a node of a Cluster says of the one with this id: its master, its epoch, and the state of the link to it.
+func nodeOf(t testing.TB, asked *Server, id string) map[string]string {
+	t.Helper()
+	for line := range strings.Lines(fmt.Sprint(asked.Do(t, "CLUSTER", "NODES"))) {
+		if f := strings.Fields(line); len(f) > 7 && f[0] == id {
+			return map[string]string{"master": f[3], "epoch": f[6], "link": f[7]}
+		}
+	}
+	return nil
 }
 
 // SlotOf gives the slot of a key in a Cluster as Cluster makes it, and which of the masters has it.
@@ -96,11 +116,7 @@ func MoveSlot(t testing.TB, masters []*Server, slot, source, target int) {
 	Eventually(t, 10*time.Second, "every master knows who has the slot", func() bool {
 		epochs := map[string]bool{}
 		for _, m := range masters {
-			for line := range strings.Lines(fmt.Sprint(m.Do(t, "CLUSTER", "NODES"))) {
-				if f := strings.Fields(line); len(f) > 6 && f[0] == toID {
-					epochs[f[6]] = true
-				}
-			}
+			epochs[nodeOf(t, m, toID)["epoch"]] = true
 		}
 		return len(epochs) == 1
 	})

@@ -23,7 +23,7 @@ func TestBinary(t *testing.T) {
 		}
 	})
 	t.Run("validate", func(t *testing.T) {
-		output(t, caddy(t.TempDir(), "validate", "--config", "../Caddyfile", "--adapter", "caddyfile"))
+		output(t, caddy(t.TempDir(), "validate", "--config", "../../Caddyfile", "--adapter", "caddyfile"))
 	})
 	t.Run("versions", func(t *testing.T) {
 		info, err := buildinfo.ReadFile(binary)

@@ -15,7 +15,7 @@ import (
 // fixture reads one of the provider's callbacks.
 func fixture(t *testing.T, name string) string {
 	t.Helper()
-	body, err := os.ReadFile(filepath.Join("..", "relay", "testdata", name))
+	body, err := os.ReadFile(filepath.Join("..", "..", "relay", "testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
