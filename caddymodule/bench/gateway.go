@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,8 +25,9 @@ type gateway struct {
 	started time.Duration // from exec until the store is open
 }
 
-// start runs a gateway whose store is in the folder. site holds the directives of its one site.
-func (b *bench) start(folder, site string) (*gateway, error) {
+// start runs a gateway whose data are in the folder. store is the argument of its `store` option, and site holds the
+// directives of its one site.
+func (b *bench) start(folder, store, site string) (*gateway, error) {
 	admin, address, err := freeAddresses()
 	if err != nil {
 		return nil, err
@@ -34,8 +36,22 @@ func (b *bench) start(folder, site string) (*gateway, error) {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, err
 	}
-	config := fmt.Sprintf("{\n\tadmin %s\n\tgrace_period 5s\n\tlog {\n\t\tlevel ERROR\n\t}\n}\n\nhttp://%s {\n\tbind 127.0.0.1\n%s\n}\n",
-		admin, address, site)
+	config := fmt.Sprintf(`{
+	admin %s
+	grace_period 5s
+	log {
+		level ERROR
+	}
+	relay {
+		store %s
+	}
+}
+
+http://%s {
+	bind 127.0.0.1
+%s
+}
+`, admin, store, address, site)
 	file := filepath.Join(home, "Caddyfile")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
@@ -90,10 +106,6 @@ type status struct {
 	Store struct {
 		Up bool `json:"up"`
 	} `json:"store"`
-	Destinations []struct {
-		Source string         `json:"source"`
-		Counts map[string]int `json:"counts"`
-	} `json:"destinations"`
 }
 
 func (g *gateway) status() (s status, err error) {
@@ -105,17 +117,27 @@ func (g *gateway) status() (s status, err error) {
 	return s, json.NewDecoder(resp.Body).Decode(&s)
 }
 
-// settled says that no delivery of a source waits or is in flight.
-func (g *gateway) settled(source string) (bool, error) {
-	s, err := g.status()
-	for _, d := range s.Destinations {
-		for _, state := range []string{"pending", "in_flight", "held", "paused"} {
-			if d.Source == source && d.Counts[state] > 0 {
-				return false, err
-			}
-		}
+// settled counts the deliveries of a source that this gateway has made, and whose settle is durable.
+func (g *gateway) settled(source string) (n int, err error) {
+	resp, err := http.Get("http://" + g.admin + "/metrics")
+	if err != nil {
+		return 0, err
 	}
-	return err == nil, err
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		series, value, _ := strings.Cut(lines.Text(), " ")
+		if !strings.HasPrefix(series, "caddy_relay_attempts_total{") || !strings.Contains(series, `result="delivered"`) ||
+			!strings.Contains(series, fmt.Sprintf("source=%q", source)) {
+			continue
+		}
+		count, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return 0, err
+		}
+		n += int(count)
+	}
+	return n, lines.Err()
 }
 
 // pause holds a destination, so that its deliveries are stored and nothing more.

@@ -42,7 +42,7 @@ func mark(body string) (string, error) {
 
 // job is what the generator is asked to do.
 type job struct {
-	Address     string
+	Addresses   []string // connections spread over them
 	Path        string
 	Body        string
 	Connections int
@@ -116,9 +116,9 @@ func (j job) run() (outcome, error) {
 		}
 		return n, true
 	}
-	for range j.Connections {
+	for n := range j.Connections {
 		working.Go(func() {
-			mine, err := j.connection(next)
+			mine, err := j.connection(j.Addresses[n%len(j.Addresses)], next)
 			mu.Lock()
 			defer mu.Unlock()
 			took = append(took, mine...)
@@ -137,15 +137,15 @@ func (j job) run() (outcome, error) {
 }
 
 // connection sends requests on one connection and gives how long each answer took.
-func (j job) connection(next func() (int64, bool)) ([]time.Duration, error) {
-	conn, err := net.Dial("tcp", j.Address)
+func (j job) connection(address string, next func() (int64, bool)) ([]time.Duration, error) {
+	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 	answers := bufio.NewReaderSize(conn, 4<<10)
 	request := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nUser-Agent: bench\r\nContent-Length: %d\r\n\r\n%s",
-		j.Path, j.Address, len(j.Body), j.Body)
+		j.Path, address, len(j.Body), j.Body)
 	at := bytes.Index(request, []byte(taskMark))
 	task := request[at : at+len(taskMark)]
 	var took []time.Duration

@@ -39,7 +39,7 @@ func main() {
 	flag.StringVar(&s.binary, "caddy", "", "the binary to measure (default: built from ./caddymodule/caddy)")
 	flag.StringVar(&s.dir, "dir", "", "where the stores are made, on the disk to measure (default: a new folder in the system's temporary one)")
 	flag.StringVar(&s.body, "body", "relay/testdata/callback-separate-vocal.json", "the callback")
-	flag.StringVar(&s.only, "only", "accept,fanout,latency,backlog", "what to measure")
+	flag.StringVar(&s.only, "only", "accept,fanout,latency,redis,backlog", "what to measure")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of reference and product each")
 	flag.IntVar(&s.connections, "connections", 64, "keep-alive connections of the sender")
 	flag.DurationVar(&s.duration, "duration", 5*time.Second, "length of a round of accepts")
@@ -64,6 +64,7 @@ var parts = []part{
 	{"accept", (*bench).accept},
 	{"fanout", (*bench).fanout},
 	{"latency", (*bench).latency},
+	{"redis", (*bench).redis},
 	{"backlog", (*bench).backlog},
 }
 

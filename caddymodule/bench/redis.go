@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// redis measures the same on a Redis of its own, with either sync of its append-only file: accepts, and the
+// fan-out of one gateway and of two that share it.
+func (b *bench) redis() error {
+	for _, sync := range []string{"everysec", "always"} {
+		if err := b.onRedis(sync); err != nil {
+			return fmt.Errorf("%s: %w", sync, err)
+		}
+	}
+	return nil
+}
+
+func (b *bench) onRedis(sync string) (err error) {
+	address, stop, err := b.startRedis(sync)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	store := func(prefix string) string {
+		return fmt.Sprintf("redis %s {\n\t\t\tkey_prefix %s\n\t\t}", address, prefix)
+	}
+
+	if err := b.compareAccept(store("accept"), "durable accept, Redis "+sync+", against `respond 200`"); err != nil {
+		return err
+	}
+	one, err := b.newFan(store("one"), "redis-one-"+sync)
+	if err != nil {
+		return err
+	}
+	err = one.compareProxied("1 → 3 deliveries, Redis " + sync + ", against `reverse_proxy`")
+	if err := errors.Join(err, one.close()); err != nil {
+		return err
+	}
+
+	// Both fans are up in each round, so that what an idle gateway costs falls on both sides.
+	alone, err := b.newFan(store("alone"), "redis-alone-"+sync)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, alone.close()) }()
+	both, err := b.newFan(store("both"), "redis-first-"+sync, "redis-second-"+sync)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, both.close()) }()
+	what := "the same, two gateways on one Redis " + sync + ", against one"
+	ref, prod, err := b.compare(what, alone.delivered, both.delivered)
+	if err != nil {
+		return err
+	}
+	b.addRates(what, ref, prod, "≥ 1")
+	return nil
+}
+
+// startRedis starts a redis-server on a port of its own.
+func (b *bench) startRedis(sync string) (address string, stop func() error, err error) {
+	address, _, err = freeAddresses()
+	if err != nil {
+		return "", nil, err
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", nil, err
+	}
+	dir := filepath.Join(b.dir, "redis-"+sync)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", nil, err
+	}
+	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "",
+		"--appendonly", "yes", "--appendfsync", sync)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return "", nil, fmt.Errorf("redis-server (from Debian's package of that name): %w", err)
+	}
+	stop = func() error {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // fails only where it has ended
+		return cmd.Wait()
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			return address, stop, conn.Close()
+		}
+		if time.Now().After(deadline) {
+			return "", nil, errors.Join(err, stop())
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
