@@ -48,16 +48,17 @@ func (q *query) oneOf(name string, allowed ...string) string {
 	return s
 }
 
+// limit is how many rows a page has, maxLimit at most.
 func (q *query) limit() int {
 	s := q.values.Get("limit")
 	if s == "" {
 		return defaultLimit
 	}
 	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > maxLimit {
-		q.err = badRequest(fmt.Sprintf("limit: expected a number from 1 to %d.", maxLimit))
+	if err != nil || n < 1 {
+		q.err = badRequest("limit: expected a number of at least 1.")
 	}
-	return n
+	return min(n, maxLimit)
 }
 
 func (q *query) time(name string) time.Time {

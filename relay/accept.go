@@ -26,8 +26,9 @@ func newID(now time.Time) string {
 	return ulid.MustNew(ulid.Timestamp(now), ids.entropy).String()
 }
 
-// newAccept decides where an event goes. What is decided here (id, key, `when`) is kept through every later try.
-func (e *Engine) newAccept(src *Source, ev *Event) *accepting {
+// newAccept decides where an event goes. What is decided here (id, key, `when`) is kept through every later try. An error
+// says that ctx has ended before it was the event's turn to be looked at by filters.
+func (e *Engine) newAccept(ctx context.Context, src *Source, ev *Event) (*accepting, error) {
 	a := &accepting{done: make(chan struct{})}
 	a.Event, a.Window = ev, src.DedupeWindow
 	a.Deliveries = make([]NewDelivery, 0, len(src.Destinations))
@@ -35,12 +36,19 @@ func (e *Engine) newAccept(src *Source, ev *Event) *accepting {
 	for _, dst := range src.Destinations {
 		if dst.When != nil {
 			if input == nil {
+				// What a filter makes of a body may take many times its memory.
+				select {
+				case e.filtering <- struct{}{}:
+					defer func() { <-e.filtering }()
+				case <-ctx.Done():
+					return nil, errFull
+				}
 				input = NewWhenInput(ev)
 			}
 			match, err := dst.When.Match(input)
 			if err != nil {
 				// A filter must never lose a callback by mistake.
-				e.metrics.whenErrors.WithLabelValues(src.Name, dst.Name).Inc()
+				e.metrics.lane(DestinationName{src.Name, dst.Name}).whenErrors.Inc()
 				src.Logger.Warn("`when` cannot be evaluated; the event is delivered all the same",
 					"source", src.Name, "destination", dst.Name, "event_id", ev.ID, "error", err)
 			} else if !match {
@@ -50,7 +58,7 @@ func (e *Engine) newAccept(src *Source, ev *Event) *accepting {
 		a.Deliveries = append(a.Deliveries, NewDelivery{Destination: dst.Name, Ordered: dst.OrderTask})
 	}
 	a.lanes = e.lanesOf(src.Name, a.Deliveries)
-	return a
+	return a, nil
 }
 
 func (e *Engine) lanesOf(source string, deliveries []NewDelivery) []*lane {

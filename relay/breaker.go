@@ -33,7 +33,7 @@ func counts(status int) bool {
 }
 
 // record takes the outcome of an attempt and says whether the breaker opened or closed by it.
-func (b *breaker) record(status int, event string, now time.Time) (changed bool) {
+func (b *breaker) record(status int, event string) (changed bool) {
 	if !counts(status) {
 		changed = b.open
 		*b = breaker{policy: b.policy}
@@ -55,14 +55,7 @@ func (b *breaker) record(status int, event string, now time.Time) (changed bool)
 	}
 	if b.failures >= b.policy.Failures && (b.several || !b.only500) {
 		b.open, b.probing = true, false
-		b.nextProbe = now.Add(b.policy.Probe)
 		return true
 	}
 	return false
-}
-
-// probed ends a probe that has not closed the breaker.
-func (b *breaker) probed(now time.Time) {
-	b.probing = false
-	b.nextProbe = now.Add(b.policy.Probe)
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // committer writes what waits, in one durable step after the other: callbacks that arrive while one step is under way
@@ -25,7 +27,8 @@ type committer struct {
 // accepting is an accept with those who wait for it.
 type accepting struct {
 	Accept
-	lanes   []*lane // per delivery; nil where none is configured any more
+	lanes   []*lane                     // per delivery; nil where none was configured
+	rates   map[*lane]*rate.Reservation // of lanes whose rate is limited
 	done    chan struct{}
 	spooled bool // it is durable in the spool, and not yet in the store
 }
@@ -128,10 +131,20 @@ func (c *committer) step(store Store) bool {
 			credit[s.lane]++
 		}
 	}
+	// While the store's answers get lost, so would the leases that they bring.
+	lease := c.engine.storeWell.Load()
 	for _, a := range accepts {
 		for i, l := range a.lanes {
-			if l != nil {
-				a.Deliveries[i].LeaseFor = l.reserve()
+			if l == nil || !lease {
+				continue
+			}
+			leaseFor, taken := l.reserve()
+			a.Deliveries[i].LeaseFor = leaseFor
+			if taken != nil {
+				if a.rates == nil {
+					a.rates = map[*lane]*rate.Reservation{}
+				}
+				a.rates[l] = taken
 			}
 		}
 		batch.Accepts = append(batch.Accepts, &a.Accept)
@@ -158,7 +171,7 @@ func (c *committer) step(store Store) bool {
 		c.settled(s)
 	}
 	for _, a := range accepts {
-		a.finish(before)
+		c.finish(a, before)
 	}
 	for i, l := range leasing {
 		l.leased(batch.Leases[i], before)
@@ -166,16 +179,20 @@ func (c *committer) step(store Store) bool {
 	return true
 }
 
+// maxStep bounds the bodies of one step, in bytes: it must be over in the store's time.
+const maxStep = 8 << 20
+
 // take removes what the next step writes: at most MaxTouched deliveries, settles first, since they free slots.
 func (c *committer) take() (accepts []*accepting, settles []*settling, hungry []*lane) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := min(len(c.settles), MaxTouched/2)
 	settles, c.settles = cut(c.settles, n)
-	touched, m := n, 0
+	touched, size, m := n, 0, 0
 	for m < len(c.accepts) {
 		touched += max(1, len(c.accepts[m].Deliveries))
-		if touched > MaxTouched && m > 0 {
+		size += len(c.accepts[m].Event.Body)
+		if (touched > MaxTouched || size > maxStep) && m > 0 {
 			break
 		}
 		m++
@@ -218,9 +235,13 @@ func (c *committer) settled(s *settling) {
 }
 
 // finish hands leased deliveries to their lanes and wakes those who wait.
-func (a *accepting) finish(before time.Time) {
+func (c *committer) finish(a *accepting, before time.Time) {
 	for i, l := range a.lanes {
 		if l == nil {
+			// One that is configured since then has looked for deliveries before this one was there.
+			if l = c.engine.lane(a.Event.Source, a.Deliveries[i].Destination); l != nil {
+				l.wake()
+			}
 			continue
 		}
 		reserved := a.Deliveries[i].LeaseFor > 0
@@ -229,6 +250,9 @@ func (a *accepting) finish(before time.Time) {
 			if d.Destination == a.Deliveries[i].Destination {
 				leased = d
 			}
+		}
+		if taken := a.rates[l]; taken != nil && leased == nil {
+			taken.Cancel()
 		}
 		l.accepted(reserved, leased, a.Err == nil && a.Result == Accepted, before)
 	}

@@ -183,6 +183,9 @@ func (l *lane) leased(lease *Lease, before time.Time) {
 		l.arm(leaseRetry)
 		return
 	}
+	for _, d := range lease.Dead {
+		l.engine.gaveUp(d)
+	}
 	quiet := l.wakes == l.woken
 	if lease.Paused {
 		if quiet {
@@ -226,18 +229,22 @@ func (l *lane) leased(lease *Lease, before time.Time) {
 	}
 }
 
-// reserve takes a slot for a delivery that is about to be accepted, and gives how long to lease it; zero if it must wait.
-func (l *lane) reserve() time.Duration {
+// reserve takes a slot for a delivery that is about to be accepted, and gives how long to lease it, and what it takes of the
+// rate, if that is limited; zero if it must wait.
+func (l *lane) reserve() (leaseFor time.Duration, taken *rate.Reservation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.able() || l.backlog || l.leasing || l.breaker.open || l.inFlight >= l.dest.MaxInFlight {
-		return 0
+		return 0, nil
 	}
-	if l.limiter != nil && !l.limiter.Allow() {
-		return 0
+	if l.limiter != nil {
+		if taken = l.limiter.Reserve(); taken.Delay() > 0 {
+			taken.Cancel()
+			return 0, nil
+		}
 	}
 	l.inFlight++
-	return l.dest.Timeout + leaseMargin
+	return l.dest.Timeout + leaseMargin, taken
 }
 
 // accepted takes a delivery that was accepted: leased at once, or left in the store.

@@ -11,9 +11,9 @@ func (s *spooler) drain(source string, st *spoolSource) {
 	log := func() {
 		s.engine.logger().Info("the spool is drained: callbacks go to the store again", "source", source)
 	}
-	pause := drainPause
+	pause, most := drainPause, drainBatch
 	for {
-		items, err := s.spool.Next(source, drainBatch)
+		items, err := s.spool.Next(source, most)
 		if err != nil {
 			s.engine.logger().Error("spool cannot be read; it is tried again", "source", source, "error", err)
 		}
@@ -31,8 +31,9 @@ func (s *spooler) drain(source string, st *spoolSource) {
 			s.mu.Unlock()
 			wait = drainLongest // entries are about to be appended, which is told
 		case err == nil && s.handOver(source, items, st):
-			pause = drainPause
+			pause, most = drainPause, drainBatch
 		default:
+			most = max(1, most/2) // it may have been more than the store takes in its time
 			s.mu.Lock()
 			st.release()
 			s.mu.Unlock()
@@ -83,12 +84,9 @@ func (s *spooler) handOver(source string, items []*Spooled, st *spoolSource) boo
 	if err != nil {
 		return false
 	}
-	batch, touched := Batch{}, 0
-	for i, item := range items {
-		if touched += max(1, len(item.Accept.Deliveries)); touched > MaxTouched && i > 0 {
-			items = items[:i]
-			break
-		}
+	items = portion(items)
+	batch := Batch{}
+	for _, item := range items {
 		batch.Accepts = append(batch.Accepts, item.Accept)
 	}
 	start := time.Now()
@@ -129,6 +127,20 @@ func (s *spooler) handOver(source string, items []*Spooled, st *spoolSource) boo
 		st.handover = make(chan struct{})
 	}
 	return well
+}
+
+// portion cuts entries to what one batch may touch, and before the second one of a task: an accept may fail where a later
+// one of its batch succeeds, and must not be overtaken by one of its own task.
+func portion(items []*Spooled) []*Spooled {
+	touched, tasks := 0, map[string]bool{}
+	for i, item := range items {
+		touched += max(1, len(item.Accept.Deliveries))
+		if i > 0 && (touched > MaxTouched || tasks[item.Accept.Event.TaskID]) {
+			return items[:i]
+		}
+		tasks[item.Accept.Event.TaskID] = true
+	}
+	return items
 }
 
 // readable sets aside the entries that cannot be read, and gives the others. It is false where the spool cannot be written.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,8 @@ type Engine struct {
 	starting sync.Mutex // held while Start opens the store; guards started
 	started  bool
 
+	pausing sync.Mutex // what the store says of a pause and what the lane does are one step
+
 	mu          sync.Mutex
 	opening     error // why the store is not open
 	generations []*Generation
@@ -49,6 +52,7 @@ type Engine struct {
 	// storeWell says that the last use of the store succeeded.
 	storeWell atomic.Bool
 	receiving receiving
+	filtering chan struct{} // holds one for each event that filters look at
 
 	ctx      context.Context // of the whole engine; attempts in flight are released when it ends
 	cancel   context.CancelFunc
@@ -80,6 +84,8 @@ func New(o Options) *Engine {
 		opening: errors.New("the store has not been opened yet"),
 		stop:    make(chan struct{}),
 		resweep: make(chan struct{}, 1),
+
+		filtering: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.commit = newCommitter(e)

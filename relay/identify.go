@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -34,21 +35,23 @@ type Identity struct {
 }
 
 // Identify reads from a callback what it is about. It checks the body first (CheckBody), so that body may be anything.
-// The error is one sentence for the sender.
+// The error says, for the sender, what is wrong. Where the task's id could be read all the same, the identity has it: a
+// signature may cover it.
 func Identify(src *Source, body []byte, header http.Header) (Identity, error) {
-	if err := CheckBody(body, src.Provider.Paths()); err != nil {
-		return Identity{}, err
+	unclear := CheckBody(body, src.Provider.Paths())
+	if unclear != nil && !errors.Is(unclear, ErrRepeatedKey) {
+		return Identity{}, unclear
 	}
 	task, err := src.Provider.Identify(body)
-	if err != nil {
-		return Identity{}, err
+	if err == nil {
+		err = checkTask(&task)
 	}
-	if err := checkTask(&task); err != nil {
-		return Identity{}, err
+	var key [32]byte
+	if err == nil {
+		key, err = dedupeKey(src, &task, body, header)
 	}
-	key, err := dedupeKey(src, &task, body, header)
-	if err != nil {
-		return Identity{}, err
+	if err = cmp.Or(unclear, err); err != nil {
+		return Identity{Task: Task{ID: task.ID}}, err
 	}
 	id := Identity{Task: task, Key: key, Fingerprint: fingerprint(&task)}
 	id.Files = id.Files[:min(len(id.Files), MaxFiles)]

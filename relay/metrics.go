@@ -29,9 +29,8 @@ type Metrics struct {
 
 // sourceMetrics are those of one source, looked up once.
 type sourceMetrics struct {
-	lastCallback prometheus.Gauge
-	ackDuration  prometheus.Observer
-	results      map[string]prometheus.Counter
+	ackDuration prometheus.Observer
+	results     map[string]prometheus.Counter
 }
 
 func (m *sourceMetrics) count(result string) { m.results[result].Inc() }
@@ -40,6 +39,7 @@ func (m *sourceMetrics) count(result string) { m.results[result].Inc() }
 type laneMetrics struct {
 	delivered, retry, dead   prometheus.Counter
 	attemptDuration, latency prometheus.Observer
+	whenErrors, purged       prometheus.Counter
 }
 
 // The gauges are read from the engines at each scrape.
@@ -51,7 +51,7 @@ var (
 	descLeaseExpired  = describe("lease_expired_total", "Leases that expired before their attempt was settled.", "source", "destination")
 	descStoreUp       = describe("store_up", "Whether the store is open and well.")
 	descSpooled       = describe("spooled_events", "Callbacks in the spool, which the store has yet to take.")
-	descSpoolOldest   = describe("spool_oldest_seconds", "Age of the oldest callback in the spool.")
+	descSpoolOldest   = describe("spool_oldest_seconds", "Age of the oldest callback that waits in the spool.")
 	descStoreFree     = describe("store_free_bytes", "Free space where the store is.")
 )
 
@@ -70,14 +70,14 @@ func NewMetrics() *Metrics {
 	return &Metrics{
 		callbacks: counter("callbacks_total", "Callbacks by what became of them.", "source", "result"),
 		lastCallback: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "caddy_relay_last_callback_timestamp_seconds", Help: "When the last callback came.",
+			Name: "caddy_relay_last_callback_timestamp_seconds", Help: "When the last callback came that was not rejected.",
 		}, []string{"source"}),
 		ackDuration: histogram("ack_duration_seconds", "Time until a callback was answered.",
 			[]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}, "source"),
 		attempts: counter("attempts_total", "Attempts by their outcome.", "source", "destination", "result"),
 		attemptDuration: histogram("attempt_duration_seconds", "Time that an attempt took.",
 			[]float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60}, "source", "destination"),
-		latency: histogram("delivery_latency_seconds", "Time from the acceptance of an event to its delivery.",
+		latency: histogram("delivery_latency_seconds", "Time from the acceptance of an event, or its replay, to its delivery.",
 			[]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 60, 300, 900, 3600, 21600, 86400}, "source", "destination"),
 		whenErrors:    counter("when_errors_total", "Events that a `when` could not be evaluated for, and which were delivered.", "source", "destination"),
 		purged:        counter("purged_total", "Deliveries deleted past their retention.", "source", "destination"),
@@ -128,11 +128,12 @@ func (e *Engine) collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
+	var spooled SpoolStat // of a store without a spool: nothing
 	if s := e.spooler.Load(); s != nil {
-		stat := s.spool.Stat()
-		gauge(descSpooled, float64(stat.Events+stat.Stuck))
-		gauge(descSpoolOldest, stat.age().Seconds())
+		spooled = s.spool.Stat()
 	}
+	gauge(descSpooled, float64(spooled.Events+spooled.Stuck))
+	gauge(descSpoolOldest, spooled.age().Seconds())
 	store, err := e.Store()
 	if err != nil {
 		gauge(descStoreUp, 0)
@@ -143,7 +144,7 @@ func (e *Engine) collect(ch chan<- prometheus.Metric) {
 		gauge(descStoreFree, float64(free))
 	}
 	s := e.settings.Load()
-	for _, c := range store.Counts() {
+	for _, c := range withNone(s, store.Counts()) {
 		orphaned := s.destination(c.Source, c.Destination) == nil
 		if orphaned {
 			if n := c.Pending + c.InFlight; n > 0 {
@@ -167,8 +168,24 @@ func (e *Engine) collect(ch chan<- prometheus.Metric) {
 	}
 	e.mu.Unlock()
 	for _, l := range lanes {
-		gauge(descBreakerOpen, truth(l.breakerStatus().State == "open"), l.name.Source, l.name.Destination)
+		gauge(descBreakerOpen, truth(l.breakerStatus().State == breakerOpen), l.name.Source, l.name.Destination)
 	}
+}
+
+// withNone adds the destinations of the settings of which the store has nothing yet.
+func withNone(s *Settings, counts []Count) []Count {
+	known := make(map[DestinationName]bool, len(counts))
+	for _, c := range counts {
+		known[DestinationName{c.Source, c.Destination}] = true
+	}
+	for _, src := range s.Sources {
+		for _, d := range src.Destinations {
+			if !known[DestinationName{src.Name, d.Name}] {
+				counts = append(counts, Count{Source: src.Name, Destination: d.Name})
+			}
+		}
+	}
+	return counts
 }
 
 func truth(b bool) float64 {
@@ -201,9 +218,8 @@ func (m *Metrics) source(name string) *sourceMetrics {
 	s := m.sources[name]
 	if s == nil {
 		s = &sourceMetrics{
-			lastCallback: m.lastCallback.WithLabelValues(name),
-			ackDuration:  m.ackDuration.WithLabelValues(name),
-			results:      map[string]prometheus.Counter{},
+			ackDuration: m.ackDuration.WithLabelValues(name),
+			results:     map[string]prometheus.Counter{},
 		}
 		for _, r := range []string{
 			ResultAccepted, ResultUnmatched, ResultDuplicate, ResultConflict, ResultSpooled,
@@ -227,6 +243,8 @@ func (m *Metrics) lane(n DestinationName) *laneMetrics {
 			dead:            m.attempts.WithLabelValues(n.Source, n.Destination, "dead"),
 			attemptDuration: m.attemptDuration.WithLabelValues(n.Source, n.Destination),
 			latency:         m.latency.WithLabelValues(n.Source, n.Destination),
+			whenErrors:      m.whenErrors.WithLabelValues(n.Source, n.Destination),
+			purged:          m.purged.WithLabelValues(n.Source, n.Destination),
 		}
 		m.lanes[n] = l
 	}
@@ -246,8 +264,11 @@ func (m *Metrics) drop(n DestinationName) {
 	}
 }
 
-// keepSources deletes the series of sources that left the config.
+// keepSources shows the series of the sources of the config, from their first callback on, and deletes those of others.
 func (m *Metrics) keepSources(sources map[string]*Source) {
+	for name := range sources {
+		m.source(name)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for name := range m.sources {

@@ -17,8 +17,10 @@ import (
 
 const (
 	maxReading  = 256 << 20 // bytes of bodies being read, all together
+	firstRead   = 64 << 10  // bytes for which room is made before any have come
 	maxWaiting  = 4096      // accepts that wait for the store
 	maxHeaders  = 16 << 10  // bytes of request headers that are stored with an event
+	maxType     = 1 << 10   // bytes of a Content-Type, which every destination is told
 	retryAfter5 = "5"       // seconds; what a sender is told while the gateway cannot take its callback
 
 	// storeShare is what a body that is slow to arrive must leave of ack_within to the store, if that is no more than half.
@@ -79,7 +81,7 @@ func (e *Engine) Receive(w http.ResponseWriter, r *http.Request, src *Source, cl
 		}
 		log.Warn("callback rejected: " + rej.message)
 	} else {
-		m.lastCallback.Set(float64(start.UnixMilli()) / 1000)
+		e.metrics.lastCallback.WithLabelValues(src.Name).Set(float64(start.UnixMilli()) / 1000)
 	}
 	m.count(receipt.Result)
 	m.ackDuration.Observe(time.Since(start).Seconds())
@@ -88,17 +90,26 @@ func (e *Engine) Receive(w http.ResponseWriter, r *http.Request, src *Source, cl
 
 func (e *Engine) receive(w http.ResponseWriter, r *http.Request, src *Source, client netip.Addr, start time.Time) (Receipt, *rejection) {
 	cb := &Callback{Header: r.Header, Now: start}
+	readBy := src.readBy(start)
+	control := http.NewResponseController(w)
+	if err := control.SetReadDeadline(readBy); err != nil {
+		// A server without deadlines is told by the reader's own end: closing the body fails the read.
+		timer := time.AfterFunc(time.Until(readBy), func() { _ = r.Body.Close() })
+		defer timer.Stop()
+	}
 	if rej := checkRequest(r, src, client, cb); rej != nil {
 		return Receipt{}, rej
 	}
 	if rej := verify(src, cb, false); rej != nil {
 		return Receipt{}, rej
 	}
-	body, rej := e.readBody(w, r, src, start)
+	body, rej := e.readBody(w, r, src, readBy)
+	defer e.receiving.bytes.Add(-int64(cap(body)))
 	if rej != nil {
 		return Receipt{}, rej
 	}
-	defer e.receiving.bytes.Add(-int64(cap(body)))
+	// Before, it stays: a server reads what is left of a body before it sends the answer of who did not read it.
+	_ = control.SetReadDeadline(time.Time{})
 
 	// Some signatures cover the task id, so it is read first; what is wrong with the shape is told only to who is verified.
 	id, shape := Identify(src, body, r.Header)
@@ -107,7 +118,7 @@ func (e *Engine) receive(w http.ResponseWriter, r *http.Request, src *Source, cl
 		return Receipt{}, rej
 	}
 	if shape != nil {
-		return Receipt{}, &rejection{http.StatusBadRequest, ResultInvalid, "invalid_body", shape.Error(), nil}
+		return Receipt{}, &rejection{http.StatusBadRequest, ResultInvalid, "invalid_body", sentence(shape), nil}
 	}
 
 	ev := &Event{
@@ -132,7 +143,10 @@ func (e *Engine) acceptWithin(ctx context.Context, src *Source, ev *Event, start
 	answerBy := start.Add(src.AckWithin - min(answerShare, src.AckWithin/10))
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), answerBy)
 	defer cancel()
-	a := e.newAccept(src, ev)
+	a, err := e.newAccept(ctx, src, ev)
+	if err != nil {
+		return nil, err
+	}
 	return e.accept(ctx, a)
 }
 
@@ -204,11 +218,14 @@ func allowed(src *Source, client netip.Addr) bool {
 }
 
 func isJSON(contentType string) bool {
+	if len(contentType) > maxType {
+		return false
+	}
 	if contentType == "application/json" {
 		return true
 	}
 	mediaType, _, err := mime.ParseMediaType(contentType)
-	return err == nil && (mediaType == "application/json" || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json"))
+	return (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter)) && (mediaType == "application/json" || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json"))
 }
 
 // verify asks the verifiers that need the body, or those that do not.
@@ -224,57 +241,60 @@ func verify(src *Source, cb *Callback, withBody bool) *rejection {
 	return nil
 }
 
-// readBody reads the whole body, bounded in size, in time and in what all bodies together may take. The capacity of the
-// body is what it took of the latter.
-func (e *Engine) readBody(w http.ResponseWriter, r *http.Request, src *Source, start time.Time) (body []byte, rej *rejection) {
-	size := r.ContentLength
-	if size < 0 {
-		size = src.MaxBody
-	}
-	size = max(size, 1)
-	if e.receiving.bytes.Add(size) > maxReading {
-		e.receiving.bytes.Add(-size)
-		return nil, unavailable(errFull)
-	}
-	defer func() {
-		if rej != nil {
-			e.receiving.bytes.Add(-size)
-		} else {
-			e.receiving.bytes.Add(int64(cap(body)) - size)
-		}
-	}()
-	by := start.Add(src.AckWithin - min(storeShare, src.AckWithin/2))
-	control := http.NewResponseController(w)
-	if err := control.SetReadDeadline(by); err != nil {
-		// A server without deadlines is told by the reader's own end: closing the body fails the read.
-		timer := time.AfterFunc(time.Until(by), func() { _ = r.Body.Close() })
-		defer timer.Stop()
-	}
-	body, err := readAll(http.MaxBytesReader(w, r.Body, src.MaxBody), r.ContentLength)
-	_ = control.SetReadDeadline(time.Time{})
+// readBy is when a body must have come, so that enough of ack_within is left to the store.
+func (s *Source) readBy(start time.Time) time.Time {
+	return start.Add(s.AckWithin - min(storeShare, s.AckWithin/2))
+}
+
+// readBody reads the whole body, bounded in size, in time and in what all bodies together may take. Its capacity has been
+// added to the latter, even after an error.
+func (e *Engine) readBody(w http.ResponseWriter, r *http.Request, src *Source, by time.Time) ([]byte, *rejection) {
+	body, err := e.readAll(http.MaxBytesReader(w, r.Body, src.MaxBody), r.ContentLength)
 	if err == nil {
 		return body, nil
 	}
+	if errors.Is(err, errFull) {
+		return body, unavailable(err)
+	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLarge(src)
+		return body, tooLarge(src)
 	}
 	if !time.Now().Before(by) {
-		return nil, &rejection{http.StatusRequestTimeout, ResultInvalid, "body_timeout", "The body did not arrive in time.", nil}
+		return body, &rejection{http.StatusRequestTimeout, ResultInvalid, "body_timeout", "The body did not arrive in time.", nil}
 	}
-	return nil, &rejection{http.StatusBadRequest, ResultInvalid, "body_unreadable", "The body could not be read to its end.", err}
+	return body, &rejection{http.StatusBadRequest, ResultInvalid, "body_unreadable", "The body could not be read to its end.", err}
 }
 
-// readAll reads to the end, into one allocation where the length is known.
-func readAll(r io.Reader, length int64) ([]byte, error) {
-	if length < 0 {
-		return io.ReadAll(r)
+// readAll reads to the end. It makes room as the body comes, and not for what a sender only announces; the usual body
+// takes one allocation.
+func (e *Engine) readAll(r io.Reader, length int64) (body []byte, err error) {
+	room := int64(firstRead)
+	if 0 <= length && length < room {
+		room = length + 1 // one more, so that the end is seen
 	}
-	body := make([]byte, length)
-	_, err := io.ReadFull(r, body)
-	if errors.Is(err, io.EOF) && length == 0 {
-		err = nil
+	for {
+		if e.receiving.bytes.Add(room-int64(cap(body))) > maxReading {
+			e.receiving.bytes.Add(int64(cap(body)) - room)
+			return body, errFull
+		}
+		body = append(make([]byte, 0, room), body...)
+		for len(body) < cap(body) {
+			n, err := r.Read(body[len(body):cap(body)])
+			if body = body[:len(body)+n]; errors.Is(err, io.EOF) {
+				if length >= 0 && int64(len(body)) < length {
+					return body, io.ErrUnexpectedEOF
+				}
+				return body, nil
+			}
+			if err != nil {
+				return body, err
+			}
+		}
+		room = 2 * int64(cap(body))
+		if length >= int64(cap(body)) {
+			room = min(room, length+1)
+		}
 	}
-	return body, err
 }
 
 // storedHeaders are the request's headers as they are kept with the event: none that carries a secret, and no more of
@@ -306,6 +326,12 @@ next:
 		headers["traceparent"] = parent
 	}
 	return headers
+}
+
+// sentence is an error as senders read it.
+func sentence(err error) string {
+	s := err.Error()
+	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
 
 func tooLarge(src *Source) *rejection {

@@ -100,39 +100,49 @@ func (e *Engine) Redrive(ctx context.Context, s Selection, perSecond float64) (i
 	if perSecond > 0 {
 		every = time.Duration(float64(time.Second) / perSecond)
 	}
-	return e.bulk(ctx, "redrive", s.Source, func(store Store, done int) (int, error) {
-		upToNow(store, &s)
-		return store.Redrive(ctx, s, time.Duration(done)*every, every)
+	cursor := ""
+	return e.bulk(ctx, "redrive", s.Source, func(store Store, done int) (n int, more bool, err error) {
+		n, cursor, err = store.Redrive(ctx, s, time.Duration(done)*every, every, cursor)
+		return n, cursor != "", err
 	})
 }
 
-// Discard deletes all dead letters of the selection, and with Orphaned the pending deliveries of a destination that is
-// in no config.
+// Discard deletes all dead letters of the selection, and with Orphaned the pending deliveries of those of its destinations
+// that are in no config.
 func (e *Engine) Discard(ctx context.Context, s Selection) (int, error) {
-	if s.Orphaned {
-		if s.Source == "" || s.Destination == "" {
-			return 0, fmt.Errorf("orphaned deliveries are discarded by source and destination: %w", ErrNotFound)
+	orphaned := s.Orphaned
+	s.Orphaned = false
+	done, err := e.discard(ctx, s)
+	if err != nil || !orphaned {
+		return done, err
+	}
+	store, err := e.Store()
+	if err != nil {
+		return done, err
+	}
+	for _, c := range store.Counts() {
+		if s.Source != "" && s.Source != c.Source || s.Destination != "" && s.Destination != c.Destination ||
+			c.Pending+c.InFlight == 0 || e.settings.Load().destination(c.Source, c.Destination) != nil {
+			continue
 		}
-		if e.settings.Load().destination(s.Source, s.Destination) != nil {
-			return 0, fmt.Errorf("destination %q of source %q is configured, so nothing of it is orphaned: %w", s.Destination, s.Source, ErrNotFound)
+		n, err := e.discard(ctx, Selection{Source: c.Source, Destination: c.Destination, Orphaned: true})
+		done += n
+		if err != nil {
+			return done, err
 		}
 	}
-	return e.bulk(ctx, "discard", s.Source, func(store Store, _ int) (int, error) {
-		upToNow(store, &s)
-		return store.Discard(ctx, s)
-	})
+	return done, nil
 }
 
-// upToNow leaves out what dies while the selection is worked on: it would be found again and again. A shared store has
-// a clock of its own, which is not compared.
-func upToNow(store Store, s *Selection) {
-	if _, shared := store.(SharedStore); !shared && s.Until.IsZero() {
-		s.Until = time.Now().Add(time.Millisecond) // what died in this millisecond is in
-	}
+func (e *Engine) discard(ctx context.Context, s Selection) (int, error) {
+	return e.bulk(ctx, "discard", s.Source, func(store Store, _ int) (n int, more bool, err error) {
+		n, err = store.Discard(ctx, s)
+		return n, n == MaxTouched, err
+	})
 }
 
 // bulk repeats a bounded step until it finds no more, then wakes the lanes.
-func (e *Engine) bulk(ctx context.Context, operation, source string, step func(store Store, done int) (int, error)) (done int, err error) {
+func (e *Engine) bulk(ctx context.Context, operation, source string, step func(store Store, done int) (n int, more bool, err error)) (done int, err error) {
 	store, err := e.Store()
 	if err != nil {
 		return 0, err
@@ -140,13 +150,13 @@ func (e *Engine) bulk(ctx context.Context, operation, source string, step func(s
 	defer func() { e.wake(source) }()
 	for {
 		start := time.Now()
-		n, err := step(store, done)
+		n, more, err := step(store, done)
 		e.metrics.observeStore(operation, start, err)
 		done += n
-		if err == nil && n == MaxTouched {
+		if err == nil && more {
 			err = ctx.Err()
 		}
-		if err != nil || n < MaxTouched {
+		if err != nil || !more {
 			return done, err
 		}
 	}
@@ -161,6 +171,8 @@ func (e *Engine) Pause(ctx context.Context, source, destination string, paused b
 	if e.settings.Load().destination(source, destination) == nil {
 		return fmt.Errorf("destination %q of source %q: %w", destination, source, ErrNotFound)
 	}
+	e.pausing.Lock()
+	defer e.pausing.Unlock()
 	start := time.Now()
 	err = store.Pause(ctx, source, destination, paused)
 	e.metrics.observeStore("pause", start, err)

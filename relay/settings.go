@@ -99,7 +99,8 @@ type Task struct {
 // Provider knows the shape of a provider's callbacks.
 type Provider interface {
 	// Identify reads task, stage, code and files from a body that is valid JSON with an object at its top, nested no
-	// deeper than MaxDepth. An error says, for the sender, what is missing or malformed.
+	// deeper than MaxDepth. An error says, for the sender, what is missing or malformed; the task then has its id, if that
+	// could be read.
 	Identify(body []byte) (Task, error)
 	// Paths are the gjson paths that Identify reads. A key on one of them must not stand twice in its object.
 	Paths() []string

@@ -28,7 +28,7 @@ func (l *lane) settle(dst *Destination, d *Leased, a *answer, probe bool) {
 	l.engine.commit.settle(s)
 }
 
-// decide applies the retry rules to an answer. held says that the destination's breaker is open after it.
+// decide applies the retry rules to an answer. held says that the destination's breaker was open when it came.
 func decide(s *Settle, dst *Destination, a *answer, held bool) {
 	d := s.Leased
 	s.Attempt = &a.Attempt
@@ -42,7 +42,8 @@ func decide(s *Settle, dst *Destination, a *answer, held bool) {
 		return
 	}
 	if held && counts(a.Status) {
-		// What fails while the destination is held says nothing about the delivery: it goes to the end of the queue.
+		// What fails while the destination is held says nothing about the delivery: it goes to the end of the queue, and the
+		// next probe decides when it is tried again.
 		s.Outcome, s.Used = OutcomeRetry, false
 		return
 	}
@@ -58,14 +59,18 @@ func decide(s *Settle, dst *Destination, a *answer, held bool) {
 	}
 }
 
-// record tells the breaker of an answer and says whether the destination is held now.
+// record tells the breaker of an answer and says whether the destination was held when it came.
 func (l *lane) record(a *answer, d *Leased, probe bool) (held bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	changed := l.breaker.record(a.Status, d.Event.ID, now)
+	held = l.breaker.open
+	changed := l.breaker.record(a.Status, d.Event.ID)
 	if probe {
-		l.breaker.probed(now)
+		l.breaker.probing = false
+	}
+	if probe || changed {
+		l.breaker.nextProbe = now.Add(max(l.breaker.policy.Probe, a.retryAfter))
 	}
 	if changed {
 		if l.breaker.open {
@@ -73,14 +78,14 @@ func (l *lane) record(a *answer, d *Leased, probe bool) (held bool) {
 				"source", l.name.Source, "destination", l.name.Destination,
 				"failures", l.breaker.failures, "probe", l.breaker.policy.Probe, "last_status", a.Status, "last_error", a.Error)
 			l.waiting = true
-			l.arm(l.breaker.policy.Probe)
+			l.arm(l.breaker.nextProbe.Sub(now))
 		} else {
 			l.engine.logger().Info("breaker closed: the destination answers again",
 				"source", l.name.Source, "destination", l.name.Destination)
 			l.awaken()
 		}
 	}
-	return l.breaker.open
+	return held
 }
 
 // unprobe ends a probe that came to no answer.
@@ -121,7 +126,10 @@ func (l *lane) conclude(s *settling) {
 		l.metrics.retry.Inc()
 		logger.Warn("attempt failed", "error", text, "retry_in", s.Delay)
 	case OutcomeDead:
-		l.metrics.dead.Inc()
+		if a != nil {
+			l.metrics.dead.Inc()
+			logger.Warn("attempt failed", "error", text)
+		}
 		l.engine.gaveUp(DeadLetter{
 			EventID: d.Event.ID, Source: l.name.Source, TaskID: d.Event.TaskID, Destination: l.name.Destination,
 			Attempts: tries, LastStatus: status, LastError: text, DeadAt: time.Now(),

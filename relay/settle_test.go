@@ -69,7 +69,7 @@ func TestBreaker(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := breaker{policy: BreakerPolicy{Failures: 3, Probe: time.Second}}
 			for _, try := range tc.tries {
-				b.record(try.status, try.event, time.Now())
+				b.record(try.status, try.event)
 			}
 			if b.open != tc.open {
 				t.Errorf("open is %v, want %v", b.open, tc.open)
@@ -79,7 +79,7 @@ func TestBreaker(t *testing.T) {
 	t.Run("off", func(t *testing.T) {
 		b := breaker{}
 		for range 10 {
-			b.record(0, "a", time.Now())
+			b.record(0, "a")
 		}
 		if b.open {
 			t.Error("a breaker that is off opened")
@@ -187,7 +187,7 @@ func (v headerVerifier) Headers() []string    { return []string{string(v)} }
 // A probe that was asked for before the breaker closed must not count as one of its next opening.
 func TestBreakerOpensWithoutAProbe(t *testing.T) {
 	b := breaker{policy: BreakerPolicy{Failures: 1, Probe: time.Second}, probing: true}
-	if !b.record(0, "a", time.Now()) || !b.open || b.probing {
+	if !b.record(0, "a") || !b.open || b.probing {
 		t.Errorf("open is %v, probing is %v", b.open, b.probing)
 	}
 }

@@ -54,7 +54,7 @@ type SpoolStat struct {
 	Events int // that wait, without what is stuck
 	Stuck  int
 	Bytes  int64
-	Oldest time.Time // of all entries; zero if there are none
+	Oldest time.Time // that waits; zero if none does
 }
 
 // spooler takes callbacks that the store cannot, and hands them over in order once it can.

@@ -78,24 +78,27 @@ type StateCounts struct {
 
 // BreakerStatus is the breaker of a destination, on this node.
 type BreakerStatus struct {
-	State     string     `json:"state"` // closed or open
+	State     string     `json:"state"` // breakerClosed or breakerOpen
 	Failures  int        `json:"failures"`
 	NextProbe *time.Time `json:"next_probe,omitempty"`
 }
+
+const (
+	breakerClosed = "closed"
+	breakerOpen   = "open"
+)
 
 // Status describes store, sources and destinations.
 func (e *Engine) Status(ctx context.Context) Status {
 	host, _ := os.Hostname() // an empty name says as much as an error would
 	s := e.settings.Load()
 	st := Status{Nodes: []NodeStatus{{Name: host, PID: os.Getpid()}}, Sources: []SourceStatus{}, Destinations: []DestinationStatus{}}
-	counts := map[DestinationName]Count{}
+	var counts []Count
 	store, err := e.Store()
 	if err == nil {
 		st.Store = StoreStatus{StoreInfo: store.Info(), Up: true}
 		err = store.Health(ctx)
-		for _, c := range store.Counts() {
-			counts[DestinationName{c.Source, c.Destination}] = c
-		}
+		counts = store.Counts()
 	}
 	if err != nil {
 		st.Store.Up, st.Store.Error = false, err.Error()
@@ -111,14 +114,10 @@ func (e *Engine) Status(ctx context.Context) Status {
 		names := []string{}
 		for _, d := range src.Destinations {
 			names = append(names, d.Name)
-			name := DestinationName{src.Name, d.Name}
-			if _, ok := counts[name]; !ok {
-				counts[name] = Count{Source: src.Name, Destination: d.Name}
-			}
 		}
 		st.Sources = append(st.Sources, SourceStatus{src.Name, src.Open(), names})
 	}
-	for _, c := range counts {
+	for _, c := range withNone(s, counts) {
 		if s.destination(c.Source, c.Destination) != nil || c.Pending+c.InFlight+c.Dead > 0 {
 			st.Destinations = append(st.Destinations, e.destinationStatus(c))
 		}
@@ -135,7 +134,7 @@ func (e *Engine) destinationStatus(c Count) DestinationStatus {
 		Source: c.Source, Name: c.Destination, State: "active", Paused: c.Paused,
 		Counts:               StateCounts{Pending: c.Pending, InFlight: c.InFlight, Delivered: c.Delivered, Dead: c.Dead},
 		OldestPendingSeconds: c.OldestPending.Seconds(),
-		Breaker:              BreakerStatus{State: "closed"},
+		Breaker:              BreakerStatus{State: breakerClosed},
 	}
 	if l := e.lane(c.Source, c.Destination); l != nil {
 		d.Breaker = l.breakerStatus()
@@ -160,29 +159,30 @@ func (e *Engine) DisplayState(source, destination string) State {
 	if e.settings.Load().destination(source, destination) == nil {
 		return StateOrphaned
 	}
-	l := e.lane(source, destination)
-	if l == nil {
-		return ""
-	}
-	switch l.mu.Lock(); {
-	case l.paused:
-		l.mu.Unlock()
+	if e.paused(source, destination) {
 		return StatePaused
-	case l.breaker.open:
-		l.mu.Unlock()
+	}
+	if l := e.lane(source, destination); l != nil && l.breakerStatus().State == breakerOpen {
 		return StateHeld
 	}
-	l.mu.Unlock()
 	return ""
+}
+
+// paused says that an operator has paused the destination, by the store: another gateway may have been told.
+func (e *Engine) paused(source, destination string) bool {
+	store, err := e.Store()
+	return err == nil && slices.ContainsFunc(store.Counts(), func(c Count) bool {
+		return c.Paused && c.Source == source && c.Destination == destination
+	})
 }
 
 func (l *lane) breakerStatus() BreakerStatus {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := BreakerStatus{State: "closed", Failures: l.breaker.failures}
+	b := BreakerStatus{State: breakerClosed, Failures: l.breaker.failures}
 	if l.breaker.open {
 		next := l.breaker.nextProbe
-		b.State, b.NextProbe = "open", &next
+		b.State, b.NextProbe = breakerOpen, &next
 	}
 	return b
 }

@@ -59,15 +59,15 @@ type Store interface {
 	Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error)
 	// Redrive replays up to MaxTouched dead letters of the selection, oldest event of a source first, each due after
 	// `after` plus its place in this call times `every`, and with the body that it was to send, a variant's too.
-	// n < MaxTouched says that there are no more.
-	Redrive(ctx context.Context, s Selection, after, every time.Duration) (n int, err error)
+	// It begins after a cursor, so that what dies again meanwhile is not found again; an empty next says that there are no more.
+	Redrive(ctx context.Context, s Selection, after, every time.Duration, cursor string) (n int, next string, err error)
 	// Discard deletes up to MaxTouched dead letters of the selection (with s.Orphaned also pending ones, and those whose
 	// lease has expired). n < MaxTouched says that there are no more. What is left keeps its order.
 	Discard(ctx context.Context, s Selection) (n int, err error)
 	// Pause holds or releases a destination, lastingly.
 	Pause(ctx context.Context, source, destination string, paused bool) error
-	// Expire makes up to MaxTouched pending deliveries of a destination that were accepted longer ago than age dead
-	// letters with the error ErrExpired's text, whether or not they are due, and gives them back. Fewer than MaxTouched
+	// Expire makes up to MaxTouched pending deliveries of a destination that were accepted, or last replayed, longer ago than
+	// age dead letters with the error ErrExpired's text, whether or not they are due, and gives them back. Fewer than MaxTouched
 	// say that there are no more. What is leased is left to its holder, until the lease has expired.
 	Expire(ctx context.Context, source, destination string, age time.Duration) ([]DeadLetter, error)
 	// Purge deletes what is past its retention: events whose deliveries are all settled, counted from the last settle,
@@ -150,7 +150,9 @@ type Lease struct {
 	Next time.Duration
 	// Paused says that nothing was leased because an operator has paused the destination.
 	Paused bool
-	Err    error
+	// Dead are deliveries whose event is gone, which became dead letters instead (payload_missing).
+	Dead []DeadLetter
+	Err  error
 }
 
 // Leased is a delivery in the hands of one worker, until its lease expires.
@@ -165,7 +167,7 @@ type Leased struct {
 	Used int
 	// Replay is how often the delivery was replayed.
 	Replay int
-	// Age is how long ago the event was accepted, by the store's clock at the lease.
+	// Age is how long ago the event was accepted, or the delivery last replayed, by the store's clock at the lease.
 	Age time.Duration
 
 	leasedAt time.Time // when the engine asked for the lease: not later than its beginning by the store's clock

@@ -9,18 +9,19 @@ const (
 	sweepLongest  = time.Minute
 	sweepShortest = time.Second
 	healthTimeout = 2 * time.Second
-	// sweepPause lets callbacks through between two steps of a long purge.
-	sweepPause = 5 * time.Millisecond
+	sweepPause    = 5 * time.Millisecond
 )
 
 // sweep gives up what has expired and deletes what is past its retention, until the engine stops.
 func (e *Engine) sweep(store Store) {
 	var ill string
 	for {
-		s := e.settings.Load()
+		s, sure := e.lastingSettings()
 		ill = e.checkHealth(store, s, ill)
-		e.expire(e.ctx, store, s)
-		e.purge(e.ctx, store, s)
+		if sure {
+			e.expire(e.ctx, store, s)
+			e.purge(e.ctx, store, s)
+		}
 		select {
 		case <-e.stop:
 			return
@@ -28,6 +29,14 @@ func (e *Engine) sweep(store Store) {
 		case <-time.After(s.sweepEvery()):
 		}
 	}
+}
+
+// lastingSettings gives the current settings, and says whether they are there to stay: while a reload may yet fail, what
+// they would give up or delete must not go.
+func (e *Engine) lastingSettings() (s *Settings, sure bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.settings.Load(), len(e.generations) == 1
 }
 
 // checkHealth logs what is wrong with the store, once until that changes.
@@ -84,9 +93,8 @@ func (e *Engine) expire(ctx context.Context, store Store, s *Settings) {
 			}
 			for _, d := range expired {
 				e.gaveUp(d)
-				e.metrics.lane(DestinationName{d.Source, d.Destination}).dead.Inc()
 			}
-			if len(expired) < MaxTouched {
+			if len(expired) < MaxTouched || !e.breathe() {
 				break
 			}
 		}
@@ -123,18 +131,23 @@ func (e *Engine) purge(ctx context.Context, store Store, s *Settings) {
 			return
 		}
 		for name, n := range res.Deliveries {
-			e.metrics.purged.WithLabelValues(name.Source, name.Destination).Add(float64(n))
+			e.metrics.lane(name).purged.Add(float64(n))
 		}
 		for name, n := range res.DeadLetters {
 			letters[name] += n
 		}
-		if !res.More {
+		if !res.More || !e.breathe() {
 			return
 		}
-		select {
-		case <-e.stop:
-			return
-		case <-time.After(sweepPause):
-		}
+	}
+}
+
+// breathe lets callbacks through between two steps of a long sweep. It is false when the engine stops.
+func (e *Engine) breathe() bool {
+	select {
+	case <-e.stop:
+		return false
+	case <-time.After(sweepPause):
+		return true
 	}
 }

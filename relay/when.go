@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ const (
 
 // When is a filter on events, in CEL.
 type When struct {
+	text    string
 	program cel.Program
 	loops   bool
 }
@@ -53,7 +55,7 @@ func ParseWhen(expr string) (*When, error) {
 		return nil, err
 	}
 	loops := ast.MatchDescendants(ast.NavigateAST(tree.NativeRep()), ast.KindMatcher(ast.ComprehensionKind))
-	return &When{program: program, loops: len(loops) > 0}, nil
+	return &When{text: expr, program: program, loops: len(loops) > 0}, nil
 }
 
 var whenEnv = sync.OnceValues(func() (*cel.Env, error) {
@@ -98,7 +100,7 @@ func (literalArguments) Validate(_ *cel.Env, _ cel.ValidatorConfig, tree *ast.AS
 }
 
 // Match evaluates the filter. An error says why it has no answer: a field is not there, the result is no bool, the cost
-// limit is passed. It never panics.
+// limit is passed. It quotes nothing of the event. It never panics.
 func (w *When) Match(in *WhenInput) (bool, error) {
 	ctx := context.Background()
 	if w.loops {
@@ -108,13 +110,35 @@ func (w *When) Match(in *WhenInput) (bool, error) {
 	}
 	result, _, err := w.program.ContextEval(ctx, in)
 	if err != nil {
-		return false, err
+		return false, w.explain(err)
 	}
 	matched, ok := result.(types.Bool)
 	if !ok {
 		return false, errors.New("the result is not a bool")
 	}
 	return bool(matched), nil
+}
+
+// failures are the beginnings of CEL's errors, which go on with values of the event.
+var failures = []struct{ cel, text string }{
+	{"no such key", "the event has no such field"},
+	{"no such attribute", "the event has no such field"},
+	{"no such overload", "a value is of another type than the expression expects"},
+	{"operation cancelled", "the cost limit is passed"},
+	{"operation interrupted", "it takes too long"},
+}
+
+// explain says why an evaluation failed. A name is told only if it stands in the expression itself.
+func (w *When) explain(err error) error {
+	for _, f := range failures {
+		if rest, ok := strings.CutPrefix(err.Error(), f.cel); ok {
+			if _, name, _ := strings.Cut(rest, ": "); name != "" && strings.Contains(w.text, name) {
+				return fmt.Errorf("%s: %s", f.text, name)
+			}
+			return errors.New(f.text)
+		}
+	}
+	return errors.New("an operation of the expression failed")
 }
 
 // WhenInput is what filters see of one event. Make one per event and use it for all destinations, one after another: the

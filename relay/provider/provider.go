@@ -77,23 +77,23 @@ func (p *parser) Identify(body []byte) (relay.Task, error) {
 	if err != nil {
 		return relay.Task{}, err
 	}
+	id = strings.Clone(id) // it outlives the callback, with its event: it must not hold the whole copy
 	stage, err := word(doc, p.at.Stage, "stage")
 	if err != nil {
-		return relay.Task{}, err
+		return relay.Task{ID: id}, err
 	}
 	code, err := word(doc, p.at.Code, "code")
 	if err != nil {
-		return relay.Task{}, err
+		return relay.Task{ID: id}, err
 	}
 	var files []string
 	for _, path := range p.at.Files {
 		files = appendFiles(files, gjson.Get(doc, path))
 	}
 	if len(files) > maxNamed {
-		return relay.Task{}, fmt.Errorf("the body names more than %d files", maxNamed)
+		return relay.Task{ID: id}, fmt.Errorf("the body names more than %d files", maxNamed)
 	}
-	// The words outlive the callback, with its event: they must not hold the whole copy.
-	return relay.Task{ID: strings.Clone(id), Stage: strings.Clone(stage), Code: strings.Clone(code), Files: files}, nil
+	return relay.Task{ID: id, Stage: strings.Clone(stage), Code: strings.Clone(code), Files: files}, nil
 }
 
 func (p *parser) taskID(doc string) (string, error) {

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,10 +31,7 @@ func (s *Store) Apply(ctx context.Context, b *relay.Batch) {
 	for _, op := range b.Leases {
 		calls = append(calls, s.leaseCall(op))
 	}
-	if err := s.register(bounded, b.Accepts); err != nil {
-		fail(b, err)
-		return
-	}
+	s.register(bounded, b.Accepts)
 	s.run(bounded, calls...)
 
 	for _, op := range b.Settles {
@@ -69,8 +67,9 @@ func fail(b *relay.Batch, err error) {
 	}
 }
 
-// register adds sources to the registry before their first event, so that none is ever in no list.
-func (s *Store) register(ctx context.Context, accepts []*relay.Accept) error {
+// register adds sources to the registry before their first event, so that none is ever in no list. Where it fails (the
+// registry may be on another master than the source) the next look at the registry makes up for it.
+func (s *Store) register(ctx context.Context, accepts []*relay.Accept) {
 	var unknown []any
 	s.mu.Lock()
 	for _, a := range accepts {
@@ -80,18 +79,14 @@ func (s *Store) register(ctx context.Context, accepts []*relay.Accept) error {
 		}
 	}
 	s.mu.Unlock()
-	if unknown == nil {
-		return nil
-	}
-	if err := s.client.SAdd(ctx, s.keys.sources(), unknown...).Err(); err != nil {
-		return explain(err)
+	if unknown == nil || s.client.SAdd(ctx, s.keys.sources(), unknown...).Err() != nil {
+		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, source := range unknown {
 		s.sources[source.(string)] = true
 	}
-	return nil
 }
 
 func (s *Store) acceptCall(a *relay.Accept) *call {
@@ -188,7 +183,7 @@ func (s *Store) settled(op *relay.Settle, c *call) {
 func (s *Store) leaseCall(l *relay.Lease) *call {
 	keys := s.keys.destination(s.keys.source(l.Source, blockSize), l.Source, l.Destination)
 	return &call{script: leaseScript, keys: keys, args: []any{
-		l.Destination, min(l.Max, relay.MaxTouched), l.For.Microseconds(), l.Probe,
+		l.Destination, min(l.Max, relay.MaxTouched/2), l.For.Microseconds(), l.Probe,
 	}}
 }
 
@@ -197,7 +192,7 @@ const leaseWidth = 8
 
 // leased reads what a lease gave. The payloads are still to be read.
 func (s *Store) leased(l *relay.Lease, c *call) []*read {
-	l.Err, l.Leased, l.Paused = c.err, nil, false
+	l.Err, l.Leased, l.Paused, l.Dead = c.err, nil, false, nil
 	if l.Err != nil {
 		return nil
 	}
@@ -259,26 +254,20 @@ func (s *Store) readPayloads(ctx context.Context, reads []*read) {
 		}
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	var missing []*relay.Settle
+	var missing []*read
 	for _, r := range reads {
 		there, err := r.complete()
 		switch {
 		case err != nil:
 			r.lease.Err = explain(err)
 		case !there:
-			missing = append(missing, &relay.Settle{Leased: r.leased, Outcome: relay.OutcomeDead, Reason: "payload_missing"})
+			missing = append(missing, r)
 		default:
 			r.lease.Leased = append(r.lease.Leased, r.leased)
 		}
 	}
-	for _, r := range reads {
-		if r.lease.Err != nil && r.lease.Leased != nil {
-			s.giveBack(ctx, r.lease)
-		}
-	}
-	if missing != nil {
-		s.bury(ctx, missing)
-	}
+	s.giveBack(slices.DeleteFunc(reads, func(r *read) bool { return r.lease.Err == nil }))
+	s.bury(slices.DeleteFunc(missing, func(r *read) bool { return r.lease.Err != nil }))
 }
 
 func (r *read) complete() (there bool, err error) {
@@ -303,27 +292,44 @@ func (r *read) complete() (there bool, err error) {
 	return true, err
 }
 
-// giveBack releases what a lease holds of which not everything could be read.
-func (s *Store) giveBack(ctx context.Context, l *relay.Lease) {
-	var calls []*call
-	for _, d := range l.Leased {
-		calls = append(calls, s.settleCall(&relay.Settle{Leased: d, Outcome: relay.OutcomeRelease}))
+// giveBack releases what leases hold of which not everything could be read.
+func (s *Store) giveBack(reads []*read) {
+	for _, r := range reads {
+		r.lease.Leased = nil
 	}
-	l.Leased = nil
-	s.run(ctx, calls...) // what fails here ends with its time
+	s.settleAll(reads, relay.OutcomeRelease, "") // what fails here ends with its time
 }
 
 // bury makes dead letters of deliveries whose payload is gone.
-func (s *Store) bury(ctx context.Context, missing []*relay.Settle) {
-	var calls []*call
-	for _, op := range missing {
-		calls = append(calls, s.settleCall(op))
+func (s *Store) bury(reads []*read) {
+	const reason = "payload_missing"
+	for i, op := range s.settleAll(reads, relay.OutcomeDead, reason) {
+		if op.Err != nil {
+			continue // it is found again when its lease has ended
+		}
+		l := reads[i].leased
+		reads[i].lease.Dead = append(reads[i].lease.Dead, relay.DeadLetter{
+			EventID: l.Event.ID, Source: l.Event.Source, TaskID: l.Event.TaskID, Destination: l.Destination,
+			Attempts: l.Tries, LastError: reason, DeadAt: time.Now(),
+		})
+	}
+}
+
+// settleAll settles deliveries that have just been leased, in one pipeline with a timeout of its own.
+func (s *Store) settleAll(reads []*read, outcome relay.Outcome, reason string) []*relay.Settle {
+	if len(reads) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.options.Timeout)
+	defer cancel()
+	ops, calls := make([]*relay.Settle, len(reads)), make([]*call, len(reads))
+	for i, r := range reads {
+		ops[i] = &relay.Settle{Leased: r.leased, Outcome: outcome, Reason: reason}
+		calls[i] = s.settleCall(ops[i])
 	}
 	s.run(ctx, calls...)
-	for i, op := range missing {
+	for i, op := range ops {
 		s.settled(op, calls[i])
-		s.log.Error("the event of a delivery is gone from Redis: the delivery is a dead letter now",
-			"source", op.Leased.Event.Source, "destination", op.Leased.Destination, "event_id", op.Leased.Event.ID,
-			"reason", op.Reason, "error", op.Err)
 	}
+	return ops
 }

@@ -148,12 +148,12 @@ func (s *Store) patience(ctx context.Context) time.Duration {
 	return left * 3 / 4
 }
 
-// passing are the errors of a Redis that takes no writes for now, or not from us until an operator has mended it. They
-// say nothing about what was to be written.
-var passing = []string{
-	"OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS", "MISCONF",
-	"BUSY", "UNKILLABLE", "NOAUTH", "WRONGPASS", "NOPERM", "NOSCRIPT", "ERR max number of clients",
-}
+// refusals are what Redis answers because of what was to be written. Anything else (full, loading, failing over, moving a
+// slot, rights that are missing) passes by itself or once an operator has mended it, and says nothing about that.
+var refusals = []string{"WRONGTYPE", "ERR user_script", "ERR Error running script", "ERR Error compiling script"}
+
+// passing are errors that up to Redis 6.2 come within that of the script whose command met them.
+var passing = []string{"-OOM", "-LOADING", "-READONLY", "-MASTERDOWN", "-CLUSTERDOWN", "-TRYAGAIN", "-MOVED", "-NOREPLICAS", "-MISCONF", "-NOPERM"}
 
 // explain says of an error whether Redis could not be asked or has refused.
 func explain(err error) error {
@@ -161,15 +161,16 @@ func explain(err error) error {
 		return err
 	}
 	var reply redis.Error
-	if errors.As(err, &reply) && !errors.Is(err, redis.Nil) {
-		text := reply.Error()
-		for _, p := range passing {
-			// Up to 6.2 a script's error wraps that of its command.
-			if strings.HasPrefix(text, p) || strings.Contains(text, "-"+p) {
-				return fmt.Errorf("%w: redis: %w", relay.ErrUnavailable, err)
-			}
-		}
+	if errors.Is(err, redis.Nil) {
 		return fmt.Errorf("redis: %w", err)
+	}
+	if errors.As(err, &reply) {
+		text := reply.Error()
+		begins := func(p string) bool { return strings.HasPrefix(text, p) }
+		within := func(p string) bool { return strings.Contains(text, p) }
+		if slices.ContainsFunc(refusals, begins) && !slices.ContainsFunc(passing, within) {
+			return fmt.Errorf("redis: %w", err)
+		}
 	}
 	return fmt.Errorf("%w: redis: %w", relay.ErrUnavailable, err)
 }

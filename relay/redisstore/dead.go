@@ -169,8 +169,12 @@ func (s *Store) describe(ctx context.Context, letters []letter) ([]relay.DeadLet
 }
 
 // Redrive implements relay.Store.
-func (s *Store) Redrive(ctx context.Context, sel relay.Selection, after, every time.Duration) (int, error) {
-	return s.bulk(ctx, sel, func(group []letter) *call {
+func (s *Store) Redrive(ctx context.Context, sel relay.Selection, after, every time.Duration, cursor string) (n int, next string, err error) {
+	from, err := parseCursor(cursor)
+	if err != nil {
+		return 0, "", err
+	}
+	return s.bulk(ctx, sel, from, func(group []letter) *call {
 		c := s.groupCall(redriveScript, group)
 		for _, l := range group {
 			c.args = append(c.args, l.id, (after + time.Duration(l.place)*every).Microseconds())
@@ -189,7 +193,7 @@ func (s *Store) Discard(ctx context.Context, sel relay.Selection) (int, error) {
 		}
 		return c
 	}
-	n, err := s.bulk(ctx, sel, discard)
+	n, _, err := s.bulk(ctx, sel, nil, discard)
 	if err != nil || !sel.Orphaned || n == relay.MaxTouched {
 		return n, err
 	}
@@ -223,17 +227,18 @@ func (s *Store) groupCall(script *script, group []letter) *call {
 	return c
 }
 
-// bulk does something with up to MaxTouched dead letters of a selection, oldest first: with those of each destination
-// in one script. A script counts only what another gateway has not done meanwhile.
-func (s *Store) bulk(ctx context.Context, sel relay.Selection, do func([]letter) *call) (done int, err error) {
+// bulk does something with up to MaxTouched dead letters of a selection that come after a row, oldest first: with those
+// of each destination in one script. A script counts only what another gateway has not done meanwhile. next is the cursor
+// of the last row, and empty if there are no more.
+func (s *Store) bulk(ctx context.Context, sel relay.Selection, from *row, do func([]letter) *call) (done int, next string, err error) {
 	ctx, end, err := s.enter(ctx)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer end()
 	shelves, err := s.deadShelves(ctx, sel)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	touched := map[relay.DestinationName]bool{}
 	defer func() {
@@ -243,12 +248,11 @@ func (s *Store) bulk(ctx context.Context, sel relay.Selection, do func([]letter)
 			err = errors.Join(err, s.look(ctx, name.Source))
 		}
 	}()
-	var from *row
 	for done < relay.MaxTouched {
 		n := relay.MaxTouched - done
 		letters, rows, err := s.letters(ctx, shelves, sel, from, false, n)
 		if err != nil {
-			return done, err
+			return done, "", err
 		}
 		groups := map[relay.DestinationName][]letter{}
 		var names []relay.DestinationName // in the order of their oldest
@@ -270,17 +274,17 @@ func (s *Store) bulk(ctx context.Context, sel relay.Selection, do func([]letter)
 		}
 		for _, c := range calls {
 			if c.err != nil {
-				return done, c.err
+				return done, "", c.err
 			}
 			n, _ := c.reply.(int64)
 			done += int(n)
 		}
 		if len(rows) < n {
-			break
+			return done, "", nil
 		}
 		from = &rows[len(rows)-1]
 	}
-	return done, nil
+	return done, from.cursor(), nil
 }
 
 // pending gives up to n pending deliveries of a destination that were accepted at `until` by the source's clock or

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -135,16 +136,14 @@ func (s *Store) Purge(ctx context.Context, p relay.PurgePolicy) (relay.PurgeResu
 	}
 	room := relay.MaxTouched
 	for _, source := range sources {
-		touched, err := s.purgeSource(ctx, source, p, room, &result)
-		if err != nil {
-			return result, err
-		}
+		touched, failed := s.purgeSource(ctx, source, p, room, &result)
+		err = errors.Join(err, failed) // the other sources may be on another master
 		if room -= touched; room <= 0 {
 			result.More = true
-			return result, nil
+			break
 		}
 	}
-	return result, nil
+	return result, err
 }
 
 // purgeSource deletes what is past its retention of one source, and says how much it touched.

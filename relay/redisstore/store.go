@@ -153,7 +153,7 @@ func (o *Options) complete() error {
 }
 
 func newClient(o Options) redis.UniversalClient {
-	return redis.NewUniversalClient(&redis.UniversalOptions{
+	u := &redis.UniversalOptions{
 		Addrs:         o.Addresses,
 		MasterName:    o.MasterName,
 		Username:      o.Username,
@@ -174,7 +174,11 @@ func newClient(o Options) redis.UniversalClient {
 
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
+	}
+	if o.MasterName != "" {
+		u.Dialer = dialer(o)
+	}
+	return redis.NewUniversalClient(u)
 }
 
 // enter keeps the store open for a call, until the function it gives is called.

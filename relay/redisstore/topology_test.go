@@ -228,7 +228,7 @@ func TestDurabilityReplicaOnACluster(t *testing.T) {
 	if apply(); !errors.Is(here.Err, relay.ErrUnavailable) || !errors.Is(there.Err, relay.ErrUnavailable) {
 		t.Fatalf("without replicas accepts gave %v and %v", here.Err, there.Err)
 	}
-	replica := redistest.ClusterReplica(t, masters[0], masters...)
+	replica := redistest.ClusterReplica(t, masters[0], masters[1:]...)
 	redistest.Eventually(t, 10*time.Second, "the master with a replica takes its own", func() bool { apply(); return here.Err == nil })
 	if here.Result != relay.Accepted || !errors.Is(there.Err, relay.ErrUnavailable) {
 		t.Errorf("with one replica accepts gave %v and %v", here.Result, there.Err)
@@ -247,5 +247,29 @@ func TestDurabilityReplicaOnACluster(t *testing.T) {
 	})
 	if l.Leased[0].Event.ID != here.Event.ID {
 		t.Errorf("leased was %+v", l.Leased[0].Event)
+	}
+}
+
+// A Sentinel that hangs keeps nobody from the master, so long as another answers.
+func TestAHangingSentinel(t *testing.T) {
+	master := redistest.Start(t)
+	sentinels := []*redistest.Server{redistest.Sentinel(t, master), redistest.Sentinel(t, master)}
+	s := open(t, func(o *redisstore.Options) {
+		o.Addresses, o.MasterName = []string{sentinels[0].Addr, sentinels[1].Addr}, redistest.MasterName
+	})
+	for _, sentinel := range sentinels {
+		accept(t, s, newAccept("one"))
+		sentinel.Suspend(t)
+		master.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		start := time.Now()
+		redistest.Eventually(t, 20*time.Second, "it accepts again", func() bool {
+			a := newAccept("one")
+			s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
+			return a.Err == nil
+		})
+		if took := time.Since(start); took > 2*redisstore.DefaultTimeout {
+			t.Errorf("it took %v to find the master by the other Sentinel", took)
+		}
+		sentinel.Resume(t)
 	}
 }

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -30,10 +31,8 @@ func (s *Store) watchLoop() {
 func (s *Store) watch(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
-	err := s.readRegistry(ctx)
-	if err == nil {
-		err = s.look(ctx, s.known()...)
-	}
+	// Without the registry, what is known of it is looked at all the same: of a Cluster one master may be away.
+	err := errors.Join(s.readRegistry(ctx), s.look(ctx, s.known()...))
 	if s.closing.Err() != nil {
 		return
 	}
@@ -87,8 +86,9 @@ func (s *Store) known() []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// look counts the deliveries of sources, and wakes the lanes that have something due.
-func (s *Store) look(ctx context.Context, sources ...string) error {
+// look counts the deliveries of sources, and wakes the lanes that have something due. It looks at all of them, even if
+// some cannot be asked.
+func (s *Store) look(ctx context.Context, sources ...string) (err error) {
 	asked := make([][]string, len(sources))
 	for i, source := range sources {
 		asked[i] = s.tally.destinations(source)
@@ -96,7 +96,7 @@ func (s *Store) look(ctx context.Context, sources ...string) error {
 	// A destination may be new to this process: then a second look includes it.
 	for range 2 {
 		if len(sources) == 0 {
-			return nil
+			return err
 		}
 		calls := make([]*call, len(sources))
 		for i, source := range sources {
@@ -112,7 +112,8 @@ func (s *Store) look(ctx context.Context, sources ...string) error {
 		var askAgain [][]string
 		for i, c := range calls {
 			if c.err != nil {
-				return c.err
+				err = errors.Join(err, c.err)
+				continue
 			}
 			if known := s.looked(sources[i], asked[i], c.reply); len(known) > 0 {
 				again, askAgain = append(again, sources[i]), append(askAgain, known)
@@ -120,7 +121,7 @@ func (s *Store) look(ctx context.Context, sources ...string) error {
 		}
 		sources, asked = again, askAgain
 	}
-	return nil
+	return err
 }
 
 // width is how many numbers watch.lua gives of a destination.

@@ -147,10 +147,11 @@ func (s *Spool) count() error {
 	return errors.Join(err, s.findOldest())
 }
 
-// findOldest learns since when the oldest item waits. The caller holds mu, or is the only one.
+// findOldest learns since when the oldest item waits; what is stuck waits for nothing. The caller holds mu, or is the
+// only one.
 func (s *Spool) findOldest() error {
 	s.stat.Oldest = time.Time{}
-	return sqlitex.Execute(s.conn, "SELECT at FROM item ORDER BY seq LIMIT 1",
+	return sqlitex.Execute(s.conn, "SELECT at FROM item WHERE stuck = 0 ORDER BY seq LIMIT 1",
 		&sqlitex.ExecOptions{ResultFunc: func(st *sqlite.Stmt) error {
 			s.stat.Oldest = time.UnixMilli(st.ColumnInt64(0))
 			return nil

@@ -50,18 +50,19 @@ func (s *Store) Apply(_ context.Context, b *relay.Batch) {
 		return
 	}
 	now := s.clock.now()
-	for _, op := range b.Leases {
-		if d := s.find(op.Source, op.Destination); d != nil {
-			// If it fails, the next lease tries again.
-			_ = s.requeue(d, now)
-		}
-	}
 	if err := s.ensureAll(b.Accepts); err != nil {
 		fail(b, explain(err))
 		return
 	}
 	if len(b.Settles)+len(b.Accepts) > 0 {
 		s.applyWrites(b, now)
+	}
+	for _, op := range b.Leases {
+		// Only now: a settle that comes late counts, so long as nobody else has the delivery. If it fails, the next lease
+		// tries again.
+		if d := s.find(op.Source, op.Destination); d != nil {
+			_ = s.requeue(d, now)
+		}
 	}
 	for _, l := range b.Leases {
 		if err := s.lease(l, now); err != nil {
@@ -263,7 +264,7 @@ func (s *Store) accept(tx *transaction, op *relay.Accept) error {
 		return s.repeat(op, known, id)
 	}
 	if s.short() {
-		op.Err = fmt.Errorf("less than %d MiB are free where %s is: %w", s.minFree>>20, s.path, relay.ErrStoreFull)
+		op.Err = s.errShort()
 		return nil
 	}
 	op.Result, op.FirstID = relay.Accepted, ev.ID
@@ -292,6 +293,10 @@ func (s *Store) repeat(op *relay.Accept, f *first, id ulid.ULID) error {
 		st := s.conn.Prep("INSERT INTO repeat (event, duplicates) VALUES (?, 1) ON CONFLICT (event) DO UPDATE SET duplicates = duplicates + 1")
 		st.BindInt64(1, f.event)
 		return exec(st)
+	}
+	if s.short() { // a variant may be as large as an event
+		op.Err = s.errShort()
+		return nil
 	}
 	op.Result = relay.Conflict
 	st := s.conn.Prep("INSERT INTO repeat (event, conflicts) VALUES (?, 1) ON CONFLICT (event) DO UPDATE SET conflicts = conflicts + 1")
@@ -356,7 +361,7 @@ func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, n *relay.NewDe
 	state, chain := int64(ready), ""
 	if n.Ordered {
 		chain = op.Event.TaskID
-		first, err := s.firstOf(d, chain, unsettled)
+		first, err := s.firstOf(d, chain, ready, waiting, blocked)
 		if err != nil {
 			return err
 		}

@@ -71,8 +71,8 @@ func (s *Store) replay(d *destination, seq, variant, due, now int64, t tallies) 
 		return false, err
 	}
 	if !found {
-		st = s.conn.Prep("INSERT INTO delivery (event, destination, state, due, replay, variant) VALUES (?, ?, 1, ?, 1, ?)")
-		bind(st, seq, d.id, due, variant)
+		st = s.conn.Prep("INSERT INTO delivery (event, destination, state, due, since, replay, variant) VALUES (?, ?, 1, ?, ?, 1, ?)")
+		bind(st, seq, d.id, due, due, variant)
 		t.of(d).pending++
 		d.noteDue(due)
 		return true, exec(st)
@@ -91,9 +91,9 @@ func (s *Store) replay(d *destination, seq, variant, due, now int64, t tallies) 
 	}
 	t.of(d).pending++
 	d.noteDue(due)
-	st = s.conn.Prep(`UPDATE delivery SET state = ?, due = ?, used = 0, replay = replay + 1, variant = ?, settled = 0, dead_at = 0, reason = ''
+	st = s.conn.Prep(`UPDATE delivery SET state = ?, due = ?, since = ?, used = 0, replay = replay + 1, variant = ?, settled = 0, dead_at = 0, reason = ''
 		WHERE event = ? AND destination = ?`)
-	bind(st, next, due, variant, seq, d.id)
+	bind(st, next, due, due, variant, seq, d.id)
 	if err := exec(st); err != nil {
 		return false, err
 	}
@@ -134,12 +134,18 @@ type letter struct {
 }
 
 // Redrive implements relay.Store.
-func (s *Store) Redrive(_ context.Context, sel relay.Selection, after, every time.Duration) (int, error) {
+func (s *Store) Redrive(_ context.Context, sel relay.Selection, after, every time.Duration, cursor string) (n int, next string, err error) {
+	from := letterPlace{}
+	if cursor != "" {
+		if from, err = parsePlace(cursor); err != nil {
+			return 0, "", err
+		}
+	}
 	s.write.Lock()
 	defer s.write.Unlock()
-	letters, err := s.selectDead(sel)
+	letters, err := s.selectDead(sel, from)
 	if err != nil {
-		return 0, explain(err)
+		return 0, "", explain(err)
 	}
 	now, t := s.clock.now(), tallies{}
 	err = s.transact(t, func() error {
@@ -152,13 +158,18 @@ func (s *Store) Redrive(_ context.Context, sel relay.Selection, after, every tim
 		return nil
 	})
 	if err != nil {
-		return 0, explain(err)
+		return 0, "", explain(err)
 	}
-	return len(letters), nil
+	if n = len(letters); n == relay.MaxTouched {
+		last := letters[n-1]
+		next = letterPlace{last.event, last.destination.id}.String()
+	}
+	return n, next, nil
 }
 
-// selectDead gives up to relay.MaxTouched dead letters of a selection, oldest event first. The caller holds write.
-func (s *Store) selectDead(sel relay.Selection) ([]letter, error) {
+// selectDead gives up to relay.MaxTouched dead letters of a selection that come after a place, oldest event first. The
+// caller holds write.
+func (s *Store) selectDead(sel relay.Selection, from letterPlace) ([]letter, error) {
 	if s.closed {
 		return nil, relay.ErrClosed
 	}
@@ -168,9 +179,13 @@ func (s *Store) selectDead(sel relay.Selection) ([]letter, error) {
 		if !matches(sel, d) || d.dead == 0 {
 			continue
 		}
+		first := from.event
+		if d.id <= from.destination {
+			first++ // of that very event this destination's letter is past
+		}
 		st := s.conn.Prep(`SELECT event, variant FROM delivery INDEXED BY delivery_dead
-			WHERE destination = ? AND state = 3 AND dead_at >= ? AND dead_at < ? ORDER BY event LIMIT ?`)
-		bind(st, d.id, since, until, relay.MaxTouched)
+			WHERE destination = ? AND state = 3 AND event >= ? AND dead_at >= ? AND dead_at < ? ORDER BY event LIMIT ?`)
+		bind(st, d.id, first, since, until, relay.MaxTouched)
 		if err := each(st, func() {
 			letters = append(letters, letter{destination: d, event: st.ColumnInt64(0), variant: st.ColumnInt64(1)})
 		}); err != nil {
@@ -215,7 +230,7 @@ func each(st *sqlite.Stmt, f func()) error {
 func (s *Store) Discard(_ context.Context, sel relay.Selection) (int, error) {
 	s.write.Lock()
 	defer s.write.Unlock()
-	letters, err := s.selectDead(sel)
+	letters, err := s.selectDead(sel, letterPlace{})
 	if err != nil {
 		return 0, explain(err)
 	}
@@ -253,9 +268,9 @@ func (s *Store) Discard(_ context.Context, sel relay.Selection) (int, error) {
 
 // Where a destination's pending deliveries are, with the index that finds no others.
 const (
-	fromBlocked = "FROM delivery d INDEXED BY delivery_chain WHERE destination = ?1 AND " + withoutTurn
+	fromBlocked = "FROM delivery d INDEXED BY delivery_chain WHERE destination = ?1 AND state = 4 AND " + unsettled
 	fromReady   = "FROM delivery d WHERE destination = ?1 AND " + isReady
-	fromWaiting = "FROM delivery d INDEXED BY delivery_waiting WHERE destination = ?1 AND state = 1"
+	fromWaiting = "FROM delivery d INDEXED BY delivery_old WHERE destination = ?1 AND state = 1"
 )
 
 // isReady finds the ready deliveries of the destination ?1 without looking at those that were settled long ago.
@@ -325,14 +340,18 @@ func (s *Store) Expire(_ context.Context, source, name string, age time.Duration
 		return nil, nil
 	}
 	now := s.clock.now()
+	by := now - age.Milliseconds()
+	if d.oldestKnown && d.oldest > by {
+		return nil, nil
+	}
 	if err := s.requeue(d, now); err != nil {
 		return nil, explain(err)
 	}
-	last, err := s.lastAccepted(now - age.Milliseconds())
+	last, err := s.lastAccepted(by)
 	if last == 0 || err != nil {
 		return nil, explain(err)
 	}
-	letters, err := s.selectOld(d, last)
+	letters, lastReady, err := s.selectOld(d, last, by)
 	if len(letters) == 0 || err != nil {
 		return nil, explain(err)
 	}
@@ -363,6 +382,9 @@ func (s *Store) Expire(_ context.Context, source, name string, age time.Duration
 	if err != nil {
 		return nil, explain(err)
 	}
+	s.mem.Lock()
+	d.cursor = max(d.cursor, lastReady) // up to there nothing is ready any more
+	s.mem.Unlock()
 	dead := make([]relay.DeadLetter, len(letters))
 	for i, l := range letters {
 		dead[i] = l.DeadLetter
@@ -378,14 +400,14 @@ type oldDelivery struct {
 	chain string
 }
 
-// selectOld gives pending deliveries of events up to a sequence that are not leased.
-func (s *Store) selectOld(d *destination, last int64) ([]oldDelivery, error) {
-	var letters []oldDelivery
+// selectOld gives pending deliveries of events up to a sequence, neither leased nor replayed after a time, the ready ones
+// first and in their order: lastReady is the last of those.
+func (s *Store) selectOld(d *destination, last, by int64) (letters []oldDelivery, lastReady int64, err error) {
 	for _, from := range []string{fromReady, fromWaiting, fromBlocked} {
 		st := s.conn.Prep(`SELECT p.event, p.tries, p.chain, e.id, e.task,
 			(SELECT status FROM attempt a WHERE a.event = p.event AND a.destination = ?1 ORDER BY n DESC LIMIT 1)
-			FROM (SELECT event, tries, chain ` + from + ` AND event <= ?2 LIMIT ?3) p CROSS JOIN event e ON e.seq = p.event`)
-		bind(st, d.id, last, int64(relay.MaxTouched-len(letters)+len(d.leases)))
+			FROM (SELECT event, tries, chain ` + from + ` AND event <= ?2 AND since <= ?3 LIMIT ?4) p CROSS JOIN event e ON e.seq = p.event`)
+		bind(st, d.id, last, by, int64(relay.MaxTouched-len(letters)+len(d.leases)))
 		if err := each(st, func() {
 			seq := st.ColumnInt64(0)
 			if d.leases[seq] != nil || len(letters) == relay.MaxTouched {
@@ -397,16 +419,19 @@ func (s *Store) selectOld(d *destination, last int64) ([]oldDelivery, error) {
 				EventID: id.String(), Source: d.source, TaskID: st.ColumnText(4), Destination: d.name,
 				Attempts: st.ColumnInt(1), LastStatus: st.ColumnInt(5), LastError: relay.ErrExpired.Error(),
 			}})
+			if from == fromReady {
+				lastReady = seq
+			}
 		}); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	return letters, nil
+	return letters, lastReady, nil
 }
 
 // lastAccepted is the last event that was accepted by a time, or 0: acceptance ascends with the sequence, so that it is
 // found by halving.
-func (s *Store) lastAccepted(by int64) (int64, error) {
+func (s *Store) lastAccepted(by int64) (last int64, err error) {
 	low, high := int64(0), s.nextSeq-1
 	for low < high {
 		middle := low + (high-low+1)/2
@@ -423,10 +448,10 @@ func (s *Store) lastAccepted(by int64) (int64, error) {
 		case !found || seq <= low: // nothing between
 			low = middle
 		case accepted <= by:
-			low = middle
+			low, last = middle, seq
 		default:
 			high = seq - 1
 		}
 	}
-	return low, nil
+	return last, nil
 }

@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -23,17 +24,13 @@ const (
 
 // keep looks after the file until the store is closed: it moves the log into the database, stores the clock, and finds
 // the oldest deliveries.
-func (s *Store) keep() {
-	c, err := sqlite.OpenConn(s.path, sqlite.OpenReadWrite)
-	if err != nil {
-		s.logger.Error("the log of the store cannot be kept short", "store", s.path, "error", err)
-		return
-	}
+func (s *Store) keep(c *sqlite.Conn) {
 	defer func() { _ = c.Close() }()
 	c.SetInterrupt(s.stop)
-	tick := time.NewTicker(keepEvery)
+	tick, clock := time.NewTicker(keepEvery), time.NewTicker(clockEvery)
 	defer tick.Stop()
-	for n := int64(1); ; n++ {
+	defer clock.Stop()
+	for {
 		select {
 		case <-s.stop:
 			return
@@ -45,13 +42,12 @@ func (s *Store) keep() {
 		case <-tick.C:
 			s.measureFree()
 			s.findOldest(c)
-			if n%int64(clockEvery/keepEvery) == 0 {
-				s.write.Lock()
-				if err := s.saveClock(); err != nil {
-					s.logger.Error("the store's clock cannot be saved", "store", s.path, "error", err)
-				}
-				s.write.Unlock()
+		case <-clock.C:
+			s.write.Lock()
+			if err := s.saveClock(); err != nil {
+				s.logger.Error("the store's clock cannot be saved", "store", s.path, "error", err)
 			}
+			s.write.Unlock()
 		}
 	}
 }
@@ -74,14 +70,29 @@ func (s *Store) checkpoint(c *sqlite.Conn) {
 	}
 	err = sqlitex.ExecuteTransient(c, "PRAGMA wal_checkpoint(passive)", nil)
 	if err == nil && size >= truncateAt {
-		// Most of it is copied by now, so that the writer waits for the rest only.
-		s.write.Lock()
-		err = sqlitex.ExecuteTransient(s.conn, "PRAGMA wal_checkpoint(truncate)", nil)
-		s.write.Unlock()
+		err = s.truncateLog()
 	}
 	if err != nil && !s.isClosing() {
 		s.logger.Warn("checkpoint failed; it is tried again", "store", s.path, "error", err)
 	}
+}
+
+// truncateLog makes the writer wait while the rest of the log is copied, which is little by now, and begins the log anew.
+// It does not wait for somebody who reads: callbacks would wait too.
+func (s *Store) truncateLog() error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	s.conn.SetBusyTimeout(0)
+	defer s.conn.SetBusyTimeout(lockWait)
+	busy := false
+	err := sqlitex.ExecuteTransient(s.conn, "PRAGMA wal_checkpoint(truncate)", &sqlitex.ExecOptions{ResultFunc: func(st *sqlite.Stmt) error {
+		busy = st.ColumnBool(0)
+		return nil
+	}})
+	if busy {
+		err = errors.Join(err, errors.New("somebody reads an old state of the file, so that its log grows"))
+	}
+	return err
 }
 
 // logSize is how much of the log is in use: its file does not shrink when the writer begins anew. The number of frames
@@ -170,11 +181,15 @@ func (s *Store) short() bool {
 	return free >= 0 && free < s.minFree
 }
 
+func (s *Store) errShort() error {
+	return fmt.Errorf("less than %d MiB are free where %s is, so that new callbacks are refused: %w", s.minFree>>20, s.path, relay.ErrStoreFull)
+}
+
 // Health implements relay.Store.
 func (s *Store) Health(ctx context.Context) error {
 	s.measureFree()
 	if s.short() {
-		return fmt.Errorf("less than %d MiB are free where %s is: new callbacks are refused: %w", s.minFree>>20, s.path, relay.ErrStoreFull)
+		return s.errShort()
 	}
 	return s.read(ctx, func(c *sqlite.Conn) error {
 		_, err := exists(c.Prep("SELECT 1 FROM meta LIMIT 1"))

@@ -11,7 +11,7 @@ import (
 
 // leaseColumns are what readLease reads.
 const leaseColumns = `d.event, d.tries, d.used, d.replay, d.variant, d.chain,
-	e.id, e.task, e.stage, e.code, e.origin, e.accepted, e.received, e.headers, e.body
+	e.id, e.task, e.stage, e.code, e.origin, max(e.accepted, d.since), e.received, e.headers, e.body
 	FROM delivery d JOIN event e ON e.seq = d.event `
 
 // lease takes what is due, up to op.Max: what waited for its due time first, then in the order of acceptance. It reads
@@ -57,7 +57,7 @@ func (s *Store) lease(op *relay.Lease, now int64) error {
 // takeReady leases deliveries that never were, in the order of acceptance.
 func (s *Store) takeReady(d *destination, op *relay.Lease, now int64) error {
 	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 0 AND d.event > ? ORDER BY d.event LIMIT ?")
-	bind(st, d.id, d.cursor, int64(op.Max-len(op.Leased)))
+	bind(st, d.id, d.cursor, int64(op.Max-len(op.Leased)+len(d.leases))) // after a failure some in flight stand there too
 	return s.take(st, d, op, now, func(event int64) { d.cursor = max(d.cursor, event) })
 }
 
@@ -121,7 +121,7 @@ func (s *Store) readLease(st *sqlite.Stmt, d *destination, op *relay.Lease, now 
 	return l, &relay.Leased{
 		Event: ev, Destination: d.name, Token: s.token,
 		Tries: st.ColumnInt(1), Used: st.ColumnInt(2), Replay: st.ColumnInt(3),
-		Age: duration(now - st.ColumnInt64(11)),
+		Age: duration(max(0, now-st.ColumnInt64(11))),
 	}, nil
 }
 

@@ -35,7 +35,11 @@ func (s *Store) read(ctx context.Context, f func(c *sqlite.Conn) error) error {
 	}
 	defer s.readers.Put(c)
 	if err = exec(c.Prep("BEGIN")); err == nil {
-		defer func() { _ = exec(c.Prep("ROLLBACK")) }() // a reading transaction has nothing to commit
+		defer func() {
+			// A connection that stays interrupted would stay in its transaction, and its snapshot in the log.
+			c.SetInterrupt(nil)
+			_ = exec(c.Prep("ROLLBACK")) // a reading transaction has nothing to commit
+		}()
 		err = f(c)
 	}
 	if err != nil && s.isClosing() {
@@ -253,25 +257,36 @@ func (s *Store) readVariants(c *sqlite.Conn, r *relay.EventRecord) error {
 	return cmp.Or(err, bad)
 }
 
-// DeadLetters implements relay.Store. The cursor is the event and destination of the page's last letter.
+// letterPlace is where a dead letter stands in a list of them: ordered by event, and among those of an event by destination.
+type letterPlace struct{ event, destination int64 }
+
+func (p letterPlace) String() string { return fmt.Sprintf("%d.%d", p.event, p.destination) }
+
+func parsePlace(cursor string) (p letterPlace, err error) {
+	event, destination, _ := strings.Cut(cursor, ".")
+	if p.event, err = strconv.ParseInt(event, 10, 64); err == nil {
+		p.destination, err = strconv.ParseInt(destination, 10, 64)
+	}
+	if err != nil || p.event < 0 || p.destination < 0 {
+		return p, fmt.Errorf("%q: %w", cursor, relay.ErrBadCursor)
+	}
+	return p, nil
+}
+
+// DeadLetters implements relay.Store. The cursor is the place of the page's last letter.
 func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int, cursor string) (letters []relay.DeadLetter, next string, err error) {
 	limit = cmp.Or(max(limit, 0), defaultLimit)
-	seqText, destText, _ := strings.Cut(cursor, ".")
-	before, err := parseCursor(seqText)
-	if err != nil {
-		return nil, "", err
-	}
-	beforeDest := never
+	before := letterPlace{never, never}
 	if cursor != "" {
-		if beforeDest, err = parseCursor(destText); err != nil || destText == "" {
-			return nil, "", fmt.Errorf("%q: %w", cursor, relay.ErrBadCursor)
+		if before, err = parsePlace(cursor); err != nil {
+			return nil, "", err
 		}
 	}
-	type place struct {
-		seq, dest int64
-		letter    relay.DeadLetter
+	type row struct {
+		letterPlace
+		letter relay.DeadLetter
 	}
-	var found []place
+	var found []row
 	err = s.read(ctx, func(c *sqlite.Conn) error {
 		s.mem.Lock()
 		var destinations []*destination
@@ -287,10 +302,10 @@ func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int,
 				FROM delivery d INDEXED BY delivery_dead JOIN event e ON e.seq = d.event
 				LEFT JOIN attempt a ON a.event = d.event AND a.destination = d.destination AND a.n = d.tries
 				WHERE d.destination = ? AND d.state = 3 AND d.event <= ? AND d.dead_at >= ? AND d.dead_at < ? ORDER BY d.event DESC LIMIT ?`)
-			bind(st, d.id, before, since, until, int64(limit+2)) // the cursor's own row, and one that says that there are more
+			bind(st, d.id, before.event, since, until, int64(limit+2)) // the cursor's own row, and one that says that there are more
 			if err := each(st, func() {
-				p := place{seq: st.ColumnInt64(0), dest: d.id}
-				if p.seq == before && d.id >= beforeDest {
+				p := row{letterPlace: letterPlace{st.ColumnInt64(0), d.id}}
+				if p.event == before.event && d.id >= before.destination {
 					return
 				}
 				var id ulid.ULID
@@ -309,11 +324,12 @@ func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int,
 	if err != nil {
 		return nil, "", err
 	}
-	slices.SortFunc(found, func(a, b place) int { return cmp.Or(cmp.Compare(b.seq, a.seq), cmp.Compare(b.dest, a.dest)) })
+	slices.SortFunc(found, func(a, b row) int {
+		return cmp.Or(cmp.Compare(b.event, a.event), cmp.Compare(b.destination, a.destination))
+	})
 	for i, p := range found {
 		if i == limit {
-			last := found[i-1]
-			return letters, fmt.Sprintf("%d.%d", last.seq, last.dest), nil
+			return letters, found[i-1].String(), nil
 		}
 		letters = append(letters, p.letter)
 	}

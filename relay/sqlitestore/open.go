@@ -137,8 +137,12 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", path, explain(err))
 	}
+	keeper, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", path, explain(err))
+	}
 	s.measureFree()
-	s.stopped.Go(s.keep)
+	s.stopped.Go(func() { s.keep(keeper) })
 	return s, nil
 }
 

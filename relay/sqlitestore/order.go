@@ -3,12 +3,8 @@ package sqlitestore
 // The ordered deliveries of one task to one destination are a chain. One of them has the turn: it is ready or waiting,
 // and the others are blocked. It is the oldest one, unless an older one is replayed while it is in flight.
 
-// Which deliveries of a chain. Each says what the index delivery_chain says, word for word: SQLite uses it for no other.
-const (
-	unsettled   = "chain IS NOT NULL AND state IN (0, 1, 4)"
-	withTurn    = unsettled + " AND state <> 4"
-	withoutTurn = unsettled + " AND state = 4"
-)
+// unsettled is what the index delivery_chain says, word for word: SQLite uses it for no other.
+const unsettled = "chain IS NOT NULL AND state IN (0, 1, 4)"
 
 // pass gives the turn of a chain to its oldest delivery, unless the one that has it is in flight. It says whether
 // another delivery has it now.
@@ -16,14 +12,14 @@ func (s *Store) pass(d *destination, chain string, now int64) (passed bool, err 
 	if chain == "" {
 		return false, nil
 	}
-	holder, err := s.firstOf(d, chain, withTurn)
+	holder, err := s.firstOf(d, chain, ready, waiting)
 	if err != nil {
 		return false, err
 	}
 	if l := d.leases[holder]; l != nil && !l.settling {
 		return false, nil
 	}
-	next, err := s.firstOf(d, chain, unsettled)
+	next, err := s.firstOf(d, chain, ready, waiting, blocked)
 	if next == holder || err != nil {
 		return false, err
 	}
@@ -41,11 +37,23 @@ func (s *Store) pass(d *destination, chain string, now int64) (passed bool, err 
 	return true, exec(st)
 }
 
-// firstOf gives the oldest event of some of a chain's deliveries, or 0.
-func (s *Store) firstOf(d *destination, chain, which string) (event int64, err error) {
-	st := s.conn.Prep("SELECT event FROM delivery INDEXED BY delivery_chain WHERE destination = ? AND chain = ? AND " + which + " ORDER BY event LIMIT 1")
-	st.BindInt64(1, d.id)
-	st.BindText(2, chain)
-	err = each(st, func() { event = st.ColumnInt64(0) })
-	return event, err
+// oldestOf finds the oldest event of a chain's deliveries in one state.
+const oldestOf = "SELECT event FROM delivery INDEXED BY delivery_chain WHERE destination = ? AND chain = ? AND state = ? AND " + unsettled + " ORDER BY event LIMIT 1"
+
+// firstOf gives the oldest event of a chain's deliveries in some states, or 0.
+func (s *Store) firstOf(d *destination, chain string, states ...int64) (first int64, err error) {
+	for _, state := range states {
+		st := s.conn.Prep(oldestOf)
+		st.BindInt64(1, d.id)
+		st.BindText(2, chain)
+		st.BindInt64(3, state)
+		if err := each(st, func() {
+			if event := st.ColumnInt64(0); first == 0 || event < first {
+				first = event
+			}
+		}); err != nil {
+			return 0, err
+		}
+	}
+	return first, nil
 }

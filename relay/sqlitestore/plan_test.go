@@ -18,15 +18,18 @@ func TestPlans(t *testing.T) {
 		}
 	}()
 	for name, tc := range map[string]struct{ query, plan string }{
-		"ready":        {"SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 0 AND d.event > ? ORDER BY d.event LIMIT ?", "PRIMARY KEY (destination=? AND event>?)"},
-		"waiting":      {"SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 1 AND d.due <= ? ORDER BY d.due, d.event LIMIT ?", "delivery_waiting (destination=? AND due<?)"},
-		"any ready":    {"SELECT event " + fromReady + " LIMIT ?2", "PRIMARY KEY (destination=? AND event>?)"},
-		"oldest ready": {"SELECT event " + fromReady + " ORDER BY event LIMIT 1", "PRIMARY KEY (destination=? AND event>?)"},
-		"any waiting":  {"SELECT event " + fromWaiting + " LIMIT ?2", "delivery_waiting (destination=?)"},
-		"any blocked":  {"SELECT event " + fromBlocked + " LIMIT ?2", "delivery_chain (destination=? AND chain>?)"},
-		"of an event":  {"SELECT d.state" + ofEvent, "PRIMARY KEY (destination=? AND event=?)"},
-		"chain":        {"SELECT event FROM delivery INDEXED BY delivery_chain WHERE destination = ? AND chain = ? AND " + withTurn + " ORDER BY event LIMIT 1", "delivery_chain (destination=? AND chain=?"},
-		"deletion":     {"DELETE FROM delivery WHERE event = ? AND destination IN (SELECT id FROM destination WHERE source = ?)", "PRIMARY KEY (destination=? AND event=?)"},
+		"ready":          {"SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 0 AND d.event > ? ORDER BY d.event LIMIT ?", "PRIMARY KEY (destination=? AND event>?)"},
+		"waiting":        {"SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 1 AND d.due <= ? ORDER BY d.due, d.event LIMIT ?", "delivery_waiting (destination=? AND due<?)"},
+		"any ready":      {"SELECT event " + fromReady + " LIMIT ?2", "PRIMARY KEY (destination=? AND event>?)"},
+		"oldest ready":   {"SELECT event " + fromReady + " ORDER BY event LIMIT 1", "PRIMARY KEY (destination=? AND event>?)"},
+		"any waiting":    {"SELECT event " + fromWaiting + " LIMIT ?2", "delivery_old (destination=?)"},
+		"oldest waiting": {"SELECT min(event) " + fromWaiting, "delivery_old (destination=?)"},
+		"old ready":      {"SELECT event " + fromReady + " AND event <= ?2 AND since <= ?3 LIMIT ?4", "PRIMARY KEY (destination=? AND event>? AND event<?)"},
+		"old waiting":    {"SELECT event " + fromWaiting + " AND event <= ?2 AND since <= ?3 LIMIT ?4", "delivery_old (destination=? AND event<?)"},
+		"any blocked":    {"SELECT event " + fromBlocked + " LIMIT ?2", "delivery_chain (destination=? AND chain>?)"},
+		"of an event":    {"SELECT d.state" + ofEvent, "PRIMARY KEY (destination=? AND event=?)"},
+		"chain":          {oldestOf, "delivery_chain (destination=? AND chain=? AND state=?"},
+		"deletion":       {"DELETE FROM delivery WHERE event = ? AND destination IN (SELECT id FROM destination WHERE source = ?)", "PRIMARY KEY (destination=? AND event=?)"},
 	} {
 		var plan []string
 		st, _, err := s.conn.PrepareTransient("EXPLAIN QUERY PLAN " + tc.query)

@@ -1,4 +1,4 @@
--- Version 1. Times named accepted, due, settled and at are milliseconds of the store's own clock (clock.go);
+-- Version 1. Times named accepted, due, settled, since and at are milliseconds of the store's own clock (clock.go);
 -- received and dead_at are wall clocks in milliseconds, for people. Every row is written as seldom as can be:
 -- a delivered event costs one insert per table and index, and one update and one insert per delivery.
 
@@ -73,6 +73,7 @@ CREATE TABLE delivery (
 	settled     INTEGER NOT NULL DEFAULT 0,
 	dead_at     INTEGER NOT NULL DEFAULT 0,
 	reason      TEXT NOT NULL DEFAULT '',
+	since       INTEGER NOT NULL DEFAULT 0, -- the last replay; 0 if there was none, and its age is the event's
 	chain       TEXT, -- the task, of a delivery that keeps its task's order
 	PRIMARY KEY (destination, event)
 ) WITHOUT ROWID;
@@ -81,7 +82,8 @@ CREATE TABLE delivery (
 CREATE INDEX delivery_waiting ON delivery (destination, due, event)   WHERE state = 1;
 CREATE INDEX delivery_dead    ON delivery (destination, event, dead_at) WHERE state = 3;
 CREATE INDEX delivery_untried ON delivery (destination, due, event)   WHERE state = 1 AND tries = 0;
-CREATE INDEX delivery_chain   ON delivery (destination, chain, event) WHERE chain IS NOT NULL AND state IN (0, 1, 4);
+CREATE INDEX delivery_old     ON delivery (destination, event)        WHERE state = 1;
+CREATE INDEX delivery_chain   ON delivery (destination, chain, state, event) WHERE chain IS NOT NULL AND state IN (0, 1, 4);
 
 CREATE TABLE attempt (
 	event       INTEGER NOT NULL,

@@ -11,6 +11,7 @@ var expireTests = []test{
 	{"whether or not it is due, held or paused", expireWaiting},
 	{"what is leased is left alone", expireLeased},
 	{"a lease that has expired is none", expireLeaseExpired},
+	{"what was replayed counts from then", expireReplayed},
 	{"in steps", expireSteps},
 }
 
@@ -121,6 +122,27 @@ func expireLeaseExpired(b *bench) {
 	}
 	b.wantStale(l, ev)
 	b.wantCounts(billing, 0, 0, 0, 1)
+}
+
+// A dead letter may be older than its destination's deliveries get: a replay begins anew.
+func expireReplayed(b *bench) {
+	replayed, redriven := b.kill("replayed", billing), b.kill("redriven", billing)
+	b.Advance(2 * time.Hour)
+	b.replay(replayed, 0, 2, 0, billing, search)
+	b.redrive(relay.Selection{Source: source, Destination: billing})
+	if letters := b.expire(time.Hour); len(letters) != 0 {
+		b.t.Fatalf("expired %+v", letters)
+	}
+	for _, l := range append(b.lease(billing, 5), b.lease(search, 5)...) {
+		if l.Age > time.Minute {
+			b.t.Fatalf("a replayed delivery is %s old", l.Age)
+		}
+		b.settleAll(relay.OutcomeRetry, l)
+	}
+	b.Advance(2 * time.Hour)
+	if letters := b.expire(time.Hour); len(letters) != 2 {
+		b.t.Fatalf("%d expired, want %s and %s", len(letters), replayed.ID, redriven.ID)
+	}
 }
 
 func expireSteps(b *bench) {

@@ -11,6 +11,7 @@ var leaseExpiryTests = []test{
 	{"leased again", expiryLeasesAgain},
 	{"of a lease at accept", expiryAtAccept},
 	{"settled late, while nobody else has it", expirySettledLate},
+	{"settled late, as another lease is asked for", expirySettledBesideLease},
 	{"settled twice", expirySettledTwice},
 	{"settled by the holder before the reopening", expiryAcrossReopen},
 	{"leases at reopening", expiryReopen},
@@ -91,6 +92,19 @@ func expirySettledLate(b *bench) {
 	b.settleAll(relay.OutcomeDelivered, l)
 	b.wantCounts(billing, 0, 0, 1, 0)
 	b.wantLeased(b.lease(billing, 5))
+}
+
+func expirySettledBesideLease(b *bench) {
+	ev := b.accept("one", billing)
+	l := b.leaseOne(billing, ev)
+	b.Advance(leaseFor)
+	settle := &relay.Settle{Leased: l, Outcome: relay.OutcomeDelivered, Used: true, Attempt: attempt(200)}
+	lease := &relay.Lease{Source: source, Destination: billing, Max: 5, For: leaseFor}
+	b.apply(&relay.Batch{Settles: []*relay.Settle{settle}, Leases: []*relay.Lease{lease}})
+	if len(lease.Leased) != 0 {
+		b.t.Fatalf("what was delivered is leased again: %+v", lease.Leased[0])
+	}
+	b.wantState(ev, billing, relay.StateDelivered)
 }
 
 func expirySettledTwice(b *bench) {

@@ -60,6 +60,7 @@ type modelDelivery struct {
 	leased      *modelLeased
 	// vague says that the delivery may be due before its time: its lease ended by itself.
 	vague  bool
+	since  time.Duration // its acceptance, or its last replay
 	tokens map[uint64]bool
 }
 
@@ -181,7 +182,7 @@ func (m *model) accept() {
 		}
 		op.Deliveries = append(op.Deliveries, d)
 		ev.deliveries = append(ev.deliveries, &modelDelivery{
-			event: ev, destination: name, ordered: d.Ordered, state: relay.StatePending, due: m.clock, tokens: map[uint64]bool{},
+			event: ev, destination: name, ordered: d.Ordered, state: relay.StatePending, due: m.clock, since: m.clock, tokens: map[uint64]bool{},
 		})
 	}
 	// What is due by then may not be overtaken; a lease that has ended by itself is found by the next one who leases.
@@ -218,7 +219,7 @@ func (m *model) take(d *modelDelivery, l *relay.Leased) {
 	if d.variant > 0 {
 		body = conflicting(d.event.Event, d.event.conflicts[d.variant-1]).Body
 	}
-	age := m.clock - d.event.accepted
+	age := m.clock - d.since
 	if l.Event.ID != d.event.ID || l.Destination != d.destination || string(l.Event.Body) != string(body) ||
 		l.Tries != d.tries || l.Used != d.used || l.Replay != d.replay || l.Age < age || l.Age > age+2*slack {
 		m.t.Fatalf("leased %+v with %q; want tries %d, used %d, replay %d, age %v, %q", l, l.Event.Body, d.tries, d.used, d.replay, age, body)
@@ -432,7 +433,7 @@ func (m *model) replay() {
 		case i < 0:
 			replayed++
 			ev.deliveries = append(ev.deliveries, &modelDelivery{
-				event: ev, destination: name, state: relay.StatePending, due: m.clock, replay: 1, variant: variant, tokens: map[uint64]bool{},
+				event: ev, destination: name, state: relay.StatePending, due: m.clock, since: m.clock, replay: 1, variant: variant, tokens: map[uint64]bool{},
 			})
 		case unsettled(ev.deliveries[i]):
 			skipped++
@@ -446,7 +447,7 @@ func (m *model) replay() {
 
 // again makes a settled delivery pending.
 func (m *model) again(d *modelDelivery, variant int) {
-	d.state, d.due, d.used, d.variant, d.vague = relay.StatePending, m.clock, 0, variant, false
+	d.state, d.due, d.since, d.used, d.variant, d.vague = relay.StatePending, m.clock, m.clock, 0, variant, false
 	d.replay++
 }
 
@@ -499,7 +500,7 @@ func (m *model) expire() {
 	age := time.Duration(20+m.r.IntN(30))*time.Minute + half
 	want := 0
 	for d := range m.all(billing) {
-		if unsettled(d) && !m.flying(d) && m.clock-d.event.accepted > age {
+		if unsettled(d) && !m.flying(d) && m.clock-d.since > age {
 			d.state, d.leased, d.event.settled = relay.StateDead, nil, m.clock
 			want++
 		}

@@ -149,8 +149,14 @@ func (v *hmacVerifier) Verify(c *relay.Callback) error {
 func (v *hmacVerifier) NeedsBody() bool { return v.signed.has(body) || v.signed.has(taskID) }
 
 func (v *hmacVerifier) Headers() []string {
-	if v.o.TimestampHeader == "" {
-		return []string{v.o.Header}
+	names := []string{v.o.Header}
+	if v.o.TimestampHeader != "" {
+		names = append(names, v.o.TimestampHeader)
 	}
-	return []string{v.o.Header, v.o.TimestampHeader}
+	for _, p := range v.signed {
+		if p.kind == header {
+			names = append(names, p.text)
+		}
+	}
+	return names
 }

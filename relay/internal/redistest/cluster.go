@@ -38,10 +38,11 @@ func Cluster(t testing.TB, args ...string) []*Server {
 	return masters
 }
 
-// ClusterReplica gives a master of a Cluster a replica. When this returns it is in step, and all of the masters that live
+// ClusterReplica gives a master of a Cluster a replica. When this returns it is in step, and its master and the others
 // know it: those that do not would not vote for it once its master is gone.
-func ClusterReplica(t testing.TB, master *Server, masters ...*Server) *Server {
+func ClusterReplica(t testing.TB, master *Server, others ...*Server) *Server {
 	t.Helper()
+	masters := append([]*Server{master}, others...)
 	host, port, err := net.SplitHostPort(master.Addr)
 	if err != nil {
 		t.Fatal(err)

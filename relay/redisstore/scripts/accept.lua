@@ -55,7 +55,7 @@ end
 
 local number = next_seq()
 redis.call('HSET', event, 'm', ARGV[6], 'h', ARGV[7], 'b', ARGV[8], 'k', task, 'd', table.concat(names, ' '),
-  's', number, 't', run, 'o', open)
+  's', number, 'o', open)
 redis.call('HSET', SEEN, key, fingerprint .. id)
 redis.call('ZADD', WINDOW, run, key)
 redis.call('ZADD', EVENTS, number, id)

@@ -1,4 +1,4 @@
--- Deletes dead letters of a destination, with 2 = 1 pending deliveries too.
+-- Deletes dead letters of a destination, and where ARGV says so pending deliveries too.
 -- KEYS: source; 9-14 destination; events
 -- ARGV: 1 1 for pending ones too; ids
 -- Returns how many
@@ -13,9 +13,8 @@ for i = 2, #ARGV do
   if d and d.status == 'X' then
     redis.call('ZREM', q.dead, id)
     redis.call('HDEL', q.state, id)
-    if redis.call('EXISTS', event) == 0 then
-      redis.call('ZREM', BURIED, id)
-    elseif redis.call('HINCRBY', event, 'x', -1) <= 0 then
+    -- Of an event that is gone other destinations may hold dead letters: it stays listed, for their retention.
+    if redis.call('EXISTS', event) == 1 and redis.call('HINCRBY', event, 'x', -1) <= 0 then
       local since = redis.call('ZSCORE', BURIED, id)
       if since then
         redis.call('ZREM', BURIED, id)

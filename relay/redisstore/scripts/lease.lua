@@ -11,7 +11,7 @@ if redis.call('HEXISTS', META, 'p:' .. ARGV[1]) == 1 then
   return { 1, 0, -1 }
 end
 
-local expired = reclaim(q)
+local expired = reclaim(q, 500 - most)
 
 local ids = {}
 if ARGV[4] == '1' then

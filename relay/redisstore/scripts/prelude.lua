@@ -43,8 +43,9 @@ local function queue(first)
   }
 end
 
--- A delivery's record: P pending, L leased, E pending after its lease expired, D delivered, X dead. The token outlives
--- its lease: the holder of an expired one may still settle, and a settle that was done and is sent again is known.
+-- A delivery's record: P pending, L leased, E pending after its lease expired, D delivered, X dead. A replay counts as its
+-- acceptance. The token outlives its lease: the holder of an expired one may still settle, and a settle that was done and
+-- is sent again is known.
 local function decode(s)
   local d = {}
   local task
@@ -162,9 +163,9 @@ local function bury(q, event, id, d, reason)
   return passed
 end
 
--- reclaim makes deliveries whose lease has expired due again, and says how many.
-local function reclaim(q)
-  local expired = redis.call('ZRANGEBYSCORE', q.leased, '-inf', now, 'WITHSCORES', 'LIMIT', 0, 500)
+-- reclaim makes up to `most` deliveries whose lease has expired due again, and says how many.
+local function reclaim(q, most)
+  local expired = redis.call('ZRANGEBYSCORE', q.leased, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
   for i = 1, #expired, 2 do
     local id = expired[i]
     local s = redis.call('HGET', q.state, id)

@@ -14,6 +14,7 @@ for i = 1, #ARGV, 2 do
     redis.call('ZREM', q.dead, id)
     reopened(KEYS[15 + (i - 1) / 2], id, true)
     d.status, d.token, d.used, d.replay, d.dead, d.reason = 'P', 0, 0, d.replay + 1, 0, ''
+    d.accepted = run + ARGV[i + 1]
     redis.call('HSET', q.state, id, encode(d))
     redis.call('ZADD', q.pending, d.accepted, id)
     enqueue(q, id, d, now + ARGV[i + 1])

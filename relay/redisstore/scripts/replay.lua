@@ -4,17 +4,17 @@
 -- Returns {1 if event and variant are there, replayed, skipped}
 local id, variant, event = ARGV[1], ARGV[2], KEYS[9]
 tick()
-local e = redis.call('HMGET', event, 's', 't', 'd')
+local e = redis.call('HMGET', event, 's', 'd')
 if not e[1] or variant ~= '0' and redis.call('HEXISTS', NOTES, id .. ':' .. variant .. ':b') == 0 then
   return { 0, 0, 0 }
 end
 relieve()
 save()
-local replayed, skipped, names = 0, 0, e[3]
+local replayed, skipped, names = 0, 0, e[2]
 for i = 3, #ARGV do
   local name, q = ARGV[i], queue(10 + (i - 3) * 6)
   local s = redis.call('HGET', q.state, id)
-  local d = s and decode(s) or new_delivery(e[2], e[1], nil)
+  local d = s and decode(s) or new_delivery(run, e[1], nil)
   if s and d.status ~= 'D' and d.status ~= 'X' then
     skipped = skipped + 1
   else
@@ -30,6 +30,7 @@ for i = 3, #ARGV do
     redis.call('HSETNX', META, 'd:' .. name, 0)
     reopened(event, id, d.status == 'X')
     d.status, d.token, d.used, d.replay, d.variant, d.dead, d.reason = 'P', 0, 0, d.replay + 1, variant, 0, ''
+    d.accepted = run
     redis.call('HSET', q.state, id, encode(d))
     redis.call('ZADD', q.pending, d.accepted, id)
     enqueue(q, id, d, now)

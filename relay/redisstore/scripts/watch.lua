@@ -13,13 +13,14 @@ for i = 1, #meta, 2 do
     known[#known + 1] = string.sub(meta[i], 3)
   end
 end
-local reply = { run, now, known }
+local reply, left = { run, now, known }, 500
 local function add(v)
   reply[#reply + 1] = tonumber(v)
 end
 for i, name in ipairs(ARGV) do
   local q = queue(9 + (i - 1) * 6)
-  local expired = reclaim(q)
+  local expired = reclaim(q, left) -- the rest is for the next look
+  left = left - expired
   local leased = redis.call('ZCARD', q.leased)
   add(redis.call('ZCARD', q.pending) - leased)
   add(leased)

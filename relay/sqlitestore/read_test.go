@@ -1,0 +1,73 @@
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// A client that hangs up in the middle of a list leaves no connection in its transaction, which would keep the log from
+// ever being begun anew.
+func TestInterruptedRead(t *testing.T) {
+	s, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "relay.db"), MinFree: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for range 2 * readers {
+		ctx, hangUp := context.WithCancel(t.Context())
+		err := s.read(ctx, func(c *sqlite.Conn) error {
+			hangUp()
+			return exec(c.Prep("SELECT count(*) FROM meta"))
+		})
+		if err == nil {
+			t.Fatal("a read whose client has hung up goes on")
+		}
+	}
+	if _, _, err := s.Events(t.Context(), relay.EventFilter{}); err != nil {
+		t.Errorf("after the clients have hung up a list gives %v", err)
+	}
+	if err := s.truncateLog(); err != nil {
+		t.Errorf("the log cannot be begun anew: %v", err)
+	}
+}
+
+// While somebody reads, the log is not begun anew, and nobody waits for that.
+func TestLogWaitsForNobody(t *testing.T) {
+	s, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "relay.db"), MinFree: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	err = s.read(t.Context(), func(c *sqlite.Conn) error {
+		if _, err := exists(c.Prep("SELECT 1 FROM meta")); err != nil {
+			return err
+		}
+		s.write.Lock()
+		err := s.saveClock()
+		s.write.Unlock()
+		if err != nil {
+			return err
+		}
+		if s.truncateLog() == nil {
+			return errors.New("the log was begun anew under a reader")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
