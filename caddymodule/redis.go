@@ -178,6 +178,7 @@ func (r *Redis) Options(logger *slog.Logger) relay.Options {
 	o, path := r.options, r.spoolPath
 	o.Logger = logger
 	options := relay.Options{
+		PerSource:    true, // each is on one master
 		StoreTimeout: o.Timeout,
 		OpenStore: func(ctx context.Context) (relay.Store, error) {
 			store, err := redisstore.Open(ctx, o)

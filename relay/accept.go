@@ -114,14 +114,15 @@ func (e *Engine) acceptInStore(ctx context.Context, a *accepting) error {
 		}
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if !e.commit.accept(a) {
+	c := e.committers.of(a.Event.Source)
+	if !c.accept(a) {
 		return ErrClosed
 	}
 	select {
 	case <-a.done:
 		return a.Err
 	case <-ctx.Done():
-		e.commit.withdraw(a)
+		c.withdraw(a)
 		return ctx.Err()
 	}
 }

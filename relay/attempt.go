@@ -33,7 +33,7 @@ func (l *lane) attempt(dst *Destination, d *Leased, probe bool) {
 	}
 	if time.Since(d.leasedAt) > leaseMargin-5*time.Second {
 		// The step or this goroutine was held up: the rest of the lease may be shorter than the attempt.
-		l.engine.commit.settle(&settling{Settle: Settle{Leased: d, Outcome: OutcomeRelease}, lane: l})
+		l.commit.settle(&settling{Settle: Settle{Leased: d, Outcome: OutcomeRelease}, lane: l})
 		l.unprobe(probe)
 		return
 	}

@@ -5,16 +5,94 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 )
+
+// committers are those of an engine: one for all sources, or one for each.
+type committers struct {
+	engine *Engine
+
+	mu       sync.Mutex
+	bySource map[string]*committer
+	store    Store // nil before it is open, and after the stop
+	stopped  bool
+}
+
+func newCommitters(e *Engine) *committers {
+	return &committers{engine: e, bySource: map[string]*committer{}}
+}
+
+// of gives the committer of a source.
+func (cs *committers) of(source string) *committer {
+	if !cs.engine.options.PerSource {
+		source = ""
+	}
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	c := cs.bySource[source]
+	if c == nil {
+		c = newCommitter(cs.engine)
+		c.closed = cs.stopped
+		cs.bySource[source] = c
+		cs.begin(c)
+	}
+	return c
+}
+
+// run lets them write to the store, those too that are still to come.
+func (cs *committers) run(store Store) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.store = store
+	for _, c := range cs.bySource {
+		cs.begin(c)
+	}
+}
+
+// begin starts a committer, once the store is open. The caller holds mu.
+func (cs *committers) begin(c *committer) {
+	if store := cs.store; store != nil {
+		cs.engine.loops.Go(func() { c.run(store) })
+	}
+}
+
+// well says that the store did what it was last asked for, by each of them.
+func (cs *committers) well() bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for _, c := range cs.bySource {
+		if !c.well.Load() {
+			return false
+		}
+	}
+	return true
+}
+
+// recovered says that whatever failed for them would succeed now.
+func (cs *committers) recovered() {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for _, c := range cs.bySource {
+		c.well.Store(true)
+	}
+}
+
+// stop lets no more of them begin.
+func (cs *committers) stop() {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.store, cs.stopped = nil, true
+}
 
 // committer writes what waits, in one durable step after the other: callbacks that arrive while one step is under way
 // share the next. There is no lingering for more.
 type committer struct {
 	engine *Engine
 	signal chan struct{} // capacity 1: something waits
+	well   atomic.Bool   // the last use of the store succeeded
 
 	mu      sync.Mutex
 	accepts []*accepting
@@ -44,7 +122,9 @@ type settling struct {
 const settleRetry = time.Second
 
 func newCommitter(e *Engine) *committer {
-	return &committer{engine: e, signal: make(chan struct{}, 1), hungry: map[*lane]struct{}{}}
+	c := &committer{engine: e, signal: make(chan struct{}, 1), hungry: map[*lane]struct{}{}}
+	c.well.Store(true)
+	return c
 }
 
 // accept queues a. It is false when the engine is closed.
@@ -132,7 +212,7 @@ func (c *committer) step(store Store) bool {
 		}
 	}
 	// While the store's answers get lost, so would the leases that they bring.
-	lease := c.engine.storeWell.Load()
+	lease := c.well.Load()
 	for _, a := range accepts {
 		for i, l := range a.lanes {
 			if l == nil || !lease {
@@ -163,7 +243,7 @@ func (c *committer) step(store Store) bool {
 	before := time.Now()
 	store.Apply(context.Background(), &batch)
 	err := batchError(&batch)
-	c.engine.storeWell.Store(err == nil)
+	c.well.Store(err == nil)
 	c.engine.metrics.observeStore("apply", before, err)
 
 	// A lease runs from before the step, so that its holder never believes it longer than the store does.

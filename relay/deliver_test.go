@@ -2,9 +2,11 @@ package relay_test
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -333,4 +335,66 @@ func TestConflictIsKeptAsAVariant(t *testing.T) {
 	if got := c.next(t); got.body != other {
 		t.Errorf("the replayed variant is %s", got.body)
 	}
+}
+
+// The answer that opens the breaker counts like any other; those that come while it is open do not, and a destination that
+// asks for patience is not probed before.
+func TestAnswersAroundTheBreaker(t *testing.T) {
+	var logged logLines
+	c := newConsumer(t, func(int, *http.Request) int { return http.StatusServiceUnavailable })
+	dst := destination(t, "a", c.URL)
+	dst.Retry, dst.MaxInFlight = relay.RetryPolicy{}, 1
+	dst.Breaker = relay.BreakerPolicy{Failures: 2, Probe: 10 * time.Millisecond}
+	g := newGateway(t, dst)
+	s := g.settings()
+	s.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	g.Push(s)
+	first, second, third := g.mustAccept("task-1"), g.mustAccept("task-2"), g.mustAccept("task-3")
+	g.awaitState(first, "a", relay.StateDead)
+	g.awaitState(second, "a", relay.StateDead)
+	g.await("the third is probed", func() bool { return c.count() > 5 })
+	g.awaitState(third, "a", relay.StatePending)
+	if failed, dead := logged.count("attempt failed", first), logged.count("given up", first); failed != 1 || dead != 1 {
+		t.Errorf("one attempt that failed made %d lines, and its dead letter %d", failed, dead)
+	}
+
+	patient := newConsumer(t, func(int, *http.Request) int { return http.StatusServiceUnavailable })
+	patient.retryAfter = "3000"
+	dst = destination(t, "a", patient.URL)
+	dst.Breaker = relay.BreakerPolicy{Failures: 1, Probe: 10 * time.Millisecond}
+	g = newGateway(t, dst)
+	g.mustAccept("task-1")
+	g.await("the destination is held", func() bool { return g.Status(t.Context()).Destinations[0].State == "held" })
+	if next := g.Status(t.Context()).Destinations[0].Breaker.NextProbe; next == nil || time.Until(*next) < 40*time.Minute {
+		t.Errorf("a destination that asks for 50 minutes is probed at %v", next)
+	}
+}
+
+// logLines keeps what is logged.
+type logLines struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, string(p))
+	return len(p), nil
+}
+
+// count counts the lines with all of the texts.
+func (l *logLines) count(texts ...string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+lines:
+	for _, line := range l.lines {
+		for _, text := range texts {
+			if !strings.Contains(line, text) {
+				continue lines
+			}
+		}
+		n++
+	}
+	return n
 }

@@ -18,6 +18,7 @@ const leaseRetry = time.Second
 // each step of the committer what it can start at once, and leases no more than that. A backlog stays in the store.
 type lane struct {
 	engine *Engine
+	commit *committer
 	name   DestinationName
 
 	mu      sync.Mutex
@@ -40,7 +41,7 @@ type lane struct {
 }
 
 func newLane(e *Engine, name DestinationName) *lane {
-	l := &lane{engine: e, name: name}
+	l := &lane{engine: e, commit: e.committers.of(name.Source), name: name}
 	l.timer = time.AfterFunc(time.Hour, l.fire)
 	l.timer.Stop()
 	return l
@@ -89,7 +90,7 @@ func (l *lane) awaken() {
 	l.wakes++
 	l.backlog, l.waiting = true, true
 	if !l.stopped {
-		l.engine.commit.feed(l)
+		l.commit.feed(l)
 	}
 }
 
@@ -191,7 +192,7 @@ func (l *lane) leased(lease *Lease, before time.Time) {
 		if quiet {
 			l.paused = true
 		} else {
-			l.engine.commit.feed(l) // it may have been resumed since the lease was asked for
+			l.commit.feed(l) // it may have been resumed since the lease was asked for
 		}
 		return
 	}
@@ -206,7 +207,7 @@ func (l *lane) leased(lease *Lease, before time.Time) {
 		if len(lease.Leased) == 0 {
 			l.arm(leaseRetry)
 		} else {
-			l.engine.commit.feed(l)
+			l.commit.feed(l)
 		}
 	default:
 		if quiet {
@@ -218,7 +219,7 @@ func (l *lane) leased(lease *Lease, before time.Time) {
 		}
 	}
 	if !quiet {
-		l.engine.commit.feed(l)
+		l.commit.feed(l)
 	}
 	if l.limiter != nil {
 		l.limiter.AllowN(time.Now(), len(lease.Leased))
@@ -261,7 +262,7 @@ func (l *lane) accepted(reserved bool, d *Leased, stored bool, before time.Time)
 	if stored {
 		l.awaken()
 	} else if reserved && l.backlog {
-		l.engine.commit.feed(l) // someone may have waited for this slot
+		l.commit.feed(l) // someone may have waited for this slot
 	}
 }
 
@@ -271,7 +272,7 @@ func (l *lane) start(d *Leased, leasedAt time.Time, probe bool) {
 		if probe {
 			l.breaker.probing = false
 		}
-		l.engine.commit.settle(&settling{Settle: Settle{Leased: d, Outcome: OutcomeRelease}, lane: l})
+		l.commit.settle(&settling{Settle: Settle{Leased: d, Outcome: OutcomeRelease}, lane: l})
 		return
 	}
 	d.leasedAt = leasedAt
@@ -302,6 +303,6 @@ func (l *lane) settled(s *settling) {
 		l.awaken()
 	}
 	if l.backlog || l.breaker.open {
-		l.engine.commit.feed(l)
+		l.commit.feed(l)
 	}
 }

@@ -93,7 +93,7 @@ func (s *spooler) handOver(source string, items []*Spooled, st *spoolSource) boo
 	store.Apply(context.Background(), &batch)
 	err = batchError(&batch)
 	s.engine.metrics.observeStore("drain", start, err)
-	s.engine.storeWell.Store(err == nil)
+	s.engine.committers.of(source).well.Store(err == nil)
 
 	var taken []*Spooled
 	stuck := 0

@@ -18,6 +18,9 @@ type Options struct {
 	// OpenSpool opens the spool, which takes callbacks that the store cannot take; nil: there is none. It is called again,
 	// with growing pauses, while it fails.
 	OpenSpool func(context.Context) (Spool, error)
+	// PerSource says that the store writes each source by itself, so that a source which hangs should hold up no other. A
+	// store with one writer for all is better served with all that waits at once.
+	PerSource bool
 	// StoreTimeout is how long a callback waits for the store before the spool takes it. Default: DefaultStoreTimeout.
 	StoreTimeout time.Duration
 	// Metrics to count in; nil counts nowhere.
@@ -31,9 +34,9 @@ type Options struct {
 // Engine accepts callbacks and delivers them. Several generations of settings may be pushed; the newest one counts.
 // All methods may be called concurrently.
 type Engine struct {
-	options Options
-	metrics *Metrics
-	commit  *committer
+	options    Options
+	metrics    *Metrics
+	committers *committers
 
 	starting sync.Mutex // held while Start opens the store; guards started
 	started  bool
@@ -49,8 +52,7 @@ type Engine struct {
 	spooler     atomic.Pointer[spooler]
 	spooling    error // why the spool is not open
 
-	// storeWell says that the last use of the store succeeded.
-	storeWell atomic.Bool
+	healthy   atomic.Bool // the store was well when it was last looked at
 	receiving receiving
 	filtering chan struct{} // holds one for each event that filters look at
 
@@ -88,7 +90,7 @@ func New(o Options) *Engine {
 		filtering: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
-	e.commit = newCommitter(e)
+	e.committers = newCommitters(e)
 	e.settings.Store(&Settings{Logger: o.Logger})
 	return e
 }
@@ -162,9 +164,9 @@ func (e *Engine) reopen() {
 // run starts the loops on an open store. The caller holds e.mu.
 func (e *Engine) run(store Store) {
 	e.store.Store(&store)
-	e.storeWell.Store(true)
+	e.healthy.Store(true)
 	e.opening = nil
-	e.loops.Go(func() { e.commit.run(store) })
+	e.committers.run(store)
 	e.loops.Go(func() { e.sweep(store) })
 	if shared, ok := store.(SharedStore); ok {
 		shared.Announce(e.settings.Load().hash())
@@ -220,6 +222,7 @@ func (e *Engine) Close() error {
 	e.cancel()
 	<-drained // an attempt ends at once when its context does
 
+	e.committers.stop()
 	close(e.stop)
 	e.loops.Wait()
 	e.metrics.remove(e)

@@ -148,10 +148,11 @@ func (g *gateway) awaitState(id, destination string, want relay.State) relay.Del
 // consumer is a downstream webhook that keeps what it gets.
 type consumer struct {
 	*httptest.Server
-	mu     sync.Mutex
-	status func(n int, r *http.Request) int // of the n-th request, counted from 1; nil: 200
-	got    []received
-	notify chan received
+	mu         sync.Mutex
+	status     func(n int, r *http.Request) int // of the n-th request, counted from 1; nil: 200
+	retryAfter string                           // told with every answer, if set before the first request
+	got        []received
+	notify     chan received
 }
 
 type received struct {
@@ -176,6 +177,9 @@ func newConsumer(t *testing.T, status func(n int, r *http.Request) int) *consume
 		code := http.StatusOK
 		if c.status != nil {
 			code = c.status(n, r)
+		}
+		if c.retryAfter != "" {
+			w.Header().Set("Retry-After", c.retryAfter)
 		}
 		w.WriteHeader(code)
 		c.notify <- rec

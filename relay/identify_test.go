@@ -275,3 +275,22 @@ func BenchmarkIdentify(b *testing.B) {
 		})
 	}
 }
+
+// What is wrong with a callback is told only to who is verified, and a signature may cover the task's id.
+func TestIdentifyGivesTheTaskOfWhatItRefuses(t *testing.T) {
+	path := relay.DedupeField{Kind: relay.DedupePath, Name: "data.batch"}
+	for body, fields := range map[string][]relay.DedupeField{
+		`{"code":200,"code":500,"data":{"task_id":"t"}}`:     nil,
+		`{"code":{},"data":{"task_id":"t"}}`:                 nil,
+		`{"code":200,"data":{"task_id":"t"}}`:                {path},
+		`{"data":{"task_id":"t","callbackType":["x"]}}`:      nil,
+		`{"data":{"task_id":"t","task_id":"other"},"msg":1}`: nil,
+	} {
+		if id, err := identify(body, nil, fields...); err == nil || id.ID != "t" || id.Key != [32]byte{} {
+			t.Errorf("%s: %+v, %v", body, id, err)
+		}
+	}
+	if id, err := identify(`{"data":{"task_id":"t"}`, nil); err == nil || id.ID != "" {
+		t.Errorf("of what is no JSON: %+v, %v", id, err)
+	}
+}

@@ -139,7 +139,7 @@ func (e *Engine) collect(ch chan<- prometheus.Metric) {
 		gauge(descStoreUp, 0)
 		return
 	}
-	gauge(descStoreUp, truth(e.storeWell.Load()))
+	gauge(descStoreUp, truth(e.healthy.Load() && e.committers.well()))
 	if free := store.Info().FreeBytes; free >= 0 {
 		gauge(descStoreFree, float64(free))
 	}

@@ -1,13 +1,17 @@
 package relay_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,6 +108,64 @@ func TestSlowBody(t *testing.T) {
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusRequestTimeout {
 		t.Errorf("answered %d", res.StatusCode)
+	}
+}
+
+// Who withholds a body gets the answer in time all the same, although a server reads what is left of a body before it
+// answers who has not read it.
+func TestWithheldBody(t *testing.T) {
+	g := newGateway(t, destination(t, "a", "http://127.0.0.1:1/"))
+	g.source.AckWithin = time.Second
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.Receive(w, r, g.source, netip.MustParseAddr("203.0.113.7"))
+	}))
+	defer server.Close()
+	for head, want := range map[string]int{
+		"POST / HTTP/1.1\r\nContent-Type: application/json": http.StatusRequestTimeout,
+		"POST / HTTP/1.1\r\nContent-Type: text/plain":       http.StatusUnsupportedMediaType,
+		"PUT / HTTP/1.1\r\nContent-Type: application/json":  http.StatusMethodNotAllowed,
+	} {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		start := time.Now()
+		if _, err := io.WriteString(conn, head+"\r\nHost: localhost\r\nContent-Length: 400\r\n\r\n{"); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if took := time.Since(start); res.StatusCode != want || took > g.source.AckWithin {
+			t.Errorf("%q: answered %d after %v, want %d", head, res.StatusCode, took, want)
+		}
+	}
+}
+
+// What senders only announce takes no room from others.
+func TestAnnouncedBodies(t *testing.T) {
+	g := newGateway(t, destination(t, "a", "http://127.0.0.1:1/"))
+	var senders sync.WaitGroup
+	body, withheld := io.Pipe()
+	for range 2 * (256 << 20) / relay.DefaultMaxBody {
+		r := httptest.NewRequest(http.MethodPost, "/callback", struct{ io.Reader }{body})
+		r.Header.Set("Content-Type", "application/json")
+		r.ContentLength = relay.DefaultMaxBody
+		senders.Go(func() { g.send(r) })
+	}
+	g.mustAccept("task-1")
+	_ = withheld.Close()
+	senders.Wait()
+	large := fmt.Sprintf(`{"code":200,"data":{"task_id":"task-2"},"x":%q}`, strings.Repeat("x", 900<<10))
+	for _, length := range []int64{int64(len(large)), -1} {
+		r := callbackOf(large)
+		r.ContentLength = length
+		if w := g.send(r); w.Code != http.StatusOK {
+			t.Errorf("a large body of announced length %d was answered %d %s", length, w.Code, w.Body)
+		}
 	}
 }
 

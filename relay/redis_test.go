@@ -38,7 +38,7 @@ func newSharedGateway(t *testing.T, o redisstore.Options, src *relay.Source) *ga
 		OpenSpool: func(ctx context.Context) (relay.Spool, error) {
 			return spool.Open(ctx, spool.Options{Path: path})
 		},
-		StoreTimeout: time.Second, Logger: logger, Version: "test",
+		PerSource: true, StoreTimeout: time.Second, Logger: logger, Version: "test",
 	})
 	if err := g.Start(t.Context()); err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ func (l *lane) settle(dst *Destination, d *Leased, a *answer, probe bool) {
 		held := l.record(a, d, probe)
 		decide(&s.Settle, dst, a, held)
 	}
-	l.engine.commit.settle(s)
+	l.commit.settle(s)
 }
 
 // decide applies the retry rules to an answer. held says that the destination's breaker was open when it came.

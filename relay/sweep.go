@@ -45,7 +45,6 @@ func (e *Engine) checkHealth(store Store, s *Settings, before string) (ill strin
 	defer cancel()
 	if err := store.Health(ctx); err != nil && e.ctx.Err() == nil {
 		ill = err.Error()
-		e.storeWell.Store(false)
 	}
 	switch {
 	case ill == before:
@@ -53,7 +52,9 @@ func (e *Engine) checkHealth(store Store, s *Settings, before string) (ill strin
 		s.Logger.Error("store is not well", "error", ill)
 	default:
 		s.Logger.Info("store is well again")
-		e.storeWell.Store(true)
+	}
+	if e.healthy.Store(ill == ""); ill == "" {
+		e.committers.recovered()
 	}
 	return ill
 }
