@@ -98,7 +98,7 @@ func discard(e *relay.Engine, r *http.Request) (any, error) {
 		return nil, err
 	}
 	selection.Orphaned = request.Orphaned
-	if selection.Orphaned && !(selection.Since.IsZero() && selection.Until.IsZero()) {
+	if selection.Orphaned && (!selection.Since.IsZero() || !selection.Until.IsZero()) {
 		return nil, badRequest("orphaned: expected neither since nor until with it, which select dead letters by when they were given up.")
 	}
 	if err := withStore(e); err != nil {

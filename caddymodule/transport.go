@@ -32,7 +32,7 @@ func (d *Destination) transport(ctx caddy.Context, dst *relay.Destination) (http
 	if h, ok := t.(*reverseproxy.HTTPTransport); ok && h.Compression == nil && h.Transport != nil {
 		h.Transport.DisableCompression = true
 	}
-	return outbound{t}, nil
+	return outbound{t, caddy.NewReplacer()}, nil
 }
 
 // checkTransport refuses what only makes sense, or only seems to, inside reverse_proxy. u may be nil where it is not known.
@@ -52,12 +52,29 @@ func checkTransport(module any, u *url.URL) error {
 }
 
 // outbound gives a transport of reverse_proxy what it expects in a request's context: it would panic without.
-type outbound struct{ transport http.RoundTripper }
+type outbound struct {
+	transport http.RoundTripper
+	replacer  *caddy.Replacer // which transports only read
+}
 
 func (o outbound) RoundTrip(r *http.Request) (*http.Response, error) {
-	ctx := context.WithValue(r.Context(), caddy.ReplacerCtxKey, caddy.NewReplacer())
-	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, make(map[string]any))
-	return o.transport.RoundTrip(r.WithContext(ctx))
+	return o.transport.RoundTrip(r.WithContext(&outboundContext{r.Context(), o.replacer, make(map[string]any)}))
+}
+
+type outboundContext struct {
+	context.Context
+	replacer *caddy.Replacer
+	vars     map[string]any
+}
+
+func (c *outboundContext) Value(key any) any {
+	switch key {
+	case caddy.ReplacerCtxKey:
+		return c.replacer
+	case caddyhttp.VarsCtxKey:
+		return c.vars
+	}
+	return c.Context.Value(key)
 }
 
 // Interface guards

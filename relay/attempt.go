@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -60,7 +61,7 @@ func (e *Engine) post(dst *Destination, d *Leased) *answer {
 		return a
 	}
 	defer func() { _ = res.Body.Close() }()
-	a.Response, err = readResponse(res.Body)
+	a.Response, err = readResponse(res)
 	if err != nil {
 		a.released = e.ctx.Err() != nil
 		a.Error = "reading the response: " + attemptError(err, ctx, dst.Timeout)
@@ -88,27 +89,28 @@ func (e *Engine) request(ctx context.Context, dst *Destination, d *Leased, at ti
 		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(ev.Body)), nil },
 	}).WithContext(ctx)
 
-	contentType := ev.Headers["content-type"]
-	if contentType == "" {
-		contentType = "application/json"
+	values := make([]string, 0, 10) // of all headers, in one allocation
+	set := func(name, value string) {
+		values = append(values, value)
+		header[name] = values[len(values)-1 : len(values) : len(values)]
 	}
-	header["Content-Type"] = []string{contentType}
-	header["User-Agent"] = []string{"caddy-relay/" + e.options.Version}
-	header["Webhook-Id"] = []string{ev.ID}
-	header["Webhook-Timestamp"] = []string{strconv.FormatInt(at.Unix(), 10)}
-	header["Relay-Source"] = []string{ev.Source}
-	header["Relay-Task-Id"] = []string{ev.TaskID}
-	header["Relay-Attempt"] = []string{strconv.Itoa(d.Tries + 1)}
+	set("Content-Type", cmp.Or(ev.Headers["content-type"], "application/json"))
+	set("User-Agent", e.userAgent)
+	set("Webhook-Id", ev.ID)
+	set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
+	set("Relay-Source", ev.Source)
+	set("Relay-Task-Id", ev.TaskID)
+	set("Relay-Attempt", strconv.Itoa(d.Tries+1))
 	if d.Replay > 0 {
-		header["Relay-Replay"] = []string{strconv.Itoa(d.Replay)}
+		set("Relay-Replay", strconv.Itoa(d.Replay))
 	}
-	header["Traceparent"] = []string{traceparent(ev)}
+	set("Traceparent", traceparent(ev))
 	if dst.Signer != nil {
 		signature, err := dst.Signer.Sign(ev.ID, at, ev.Body)
 		if err != nil {
 			return nil, errors.New("signing failed")
 		}
-		header["Webhook-Signature"] = []string{signature}
+		set("Webhook-Signature", signature)
 	}
 	for name, values := range dst.Header {
 		if name == "Host" {
@@ -121,13 +123,16 @@ func (e *Engine) request(ctx context.Context, dst *Destination, d *Leased, at ti
 }
 
 // readResponse keeps the beginning of a response and reads on to its end, so far as that is worth a connection.
-func readResponse(body io.Reader) ([]byte, error) {
-	kept, err := io.ReadAll(io.LimitReader(body, keptResponse))
+func readResponse(res *http.Response) ([]byte, error) {
+	if res.ContentLength == 0 {
+		return nil, nil
+	}
+	kept, err := io.ReadAll(io.LimitReader(res.Body, keptResponse))
 	if err != nil {
 		return kept, err
 	}
 	if len(kept) == keptResponse {
-		_, err = io.CopyN(io.Discard, body, drainedResponse-keptResponse)
+		_, err = io.CopyN(io.Discard, res.Body, drainedResponse-keptResponse)
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}

@@ -35,6 +35,7 @@ type Options struct {
 // All methods may be called concurrently.
 type Engine struct {
 	options    Options
+	userAgent  string
 	metrics    *Metrics
 	committers *committers
 
@@ -80,12 +81,13 @@ func New(o Options) *Engine {
 		o.Version = "dev"
 	}
 	e := &Engine{
-		options: o,
-		metrics: o.Metrics,
-		lanes:   map[DestinationName]*lane{},
-		opening: errors.New("the store has not been opened yet"),
-		stop:    make(chan struct{}),
-		resweep: make(chan struct{}, 1),
+		options:   o,
+		userAgent: "caddy-relay/" + o.Version,
+		metrics:   o.Metrics,
+		lanes:     map[DestinationName]*lane{},
+		opening:   errors.New("the store has not been opened yet"),
+		stop:      make(chan struct{}),
+		resweep:   make(chan struct{}, 1),
 
 		filtering: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}

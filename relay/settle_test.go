@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -127,11 +128,11 @@ func TestRetryAfter(t *testing.T) {
 
 func TestReadResponseIsBounded(t *testing.T) {
 	endless := &countingReader{}
-	kept, err := readResponse(endless)
+	kept, err := readResponse(&http.Response{ContentLength: -1, Body: io.NopCloser(endless)})
 	if err != nil || len(kept) != keptResponse || endless.n > drainedResponse+keptResponse {
 		t.Errorf("kept %d and read %d bytes, error %v", len(kept), endless.n, err)
 	}
-	kept, err = readResponse(strings.NewReader("ok"))
+	kept, err = readResponse(&http.Response{ContentLength: 2, Body: io.NopCloser(strings.NewReader("ok"))})
 	if err != nil || !bytes.Equal(kept, []byte("ok")) {
 		t.Errorf("kept %q, error %v", kept, err)
 	}

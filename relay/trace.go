@@ -12,9 +12,9 @@ import (
 // traceparent continues the trace of the callback (W3C Trace Context) with a span of its own for the attempt. Where the
 // callback came without one, the event's id serves as the trace's, so that all attempts of an event are one trace.
 func traceparent(ev *Event) string {
-	carrier := propagation.MapCarrier{"traceparent": ev.Headers["traceparent"]}
 	var parent trace.SpanContext
-	if carrier["traceparent"] != "" {
+	if inbound := ev.Headers["traceparent"]; inbound != "" {
+		carrier := propagation.MapCarrier{"traceparent": inbound}
 		parent = trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier))
 	}
 	if !parent.IsValid() {

@@ -160,11 +160,10 @@ func explain(err error) error {
 	if err == nil || errors.Is(err, relay.ErrUnavailable) {
 		return err
 	}
-	var reply redis.Error
 	if errors.Is(err, redis.Nil) {
 		return fmt.Errorf("redis: %w", err)
 	}
-	if errors.As(err, &reply) {
+	if reply, ok := errors.AsType[redis.Error](err); ok {
 		text := reply.Error()
 		begins := func(p string) bool { return strings.HasPrefix(text, p) }
 		within := func(p string) bool { return strings.Contains(text, p) }

@@ -24,7 +24,8 @@ type transaction struct {
 
 // addition is a new event among the recent ones, and what its key stood for before.
 type addition struct {
-	recentEvent
+	event  *relay.Event
+	key    recentKey
 	before *first
 }
 
@@ -118,7 +119,7 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 		}
 		for _, a := range slices.Backward(tx.added) {
 			if a.before != nil {
-				s.recent.keys[a.key] = a.before
+				s.recent.keys[a.key] = *a.before
 			} else {
 				delete(s.recent.keys, a.key)
 			}
@@ -139,7 +140,8 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 		e.accept.Leased = append(e.accept.Leased, e.leased)
 	}
 	for _, a := range tx.added {
-		s.recent.add(&a.recentEvent)
+		s.recent.add(a.event.TaskID, a.event.Seq)
+		s.cache.add(a.event, tx.now)
 	}
 	return nil
 }
@@ -348,11 +350,13 @@ func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id 
 		ev.Seq, err = sqlitex.ResultInt64(st)
 		return false, err
 	}
-	tx.added = append(tx.added, &addition{
-		recentEvent{seq: ev.Seq, key: key, task: ev.TaskID}, s.recent.keys[key],
-	})
+	a := &addition{event: ev, key: key}
+	if before, ok := s.recent.keys[key]; ok {
+		a.before = &before
+	}
+	tx.added = append(tx.added, a)
 	// The next accept of the same batch must find the key already.
-	s.recent.keys[key] = &first{event: ev.Seq, id: id, fingerprint: ev.Fingerprint, at: tx.now}
+	s.recent.keys[key] = first{event: ev.Seq, id: id, fingerprint: ev.Fingerprint, at: tx.now}
 	return true, nil
 }
 

@@ -35,7 +35,7 @@ func (s *Store) keep(c *sqlite.Conn) {
 		case <-s.stop:
 			return
 		case <-s.walCheck:
-			if err := s.index(); err != nil {
+			if err := s.index(c); err != nil {
 				s.logger.Warn("recent events cannot be indexed; it is tried again", "store", s.path, "error", err)
 			}
 			s.checkpoint(c)

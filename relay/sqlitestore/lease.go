@@ -9,10 +9,9 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// leaseColumns are what readLease reads.
-const leaseColumns = `d.event, d.tries, d.used, d.replay, d.variant, d.chain,
-	e.id, e.task, e.stage, e.code, e.origin, max(e.accepted, d.since), e.received, e.headers, e.body
-	FROM delivery d JOIN event e ON e.seq = d.event `
+// leaseColumns are what readLease reads. What follows ends with the last lease: a LIMIT that is bound has SQLite prepare a
+// statement anew each time.
+const leaseColumns = "event, tries, used, replay, variant, chain, since FROM delivery "
 
 // lease takes what is due, up to op.Max: what waited for its due time first, then in the order of acceptance. It reads
 // what has been committed and writes nothing. The caller holds write.
@@ -56,22 +55,22 @@ func (s *Store) lease(op *relay.Lease, now int64) error {
 
 // takeReady leases deliveries that never were, in the order of acceptance.
 func (s *Store) takeReady(d *destination, op *relay.Lease, now int64) error {
-	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 0 AND d.event > ? ORDER BY d.event LIMIT ?")
-	bind(st, d.id, d.cursor, int64(op.Max-len(op.Leased)+len(d.leases))) // after a failure some in flight stand there too
+	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE destination = ? AND state = 0 AND event > ? ORDER BY event")
+	bind(st, d.id, d.cursor)
 	return s.take(st, d, op, now, func(event int64) { d.cursor = max(d.cursor, event) })
 }
 
 // takeWaiting leases deliveries due by a time, the one that has been due for longest first.
 func (s *Store) takeWaiting(d *destination, op *relay.Lease, now, by int64) error {
-	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 1 AND d.due <= ? ORDER BY d.due, d.event LIMIT ?")
-	bind(st, d.id, by, int64(op.Max-len(op.Leased)+len(d.leases))) // those in flight stand there too
+	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE destination = ? AND state = 1 AND due <= ? ORDER BY due, event")
+	bind(st, d.id, by)
 	return s.take(st, d, op, now, func(int64) {})
 }
 
 // takeUntried leases deliveries that wait for other reasons than an attempt that failed.
 func (s *Store) takeUntried(d *destination, op *relay.Lease, now int64) error {
-	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 1 AND d.tries = 0 ORDER BY d.due, d.event LIMIT ?")
-	bind(st, d.id, int64(op.Max-len(op.Leased)+len(d.leases)))
+	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE destination = ? AND state = 1 AND tries = 0 ORDER BY due, event")
+	bind(st, d.id)
 	return s.take(st, d, op, now, func(int64) {})
 }
 
@@ -84,7 +83,7 @@ func (s *Store) take(st *sqlite.Stmt, d *destination, op *relay.Lease, now int64
 		}
 		event := st.ColumnInt64(0)
 		if d.leases[event] != nil {
-			continue
+			continue // those in flight stand there too
 		}
 		l, leased, err := s.readLease(st, d, op, now)
 		if err != nil {
@@ -100,29 +99,46 @@ func (s *Store) take(st *sqlite.Stmt, d *destination, op *relay.Lease, now int64
 }
 
 func (s *Store) readLease(st *sqlite.Stmt, d *destination, op *relay.Lease, now int64) (*lease, *relay.Leased, error) {
-	s.token++
-	var id ulid.ULID
-	st.ColumnBytes(6, id[:])
-	headers, err := relay.DecodeHeaders(blob(st, 13))
+	ev, err := s.readPayload(d, st.ColumnInt64(0))
 	if err != nil {
 		return nil, nil, err
 	}
-	ev := &relay.Event{
-		ID: id.String(), Seq: st.ColumnInt64(0), Source: d.source,
-		TaskID: st.ColumnText(7), Stage: st.ColumnText(8), Code: st.ColumnText(9), Origin: relay.Origin(st.ColumnText(10)),
-		ReceivedAt: fromMillis(st.ColumnInt64(12)), Headers: headers, Body: blob(st, 14),
-	}
+	payload := ev.Event
 	if n := st.ColumnInt64(4); n > 0 {
-		if err := s.readVariant(ev, n); err != nil {
+		variant := *payload
+		if err := s.readVariant(&variant, n); err != nil {
 			return nil, nil, err
 		}
+		payload = &variant
 	}
+	s.token++
 	l := &lease{token: s.token, expires: now + ceil(op.For), chain: st.ColumnText(5)}
 	return l, &relay.Leased{
-		Event: ev, Destination: d.name, Token: s.token,
+		Event: payload, Destination: d.name, Token: s.token,
 		Tries: st.ColumnInt(1), Used: st.ColumnInt(2), Replay: st.ColumnInt(3),
-		Age: duration(max(0, now-st.ColumnInt64(11))),
+		Age: duration(max(0, now-max(ev.accepted, st.ColumnInt64(6)))),
 	}, nil
+}
+
+// readPayload gives an event with its first body.
+func (s *Store) readPayload(d *destination, seq int64) (cachedEvent, error) {
+	if ev, ok := s.cache.events[seq]; ok {
+		return ev, nil
+	}
+	st := s.conn.Prep("SELECT id, task, stage, code, origin, accepted, received, headers, body FROM event WHERE seq = ?")
+	st.BindInt64(1, seq)
+	defer func() { _ = st.Reset() }()
+	if found, err := st.Step(); !found || err != nil {
+		return cachedEvent{}, orNotFound(err, "event %d", seq)
+	}
+	headers, err := relay.DecodeHeaders(blob(st, 7))
+	var id ulid.ULID
+	st.ColumnBytes(0, id[:])
+	return cachedEvent{accepted: st.ColumnInt64(5), Event: &relay.Event{
+		ID: id.String(), Seq: seq, Source: d.source,
+		TaskID: st.ColumnText(1), Stage: st.ColumnText(2), Code: st.ColumnText(3), Origin: relay.Origin(st.ColumnText(4)),
+		ReceivedAt: fromMillis(st.ColumnInt64(6)), Headers: headers, Body: blob(st, 8),
+	}}, err
 }
 
 // readVariant gives an event the body of one of its variants.
@@ -167,8 +183,8 @@ func (s *Store) lookAhead(d *destination, readyDone bool) error {
 	if d.nextDue == never {
 		return nil
 	}
-	st := s.conn.Prep("SELECT event, due FROM delivery WHERE destination = ? AND state = 1 ORDER BY due, event LIMIT ?")
-	bind(st, d.id, int64(len(d.leases)+1))
+	st := s.conn.Prep("SELECT event, due FROM delivery WHERE destination = ? AND state = 1 ORDER BY due, event")
+	bind(st, d.id)
 	defer func() { _ = st.Reset() }()
 	for {
 		found, err := st.Step()

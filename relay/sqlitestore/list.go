@@ -99,8 +99,9 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 			if err != nil || next != "" {
 				break
 			}
-			st := c.Prep("SELECT " + eventColumns + " FROM event WHERE seq = ?")
+			st := c.Prep("SELECT " + eventColumns + " FROM event WHERE seq = ? AND task = ?")
 			st.BindInt64(1, seq)
+			st.BindText(2, f.TaskID)
 			err = until(st, take)
 		}
 		return err

@@ -71,7 +71,10 @@ type Store struct {
 	token   uint64
 	closed  bool
 	recent  recent
-	commits uint64
+	cache   cache
+
+	indexFrom int64 // as the constant says, but in tests
+	commits   uint64
 
 	readers *sqlitex.Pool
 
@@ -105,7 +108,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s := &Store{
 		path: path, minFree: o.MinFree, logger: o.Logger, clock: newClock(o.Clock),
 		sources: map[string]int64{}, sourceNames: map[int64]string{},
-		destinations: map[relay.DestinationName]*destination{}, byID: map[int64]*destination{}, recent: newRecent(),
+		destinations: map[relay.DestinationName]*destination{}, byID: map[int64]*destination{}, recent: newRecent(), cache: newCache(), indexFrom: indexFrom,
 		stop: make(chan struct{}), walCheck: make(chan struct{}, 1),
 		// Tokens begin anywhere, since a settle may come from before the last close.
 		token: rand.Uint64() >> 1,

@@ -18,8 +18,9 @@ func TestPlans(t *testing.T) {
 		}
 	}()
 	for name, tc := range map[string]struct{ query, plan string }{
-		"ready":          {"SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 0 AND d.event > ? ORDER BY d.event LIMIT ?", "PRIMARY KEY (destination=? AND event>?)"},
-		"waiting":        {"SELECT " + leaseColumns + "WHERE d.destination = ? AND d.state = 1 AND d.due <= ? ORDER BY d.due, d.event LIMIT ?", "delivery_waiting (destination=? AND due<?)"},
+		"ready":          {"SELECT " + leaseColumns + "WHERE destination = ? AND state = 0 AND event > ? ORDER BY event", "PRIMARY KEY (destination=? AND event>?)"},
+		"untried":        {"SELECT " + leaseColumns + "WHERE destination = ? AND state = 1 AND tries = 0 ORDER BY due, event", "delivery_untried (destination=?)"},
+		"waiting":        {"SELECT " + leaseColumns + "WHERE destination = ? AND state = 1 AND due <= ? ORDER BY due, event", "delivery_waiting (destination=? AND due<?)"},
 		"any ready":      {"SELECT event " + fromReady + " LIMIT ?2", "PRIMARY KEY (destination=? AND event>?)"},
 		"oldest ready":   {"SELECT event " + fromReady + " ORDER BY event LIMIT 1", "PRIMARY KEY (destination=? AND event>?)"},
 		"any waiting":    {"SELECT event " + fromWaiting + " LIMIT ?2", "delivery_old (destination=?)"},

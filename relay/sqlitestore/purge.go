@@ -51,9 +51,8 @@ func (s *Store) Purge(_ context.Context, p relay.PurgePolicy) (relay.PurgeResult
 	s.mem.Lock()
 	defer s.mem.Unlock()
 	for _, r := range w.deleted {
-		if recent := s.recent.find(r.seq); recent != nil {
-			recent.gone = true
-			s.recent.dropTask(r.task, r.seq)
+		if key := (recentKey{r.source, r.key}); s.recent.keys[key].event == r.seq {
+			delete(s.recent.keys, key) // the table has it, if it is still remembered
 		}
 	}
 	return w.result, nil
@@ -266,9 +265,9 @@ func (w *sweep) deleteEvent(r eventRow) error {
 	}
 	w.deleted = append(w.deleted, r)
 	key := recentKey{r.source, r.key}
-	if f := w.recent.keys[key]; f != nil && f.event == r.seq {
+	if f := w.recent.keys[key]; f.event == r.seq {
 		// With its row the event takes along what a restart would know the key by.
-		if err := w.insertKey(key, f); err != nil {
+		if err := w.insertKey(key, &f); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,8 @@ package sqlitestore
 import (
 	"bytes"
 	"cmp"
+	"hash/maphash"
+	"maps"
 	"slices"
 
 	"github.com/oklog/ulid/v2"
@@ -11,7 +13,7 @@ import (
 )
 
 const (
-	// indexFrom is how many events memory indexes before they are moved to the tables: some 15 MB.
+	// indexFrom is how many events memory indexes before they are moved to the tables: some 5 MB.
 	indexFrom = 32 << 10
 	// indexStep is how many rows one transaction moves, so that callbacks wait for no more than that.
 	indexStep = 500
@@ -20,11 +22,16 @@ const (
 // recent indexes the newest events in memory, by key and by task. Both come in random order: a table would have a page
 // written for each, which is most of what an accept would cost. The event's own row has all of it, so that nothing is
 // lost with the memory; from time to time what has gathered is moved to the tables, sorted, many rows to a page.
+//
+// There are no pointers in it, of which the garbage collector would follow each, again and again.
 type recent struct {
-	// keys is guarded by Store.write, the others by Store.mem too.
-	keys  map[recentKey]*first
-	tasks map[string][]int64 // events, ascending
-	order []*recentEvent     // ascending
+	// since is the last event that the tables have. It and keys are guarded by Store.write, the others by Store.mem too.
+	since int64
+	keys  map[recentKey]first
+	// tasks has the newest event of the tasks whose name has a hash, earlier the one before an event in that.
+	seed    maphash.Seed
+	tasks   map[uint64]int64
+	earlier map[int64]int64
 }
 
 type recentKey struct {
@@ -40,76 +47,98 @@ type first struct {
 	at          int64
 }
 
+// recentEvent is what the tables are told of an event.
 type recentEvent struct {
 	seq  int64
 	key  recentKey
 	task string
-	gone bool // purged
 }
 
 func newRecent() recent {
-	return recent{keys: map[recentKey]*first{}, tasks: map[string][]int64{}}
+	return recent{seed: maphash.MakeSeed(), keys: map[recentKey]first{}, tasks: map[uint64]int64{}, earlier: map[int64]int64{}}
 }
 
-// add takes an event whose key is in keys already. The caller holds mem.
-func (r *recent) add(e *recentEvent) {
-	r.tasks[e.task] = append(r.tasks[e.task], e.seq)
-	r.order = append(r.order, e)
-}
-
-// find gives an event, or nil if it is not among the recent ones.
-func (r *recent) find(seq int64) *recentEvent {
-	i, ok := slices.BinarySearchFunc(r.order, seq, func(e *recentEvent, seq int64) int { return cmp.Compare(e.seq, seq) })
-	if !ok {
-		return nil
+// add takes an event of a task, whose key is in keys already. The caller holds mem.
+func (r *recent) add(task string, seq int64) {
+	h := maphash.String(r.seed, task)
+	if before, ok := r.tasks[h]; ok {
+		r.earlier[seq] = before
 	}
-	return r.order[i]
+	r.tasks[h] = seq
 }
 
-// dropTask forgets that a task has an event. The caller holds mem.
-func (r *recent) dropTask(task string, seq int64) {
-	left := slices.DeleteFunc(r.tasks[task], func(s int64) bool { return s == seq })
-	if len(left) == 0 {
-		delete(r.tasks, task)
-	} else {
-		r.tasks[task] = left
+// of gives the newest events of a task before a sequence, newest first, among them perhaps some of another task or some
+// that are gone. The caller holds mem.
+func (r *recent) of(task string, before int64, most int) (events []int64) {
+	for seq := r.tasks[maphash.String(r.seed, task)]; seq != 0 && len(events) < most; seq = r.earlier[seq] {
+		if seq < before {
+			events = append(events, seq)
+		}
 	}
+	return events
+}
+
+// forget drops what the tables have by now: all events up to a sequence. The caller holds mem.
+func (r *recent) forget(last int64) {
+	r.since = last
+	maps.DeleteFunc(r.keys, func(_ recentKey, f first) bool { return f.event <= last })
+	maps.DeleteFunc(r.tasks, func(_ uint64, seq int64) bool { return seq <= last })
+	maps.DeleteFunc(r.earlier, func(seq, before int64) bool { return seq <= last || before <= last })
+}
+
+const recentColumns = "seq, source, key, task, id, fingerprint, accepted FROM event WHERE seq > ? ORDER BY seq"
+
+func readRecent(st *sqlite.Stmt) (e recentEvent, f first) {
+	e = recentEvent{seq: st.ColumnInt64(0), key: recentKey{source: st.ColumnInt64(1)}, task: st.ColumnText(3)}
+	st.ColumnBytes(2, e.key.key[:])
+	f = first{event: e.seq, at: st.ColumnInt64(6)}
+	st.ColumnBytes(4, f.id[:])
+	st.ColumnBytes(5, f.fingerprint[:])
+	return e, f
 }
 
 // loadRecent reads what had not been moved to the tables when the process ended.
-func (s *Store) loadRecent() error {
-	indexed, err := s.meta("indexed")
-	if err != nil {
+func (s *Store) loadRecent() (err error) {
+	if s.recent.since, err = s.meta("indexed"); err != nil {
 		return err
 	}
-	st := s.conn.Prep("SELECT seq, source, key, task, id, fingerprint, accepted FROM event WHERE seq > ? ORDER BY seq")
-	st.BindInt64(1, indexed)
+	st := s.conn.Prep("SELECT " + recentColumns)
+	st.BindInt64(1, s.recent.since)
 	return each(st, func() {
-		e := &recentEvent{seq: st.ColumnInt64(0), key: recentKey{source: st.ColumnInt64(1)}, task: st.ColumnText(3)}
-		st.ColumnBytes(2, e.key.key[:])
-		f := &first{event: e.seq, at: st.ColumnInt64(6)}
-		st.ColumnBytes(4, f.id[:])
-		st.ColumnBytes(5, f.fingerprint[:])
+		e, f := readRecent(st)
 		s.recent.keys[e.key] = f
-		s.recent.add(e)
+		s.recent.add(e.task, e.seq)
 	})
 }
 
-// index moves what has gathered in memory to the tables, if that is enough to be worth it.
-func (s *Store) index() error {
-	s.mem.Lock()
-	batch := slices.Clone(s.recent.order)
-	s.mem.Unlock()
-	if len(batch) < indexFrom {
+// index moves what has gathered in memory to the tables, if that is enough to be worth it. It reads through c.
+func (s *Store) index(c *sqlite.Conn) error {
+	s.write.Lock()
+	since, gathered := s.recent.since, s.nextSeq-1-s.recent.since
+	s.write.Unlock()
+	if gathered < s.indexFrom {
 		return nil
 	}
-	slices.SortFunc(batch, func(a, b *recentEvent) int {
+	batch := make([]recentEvent, 0, gathered)
+	st := c.Prep("SELECT " + recentColumns)
+	st.BindInt64(1, since)
+	if err := each(st, func() {
+		e, _ := readRecent(st)
+		batch = append(batch, e)
+	}); err != nil {
+		return err
+	}
+	last := since + gathered
+	if n := len(batch); n > 0 {
+		last = batch[n-1].seq
+	}
+	slices.SortFunc(batch, func(a, b recentEvent) int {
 		return cmp.Or(cmp.Compare(a.key.source, b.key.source), bytes.Compare(a.key.key[:], b.key.key[:]), cmp.Compare(a.seq, b.seq))
 	})
 	if err := s.moveAll(batch, s.moveKey); err != nil {
 		return err
 	}
-	slices.SortFunc(batch, func(a, b *recentEvent) int { return cmp.Or(cmp.Compare(a.task, b.task), cmp.Compare(a.seq, b.seq)) })
+	slices.SortFunc(batch, func(a, b recentEvent) int { return cmp.Or(cmp.Compare(a.task, b.task), cmp.Compare(a.seq, b.seq)) })
 	if err := s.moveAll(batch, s.moveTask); err != nil {
 		return err
 	}
@@ -118,38 +147,25 @@ func (s *Store) index() error {
 	if s.closed {
 		return nil // what was moved is moved again
 	}
-	last := int64(0)
-	for _, e := range batch {
-		last = max(last, e.seq)
-	}
 	if err := s.transact(nil, func() error { return s.setMeta("indexed", last) }); err != nil {
 		return err
 	}
 	s.mem.Lock()
 	defer s.mem.Unlock()
-	for _, e := range batch {
-		s.recent.dropTask(e.task, e.seq)
-		if f := s.recent.keys[e.key]; f != nil && f.event == e.seq {
-			delete(s.recent.keys, e.key)
-		}
-	}
-	s.recent.order = slices.Clone(s.recent.order[len(batch):])
+	s.recent.forget(last)
 	return nil
 }
 
 // moveAll moves a sorted batch in small transactions. What is moved twice, after a crash, is the same.
-func (s *Store) moveAll(batch []*recentEvent, move func(*recentEvent) error) error {
+func (s *Store) moveAll(batch []recentEvent, move func(*recentEvent) error) error {
 	for chunk := range slices.Chunk(batch, indexStep) {
 		if s.isClosing() {
 			return nil
 		}
 		s.write.Lock()
 		err := s.transact(nil, func() error {
-			for _, e := range chunk {
-				if e.gone {
-					continue
-				}
-				if err := move(e); err != nil {
+			for i := range chunk {
+				if err := move(&chunk[i]); err != nil {
 					return err
 				}
 			}
@@ -163,13 +179,13 @@ func (s *Store) moveAll(batch []*recentEvent, move func(*recentEvent) error) err
 	return nil
 }
 
-// moveKey writes the record of an event's key, unless a later event has the key by now or its window has ended.
+// moveKey writes the record of an event's key, unless a later event has the key by now or the record is gone.
 func (s *Store) moveKey(e *recentEvent) error {
-	f := s.recent.keys[e.key]
-	if f == nil || f.event != e.seq {
+	f, ok := s.recent.keys[e.key]
+	if !ok || f.event != e.seq {
 		return nil
 	}
-	return s.insertKey(e.key, f)
+	return s.insertKey(e.key, &f)
 }
 
 func (s *Store) insertKey(k recentKey, f *first) error {
@@ -183,8 +199,9 @@ func (s *Store) insertKey(k recentKey, f *first) error {
 	return exec(st)
 }
 
+// moveTask notes that a task has an event, unless that has been purged meanwhile.
 func (s *Store) moveTask(e *recentEvent) error {
-	st := s.conn.Prep("INSERT OR IGNORE INTO task (task, event) VALUES (?, ?)")
+	st := s.conn.Prep("INSERT OR IGNORE INTO task (task, event) SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM event WHERE seq = ?2)")
 	st.BindText(1, e.task)
 	st.BindInt64(2, e.seq)
 	return exec(st)
@@ -192,8 +209,10 @@ func (s *Store) moveTask(e *recentEvent) error {
 
 // remembered gives the dedupe record of a key; nil if there is none after the time given. The caller holds write.
 func (s *Store) remembered(k recentKey, after int64) (*first, error) {
-	f := s.recent.keys[k]
-	if f == nil {
+	var f *first
+	if known, ok := s.recent.keys[k]; ok {
+		f = &known
+	} else {
 		st := s.conn.Prep("SELECT event, id, fingerprint, at FROM dedupe WHERE source = ? AND key = ?")
 		st.BindInt64(1, k.source)
 		st.BindBytes(2, k.key[:])
@@ -211,12 +230,11 @@ func (s *Store) remembered(k recentKey, after int64) (*first, error) {
 	return f, nil
 }
 
-// eventsOf gives the newest events of a task before a sequence, newest first.
+// eventsOf gives the newest events of a task before a sequence, newest first. Some may be of another task, or gone.
 func (s *Store) eventsOf(c *sqlite.Conn, task string, before int64) ([]int64, error) {
 	s.mem.Lock()
-	events := slices.Clone(s.recent.tasks[task])
+	events := s.recent.of(task, before, scanned)
 	s.mem.Unlock()
-	events = slices.DeleteFunc(events, func(seq int64) bool { return seq >= before })
 	err := sqlitex.Execute(c, "SELECT event FROM task WHERE task = ? AND event < ? ORDER BY event DESC LIMIT ?", &sqlitex.ExecOptions{
 		Args:       []any{task, before, scanned},
 		ResultFunc: func(st *sqlite.Stmt) error { events = append(events, st.ColumnInt64(0)); return nil },
