@@ -71,8 +71,8 @@ type Store interface {
 	// say that there are no more. What is leased is left to its holder, until the lease has expired.
 	Expire(ctx context.Context, source, destination string, age time.Duration) ([]DeadLetter, error)
 	// Purge deletes what is past its retention: events whose deliveries are all settled, counted from the last settle,
-	// and dedupe records past their source's window, counted from the first acceptance. It goes by the policy of this
-	// call, for what earlier ones have let stay too. What is pending or leased never goes. It touches at most MaxTouched
+	// and the dedupe records of events that are gone past their source's window, counted from the first acceptance; those of
+	// others may stay. It goes by the policy of this call, for what earlier ones have let stay too. What is pending or leased never goes. It touches at most MaxTouched
 	// deliveries and reports whether there is more to do now.
 	Purge(ctx context.Context, p PurgePolicy) (PurgeResult, error)
 

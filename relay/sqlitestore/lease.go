@@ -9,8 +9,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// leaseColumns are what readLease reads. What follows ends with the last lease: a LIMIT that is bound has SQLite prepare a
-// statement anew each time.
+// leaseColumns are what readLease reads.
 const leaseColumns = "event, tries, used, replay, variant, chain, since FROM delivery "
 
 // lease takes what is due, up to op.Max: what waited for its due time first, then in the order of acceptance. It reads
@@ -55,21 +54,21 @@ func (s *Store) lease(op *relay.Lease, now int64) error {
 
 // takeReady leases deliveries that never were, in the order of acceptance.
 func (s *Store) takeReady(d *destination, op *relay.Lease, now int64) error {
-	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE destination = ? AND state = 0 AND event > ? ORDER BY event")
+	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE destination = +? AND state = 0 AND event > ? ORDER BY event")
 	bind(st, d.id, d.cursor)
 	return s.take(st, d, op, now, func(event int64) { d.cursor = max(d.cursor, event) })
 }
 
 // takeWaiting leases deliveries due by a time, the one that has been due for longest first.
 func (s *Store) takeWaiting(d *destination, op *relay.Lease, now, by int64) error {
-	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE destination = ? AND state = 1 AND due <= ? ORDER BY due, event")
+	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND due <= ? ORDER BY due, event")
 	bind(st, d.id, by)
 	return s.take(st, d, op, now, func(int64) {})
 }
 
 // takeUntried leases deliveries that wait for other reasons than an attempt that failed.
 func (s *Store) takeUntried(d *destination, op *relay.Lease, now int64) error {
-	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE destination = ? AND state = 1 AND tries = 0 ORDER BY due, event")
+	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND tries = 0 ORDER BY due, event")
 	bind(st, d.id)
 	return s.take(st, d, op, now, func(int64) {})
 }
@@ -172,7 +171,7 @@ func (s *Store) lookAhead(d *destination, readyDone bool) error {
 	if readyDone {
 		d.readyMaybe = false
 	} else if d.readyMaybe {
-		st := s.conn.Prep("SELECT 1 FROM delivery WHERE destination = ? AND state = 0 AND event > ? LIMIT 1")
+		st := s.conn.Prep("SELECT 1 FROM delivery WHERE destination = +? AND state = 0 AND event > ? LIMIT 1")
 		bind(st, d.id, d.cursor)
 		more, err := exists(st)
 		if err != nil {
@@ -183,7 +182,7 @@ func (s *Store) lookAhead(d *destination, readyDone bool) error {
 	if d.nextDue == never {
 		return nil
 	}
-	st := s.conn.Prep("SELECT event, due FROM delivery WHERE destination = ? AND state = 1 ORDER BY due, event")
+	st := s.conn.Prep("SELECT event, due FROM delivery WHERE destination = +? AND state = 1 ORDER BY due, event")
 	bind(st, d.id)
 	defer func() { _ = st.Reset() }()
 	for {

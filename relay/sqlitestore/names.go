@@ -91,6 +91,10 @@ func (t tallies) apply() {
 	}
 }
 
+// Statements that are run all the time compare with +? and not with ?. SQLite would look at the value of a bare parameter
+// to plan by it, and so prepare the statement anew whenever it is bound (https://www.sqlite.org/queryplanner-ng.html, "the
+// query planner stability guarantee", whose switch cannot be reached from here).
+
 // exec runs a statement that gives no rows.
 func exec(st *sqlite.Stmt) error {
 	_, err := st.Step()

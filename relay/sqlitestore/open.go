@@ -73,6 +73,7 @@ type Store struct {
 	recent  recent
 	cache   cache
 
+	outlived  bool  // there may be keys whose event is gone
 	indexFrom int64 // as the constant says, but in tests
 	commits   uint64
 
@@ -267,6 +268,9 @@ func (s *Store) load() error {
 		s.clock.resume(stored["clock"], stored["wall"])
 	} else {
 		s.clock.base = millis(s.clock.Wall())
+	}
+	if s.outlived, err = sqlitex.ResultBool(s.conn.Prep("SELECT EXISTS (SELECT 1 FROM outlived)")); err != nil {
+		return err
 	}
 	last, err := sqlitex.ResultInt64(s.conn.Prep("SELECT coalesce(max(seq), 0) FROM event"))
 	if err != nil {

@@ -38,7 +38,7 @@ func (s *Store) pass(d *destination, chain string, now int64) (passed bool, err 
 }
 
 // oldestOf finds the oldest event of a chain's deliveries in one state.
-const oldestOf = "SELECT event FROM delivery INDEXED BY delivery_chain WHERE destination = ? AND chain = ? AND state = ? AND " + unsettled + " ORDER BY event LIMIT 1"
+const oldestOf = "SELECT event FROM delivery INDEXED BY delivery_chain WHERE destination = +? AND chain = +? AND state = +? AND " + unsettled + " ORDER BY event LIMIT 1"
 
 // firstOf gives the oldest event of a chain's deliveries in some states, or 0.
 func (s *Store) firstOf(d *destination, chain string, states ...int64) (first int64, err error) {

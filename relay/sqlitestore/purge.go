@@ -14,8 +14,8 @@ import (
 // sweepStep is how many events one step of the sweep looks at.
 const sweepStep = 200
 
-// sweep is one step of a purge. Two cursors walk the events by their sequence, one for retention and one for dedupe
-// windows; what a cursor cannot delete yet is noted for later, so that no event needs a mark of its own.
+// sweep is one step of a purge. A cursor walks the events by their sequence; what it cannot delete yet is noted for later,
+// so that no event needs a mark of its own.
 type sweep struct {
 	*Store
 	policy  relay.PurgePolicy
@@ -37,7 +37,7 @@ func (s *Store) Purge(_ context.Context, p relay.PurgePolicy) (relay.PurgeResult
 		DeadLetters: map[relay.DestinationName]int{}, Deliveries: map[relay.DestinationName]int{},
 	}}
 	err := s.transact(w.tallies, func() error {
-		for _, step := range []func() error{w.again, w.events, w.lateEvents, w.dedupes, w.lateDedupes} {
+		for _, step := range []func() error{w.again, w.events, w.lateEvents, w.forget} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -51,6 +51,9 @@ func (s *Store) Purge(_ context.Context, p relay.PurgePolicy) (relay.PurgeResult
 	s.mem.Lock()
 	defer s.mem.Unlock()
 	for _, r := range w.deleted {
+		if s.recent.gone != nil {
+			s.recent.gone[r.seq] = true
+		}
 		if key := (recentKey{r.source, r.key}); s.recent.keys[key].event == r.seq {
 			delete(s.recent.keys, key) // the table has it, if it is still remembered
 		}
@@ -90,26 +93,6 @@ func readEventRow(st *sqlite.Stmt) eventRow {
 	return r
 }
 
-// walk gives the events behind a cursor that were accepted by a time.
-func (w *sweep) walk(cursor string, by func(source int64) int64) ([]eventRow, error) {
-	from, err := w.meta(cursor)
-	if err != nil {
-		return nil, err
-	}
-	var rows []eventRow
-	st := w.conn.Prep("SELECT " + eventRowColumns + "WHERE seq > ? ORDER BY seq LIMIT ?")
-	bind(st, from, sweepStep)
-	open := true
-	err = each(st, func() {
-		r := readEventRow(st)
-		if open = open && r.accepted <= by(r.source); open {
-			rows = append(rows, r)
-		}
-	})
-	w.result.More = w.result.More || len(rows) == sweepStep
-	return rows, err
-}
-
 // again begins with the first event, where the policy keeps less than the one before: what was noted for later may go now.
 func (w *sweep) again() error {
 	for key, keep := range map[string]time.Duration{"retention": w.policy.Retention, "letters": w.policy.DeadLetterRetention} {
@@ -129,11 +112,24 @@ func (w *sweep) again() error {
 
 // events deletes what is past its retention, in the order of acceptance.
 func (w *sweep) events() error {
-	shortest := min(w.policy.Retention, w.policy.DeadLetterRetention)
-	rows, err := w.walk("swept_events", func(int64) int64 { return w.now - shortest.Milliseconds() })
+	from, err := w.meta("swept_events")
 	if err != nil {
 		return err
 	}
+	by := w.now - min(w.policy.Retention, w.policy.DeadLetterRetention).Milliseconds()
+	var rows []eventRow
+	st := w.conn.Prep("SELECT " + eventRowColumns + "WHERE seq > ? ORDER BY seq LIMIT ?")
+	bind(st, from, sweepStep)
+	if err := until(st, func(st *sqlite.Stmt) (young bool, err error) {
+		r := readEventRow(st)
+		if young = r.accepted > by; !young {
+			rows = append(rows, r)
+		}
+		return young, nil
+	}); err != nil {
+		return err
+	}
+	w.result.More = w.result.More || len(rows) == sweepStep
 	for _, r := range rows {
 		if w.full() {
 			return nil
@@ -244,7 +240,7 @@ func (w *sweep) event(r eventRow) error {
 func (w *sweep) deleteEvent(r eventRow) error {
 	for _, query := range []string{
 		"DELETE FROM attempt WHERE event = ?", "DELETE FROM variant WHERE event = ?",
-		"DELETE FROM repeat WHERE event = ?", "DELETE FROM event WHERE seq = ?",
+		"DELETE FROM repeat WHERE event = ?",
 	} {
 		st := w.conn.Prep(query)
 		st.BindInt64(1, r.seq)
@@ -257,21 +253,43 @@ func (w *sweep) deleteEvent(r eventRow) error {
 	if err := exec(st); err != nil {
 		return err
 	}
-	st = w.conn.Prep("DELETE FROM task WHERE task = ? AND event = ?")
-	st.BindText(1, r.task)
-	st.BindInt64(2, r.seq)
-	if err := exec(st); err != nil {
-		return err
-	}
-	w.deleted = append(w.deleted, r)
 	key := recentKey{r.source, r.key}
-	if f := w.recent.keys[key]; f.event == r.seq {
-		// With its row the event takes along what a restart would know the key by.
-		if err := w.insertKey(key, &f); err != nil {
+	if r.accepted+ceil(w.window(r.source)) > w.now {
+		if err := w.outlive(r, key); err != nil {
 			return err
 		}
 	}
-	return w.forgetAt(r.accepted+ceil(w.window(r.source)), key, r.id)
+	for query, hash := range map[string]int64{
+		"DELETE FROM task WHERE hash = ? AND event = ?":   taskHash(r.task),
+		"DELETE FROM dedupe WHERE hash = ? AND event = ?": key.hash(),
+	} {
+		st := w.conn.Prep(query)
+		bind(st, hash, r.seq)
+		if err := exec(st); err != nil {
+			return err
+		}
+	}
+	w.deleted = append(w.deleted, r)
+	st = w.conn.Prep("DELETE FROM event WHERE seq = ?")
+	st.BindInt64(1, r.seq)
+	return exec(st)
+}
+
+// outlive keeps what a key stands for, whose event is about to go, unless a later event has it by now.
+func (w *sweep) outlive(r eventRow, k recentKey) error {
+	f, err := w.remembered(k, -1)
+	if f == nil || f.event != r.seq || err != nil {
+		return err
+	}
+	w.outlived = true
+	st := w.conn.Prep("INSERT OR REPLACE INTO outlived (source, key, event, id, fingerprint, at) VALUES (?, ?, ?, ?, ?, ?)")
+	st.BindInt64(1, k.source)
+	st.BindBytes(2, k.key[:])
+	st.BindInt64(3, f.event)
+	st.BindBytes(4, f.id[:])
+	st.BindBytes(5, f.fingerprint[:])
+	st.BindInt64(6, f.at)
+	return exec(st)
 }
 
 func (w *sweep) window(source int64) time.Duration {
@@ -281,83 +299,40 @@ func (w *sweep) window(source int64) time.Duration {
 	return w.policy.DefaultWindow
 }
 
-// dedupes deletes the records of keys whose window has ended while their event is still there.
-func (w *sweep) dedupes() error {
-	rows, err := w.walk("swept_dedupes", func(source int64) int64 { return w.now - w.window(source).Milliseconds() })
-	for _, r := range rows {
-		if err == nil {
-			err = w.deleteDedupe(recentKey{r.source, r.key}, r.id)
+// forget deletes the records of keys whose window has ended since their event was deleted, with what came for it
+// meanwhile.
+func (w *sweep) forget() error {
+	for source := range w.sourceNames {
+		type record struct {
+			key   recentKey
+			event int64
 		}
-		if err == nil {
-			err = w.setMeta("swept_dedupes", r.seq)
-		}
-	}
-	return err
-}
-
-// lateDedupes deletes the records of keys whose event was deleted before their window ended. The window may be longer
-// by now.
-func (w *sweep) lateDedupes() error {
-	type row struct {
-		at, accepted int64
-		key          recentKey
-		id           ulid.ULID
-	}
-	var rows []row
-	st := w.conn.Prep(`SELECT l.at, l.source, l.key, l.id, coalesce(d.at, 0) FROM late_dedupe l
-		LEFT JOIN dedupe d ON d.source = l.source AND d.key = l.key AND d.id = l.id WHERE l.at <= ? LIMIT ?`)
-	bind(st, w.now, sweepStep)
-	err := each(st, func() {
-		r := row{at: st.ColumnInt64(0), accepted: st.ColumnInt64(4), key: recentKey{source: st.ColumnInt64(1)}}
-		st.ColumnBytes(2, r.key.key[:])
-		st.ColumnBytes(3, r.id[:])
-		rows = append(rows, r)
-	})
-	w.result.More = w.result.More || len(rows) == sweepStep
-	for _, r := range rows {
-		if err == nil {
-			st := w.conn.Prep("DELETE FROM late_dedupe WHERE at = ? AND source = ? AND key = ?")
-			bind(st, r.at, r.key.source)
-			st.BindBytes(3, r.key.key[:])
-			err = exec(st)
-		}
-		if err == nil {
-			err = w.forgetAt(r.accepted+ceil(w.window(r.key.source)), r.key, r.id)
-		}
-	}
-	return err
-}
-
-// forgetAt deletes the record of a key whose event is gone, or notes when to.
-func (w *sweep) forgetAt(ends int64, k recentKey, id ulid.ULID) error {
-	if ends <= w.now {
-		return w.deleteDedupe(k, id)
-	}
-	st := w.conn.Prep("INSERT OR REPLACE INTO late_dedupe (at, source, key, id) VALUES (?, ?, ?, ?)")
-	bind(st, ends, k.source)
-	st.BindBytes(3, k.key[:])
-	st.BindBytes(4, id[:])
-	return exec(st)
-}
-
-// deleteDedupe deletes the record of a key, unless a later event has it by now, with what came for it after its event
-// was deleted.
-func (w *sweep) deleteDedupe(k recentKey, id ulid.ULID) error {
-	f, err := w.remembered(k, -1)
-	if f == nil || f.id != id || err != nil {
-		return err
-	}
-	delete(w.recent.keys, k)
-	for _, table := range []string{"variant", "repeat"} {
-		st := w.conn.Prep("DELETE FROM " + table + " WHERE event = ?1 AND NOT EXISTS (SELECT 1 FROM event WHERE seq = ?1)")
-		st.BindInt64(1, f.event)
-		if err := exec(st); err != nil {
+		var records []record
+		st := w.conn.Prep("SELECT key, event FROM outlived WHERE source = ? AND at <= ? ORDER BY at LIMIT ?")
+		bind(st, source, w.now-ceil(w.window(source)), sweepStep)
+		if err := each(st, func() {
+			r := record{recentKey{source: source}, st.ColumnInt64(1)}
+			st.ColumnBytes(0, r.key.key[:])
+			records = append(records, r)
+		}); err != nil {
 			return err
 		}
+		w.result.More = w.result.More || len(records) == sweepStep
+		for _, r := range records {
+			for _, table := range []string{"variant", "repeat"} {
+				st := w.conn.Prep("DELETE FROM " + table + " WHERE event = ?")
+				st.BindInt64(1, r.event)
+				if err := exec(st); err != nil {
+					return err
+				}
+			}
+			st := w.conn.Prep("DELETE FROM outlived WHERE source = ? AND key = ?")
+			st.BindInt64(1, source)
+			st.BindBytes(2, r.key.key[:])
+			if err := exec(st); err != nil {
+				return err
+			}
+		}
 	}
-	st := w.conn.Prep("DELETE FROM dedupe WHERE source = ? AND key = ? AND id = ?")
-	st.BindInt64(1, k.source)
-	st.BindBytes(2, k.key[:])
-	st.BindBytes(3, id[:])
-	return exec(st)
+	return nil
 }

@@ -1,9 +1,9 @@
 package sqlitestore
 
 import (
-	"bytes"
 	"cmp"
-	"hash/maphash"
+	"encoding/binary"
+	"hash/fnv"
 	"maps"
 	"slices"
 
@@ -23,14 +23,14 @@ const (
 // written for each, which is most of what an accept would cost. The event's own row has all of it, so that nothing is
 // lost with the memory; from time to time what has gathered is moved to the tables, sorted, many rows to a page.
 //
-// There are no pointers in it, of which the garbage collector would follow each, again and again.
+// There are few pointers in it, of which the garbage collector would follow each, again and again.
 type recent struct {
 	// since is the last event that the tables have. It and keys are guarded by Store.write, the others by Store.mem too.
 	since int64
 	keys  map[recentKey]first
+	gone  map[int64]bool // purged since the tables are being filled; nil at other times
 	// tasks has the newest event of the tasks whose name has a hash, earlier the one before an event in that.
-	seed    maphash.Seed
-	tasks   map[uint64]int64
+	tasks   map[int64]int64
 	earlier map[int64]int64
 }
 
@@ -51,26 +51,35 @@ type first struct {
 type recentEvent struct {
 	seq  int64
 	key  recentKey
-	task string
+	task int64 // the hash of its name
 }
 
 func newRecent() recent {
-	return recent{seed: maphash.MakeSeed(), keys: map[recentKey]first{}, tasks: map[uint64]int64{}, earlier: map[int64]int64{}}
+	return recent{keys: map[recentKey]first{}, tasks: map[int64]int64{}, earlier: map[int64]int64{}}
+}
+
+// hash is that of a key in the table dedupe.
+func (k recentKey) hash() int64 { return int64(binary.BigEndian.Uint64(k.key[:])) }
+
+// taskHash is that of a task's name in the table task.
+func taskHash(task string) int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(task)) // a hash takes all
+	return int64(h.Sum64())
 }
 
 // add takes an event of a task, whose key is in keys already. The caller holds mem.
-func (r *recent) add(task string, seq int64) {
-	h := maphash.String(r.seed, task)
-	if before, ok := r.tasks[h]; ok {
+func (r *recent) add(task, seq int64) {
+	if before, ok := r.tasks[task]; ok {
 		r.earlier[seq] = before
 	}
-	r.tasks[h] = seq
+	r.tasks[task] = seq
 }
 
 // of gives the newest events of a task before a sequence, newest first, among them perhaps some of another task or some
 // that are gone. The caller holds mem.
 func (r *recent) of(task string, before int64, most int) (events []int64) {
-	for seq := r.tasks[maphash.String(r.seed, task)]; seq != 0 && len(events) < most; seq = r.earlier[seq] {
+	for seq := r.tasks[taskHash(task)]; seq != 0 && len(events) < most; seq = r.earlier[seq] {
 		if seq < before {
 			events = append(events, seq)
 		}
@@ -80,16 +89,16 @@ func (r *recent) of(task string, before int64, most int) (events []int64) {
 
 // forget drops what the tables have by now: all events up to a sequence. The caller holds mem.
 func (r *recent) forget(last int64) {
-	r.since = last
+	r.since, r.gone = last, nil
 	maps.DeleteFunc(r.keys, func(_ recentKey, f first) bool { return f.event <= last })
-	maps.DeleteFunc(r.tasks, func(_ uint64, seq int64) bool { return seq <= last })
+	maps.DeleteFunc(r.tasks, func(_, seq int64) bool { return seq <= last })
 	maps.DeleteFunc(r.earlier, func(seq, before int64) bool { return seq <= last || before <= last })
 }
 
 const recentColumns = "seq, source, key, task, id, fingerprint, accepted FROM event WHERE seq > ? ORDER BY seq"
 
 func readRecent(st *sqlite.Stmt) (e recentEvent, f first) {
-	e = recentEvent{seq: st.ColumnInt64(0), key: recentKey{source: st.ColumnInt64(1)}, task: st.ColumnText(3)}
+	e = recentEvent{seq: st.ColumnInt64(0), key: recentKey{source: st.ColumnInt64(1)}, task: taskHash(st.ColumnText(3))}
 	st.ColumnBytes(2, e.key.key[:])
 	f = first{event: e.seq, at: st.ColumnInt64(6)}
 	st.ColumnBytes(4, f.id[:])
@@ -115,10 +124,12 @@ func (s *Store) loadRecent() (err error) {
 func (s *Store) index(c *sqlite.Conn) error {
 	s.write.Lock()
 	since, gathered := s.recent.since, s.nextSeq-1-s.recent.since
-	s.write.Unlock()
 	if gathered < s.indexFrom {
+		s.write.Unlock()
 		return nil
 	}
+	s.recent.gone = map[int64]bool{}
+	s.write.Unlock()
 	batch := make([]recentEvent, 0, gathered)
 	st := c.Prep("SELECT " + recentColumns)
 	st.BindInt64(1, since)
@@ -132,13 +143,11 @@ func (s *Store) index(c *sqlite.Conn) error {
 	if n := len(batch); n > 0 {
 		last = batch[n-1].seq
 	}
-	slices.SortFunc(batch, func(a, b recentEvent) int {
-		return cmp.Or(cmp.Compare(a.key.source, b.key.source), bytes.Compare(a.key.key[:], b.key.key[:]), cmp.Compare(a.seq, b.seq))
-	})
+	slices.SortFunc(batch, func(a, b recentEvent) int { return cmp.Compare(a.key.hash(), b.key.hash()) })
 	if err := s.moveAll(batch, s.moveKey); err != nil {
 		return err
 	}
-	slices.SortFunc(batch, func(a, b recentEvent) int { return cmp.Or(cmp.Compare(a.task, b.task), cmp.Compare(a.seq, b.seq)) })
+	slices.SortFunc(batch, func(a, b recentEvent) int { return cmp.Compare(a.task, b.task) })
 	if err := s.moveAll(batch, s.moveTask); err != nil {
 		return err
 	}
@@ -179,55 +188,64 @@ func (s *Store) moveAll(batch []recentEvent, move func(*recentEvent) error) erro
 	return nil
 }
 
-// moveKey writes the record of an event's key, unless a later event has the key by now or the record is gone.
+// moveKey notes that a key has an event, unless a later one has it by now or the event has been purged meanwhile.
 func (s *Store) moveKey(e *recentEvent) error {
-	f, ok := s.recent.keys[e.key]
-	if !ok || f.event != e.seq {
+	if s.recent.keys[e.key].event != e.seq {
 		return nil
 	}
-	return s.insertKey(e.key, &f)
-}
-
-func (s *Store) insertKey(k recentKey, f *first) error {
-	st := s.conn.Prep("INSERT OR REPLACE INTO dedupe (source, key, event, id, fingerprint, at) VALUES (?, ?, ?, ?, ?, ?)")
-	st.BindInt64(1, k.source)
-	st.BindBytes(2, k.key[:])
-	st.BindInt64(3, f.event)
-	st.BindBytes(4, f.id[:])
-	st.BindBytes(5, f.fingerprint[:])
-	st.BindInt64(6, f.at)
+	st := s.conn.Prep("INSERT OR IGNORE INTO dedupe (hash, event) VALUES (?, ?)")
+	bind(st, e.key.hash(), e.seq)
 	return exec(st)
 }
 
 // moveTask notes that a task has an event, unless that has been purged meanwhile.
 func (s *Store) moveTask(e *recentEvent) error {
-	st := s.conn.Prep("INSERT OR IGNORE INTO task (task, event) SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM event WHERE seq = ?2)")
-	st.BindText(1, e.task)
-	st.BindInt64(2, e.seq)
+	if s.recent.gone[e.seq] {
+		return nil
+	}
+	st := s.conn.Prep("INSERT OR IGNORE INTO task (hash, event) VALUES (?, ?)")
+	bind(st, e.task, e.seq)
 	return exec(st)
 }
 
 // remembered gives the dedupe record of a key; nil if there is none after the time given. The caller holds write.
 func (s *Store) remembered(k recentKey, after int64) (*first, error) {
-	var f *first
-	if known, ok := s.recent.keys[k]; ok {
-		f = &known
-	} else {
-		st := s.conn.Prep("SELECT event, id, fingerprint, at FROM dedupe WHERE source = ? AND key = ?")
-		st.BindInt64(1, k.source)
-		st.BindBytes(2, k.key[:])
-		if err := each(st, func() {
-			f = &first{event: st.ColumnInt64(0), at: st.ColumnInt64(3)}
-			st.ColumnBytes(1, f.id[:])
-			st.ColumnBytes(2, f.fingerprint[:])
-		}); err != nil {
-			return nil, err
+	if f, ok := s.recent.keys[k]; ok && f.at > after {
+		return &f, nil
+	}
+	st := s.conn.Prep("SELECT event FROM dedupe WHERE hash = +? ORDER BY event DESC") // the usual key has none
+	st.BindInt64(1, k.hash())
+	var events []int64
+	if err := each(st, func() { events = append(events, st.ColumnInt64(0)) }); err != nil {
+		return nil, err
+	}
+	for _, event := range events {
+		st := s.conn.Prep("SELECT seq, id, fingerprint, accepted FROM event WHERE seq = ? AND source = ? AND key = ?")
+		if f, err := readFirst(st, k, event, k.source); err != nil || f != nil && f.at > after {
+			return f, err
 		}
 	}
-	if f == nil || f.at <= after {
+	if !s.outlived {
 		return nil, nil
 	}
-	return f, nil
+	st = s.conn.Prep("SELECT event, id, fingerprint, at FROM outlived WHERE source = ? AND key = ?")
+	if f, err := readFirst(st, k, k.source); err != nil || f != nil && f.at > after {
+		return f, err
+	}
+	return nil, nil
+}
+
+// readFirst gives the first row of a statement with these parameters, and the key as the last; nil if there is none.
+func readFirst(st *sqlite.Stmt, k recentKey, params ...int64) (f *first, err error) {
+	bind(st, params...)
+	st.BindBytes(len(params)+1, k.key[:])
+	err = until(st, func(st *sqlite.Stmt) (bool, error) {
+		f = &first{event: st.ColumnInt64(0), at: st.ColumnInt64(3)}
+		st.ColumnBytes(1, f.id[:])
+		st.ColumnBytes(2, f.fingerprint[:])
+		return true, nil
+	})
+	return f, err
 }
 
 // eventsOf gives the newest events of a task before a sequence, newest first. Some may be of another task, or gone.
@@ -235,8 +253,8 @@ func (s *Store) eventsOf(c *sqlite.Conn, task string, before int64) ([]int64, er
 	s.mem.Lock()
 	events := s.recent.of(task, before, scanned)
 	s.mem.Unlock()
-	err := sqlitex.Execute(c, "SELECT event FROM task WHERE task = ? AND event < ? ORDER BY event DESC LIMIT ?", &sqlitex.ExecOptions{
-		Args:       []any{task, before, scanned},
+	err := sqlitex.Execute(c, "SELECT event FROM task WHERE hash = ? AND event < ? ORDER BY event DESC LIMIT ?", &sqlitex.ExecOptions{
+		Args:       []any{taskHash(task), before, scanned},
 		ResultFunc: func(st *sqlite.Stmt) error { events = append(events, st.ColumnInt64(0)); return nil },
 	})
 	slices.Sort(events)

@@ -42,16 +42,22 @@ CREATE TABLE event (
 );
 CREATE UNIQUE INDEX event_id ON event (id);
 
--- The newest events stand in the next two tables only once memory has gathered many of them (recent.go).
-
-CREATE TABLE task (
-	task  TEXT NOT NULL,
+-- The events of a key, by its first eight bytes, and those of a task, by a hash of its name. What is found is compared
+-- with the event's own row. They come in random order, so that every page is written again and again: rows are small, and
+-- the newest events stand here only once memory has gathered many of them (recent.go).
+CREATE TABLE dedupe (
+	hash  INTEGER NOT NULL,
 	event INTEGER NOT NULL,
-	PRIMARY KEY (task, event)
+	PRIMARY KEY (hash, event)
+) WITHOUT ROWID;
+CREATE TABLE task (
+	hash  INTEGER NOT NULL,
+	event INTEGER NOT NULL,
+	PRIMARY KEY (hash, event)
 ) WITHOUT ROWID;
 
--- A key is remembered for its source's window, whether or not its event is still there.
-CREATE TABLE dedupe (
+-- A key is remembered for its source's window, also if its event is gone.
+CREATE TABLE outlived (
 	source      INTEGER NOT NULL,
 	key         BLOB NOT NULL,
 	event       INTEGER NOT NULL,
@@ -60,6 +66,7 @@ CREATE TABLE dedupe (
 	at          INTEGER NOT NULL,
 	PRIMARY KEY (source, key)
 ) WITHOUT ROWID;
+CREATE INDEX outlived_at ON outlived (source, at);
 
 CREATE TABLE delivery (
 	event       INTEGER NOT NULL,
@@ -118,11 +125,4 @@ CREATE TABLE late_event (
 	at    INTEGER NOT NULL,
 	event INTEGER NOT NULL,
 	PRIMARY KEY (at, event)
-) WITHOUT ROWID;
-CREATE TABLE late_dedupe (
-	at     INTEGER NOT NULL,
-	source INTEGER NOT NULL,
-	key    BLOB NOT NULL,
-	id     BLOB NOT NULL,
-	PRIMARY KEY (at, source, key)
 ) WITHOUT ROWID;
