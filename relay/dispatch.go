@@ -152,7 +152,7 @@ func (l *lane) want(credit int) *Lease {
 	} else if !l.backlog {
 		return nil
 	}
-	n := l.dest.MaxInFlight - l.inFlight + credit
+	n := min(l.dest.MaxInFlight-l.inFlight+credit, MaxTouched/2)
 	if l.limiter != nil {
 		if tokens := l.limiter.Tokens(); tokens < 1 {
 			l.arm(time.Duration((1 - tokens) / float64(l.limiter.Limit()) * float64(time.Second)))

@@ -30,6 +30,7 @@ func (s *Store) keep(c *sqlite.Conn) {
 	tick, clock := time.NewTicker(keepEvery), time.NewTicker(clockEvery)
 	defer tick.Stop()
 	defer clock.Stop()
+	ill := ""
 	for {
 		select {
 		case <-s.stop:
@@ -38,7 +39,7 @@ func (s *Store) keep(c *sqlite.Conn) {
 			if err := s.index(c); err != nil {
 				s.logger.Warn("recent events cannot be indexed; it is tried again", "store", s.path, "error", err)
 			}
-			s.checkpoint(c)
+			ill = s.checkpoint(c, ill)
 		case <-tick.C:
 			s.measureFree()
 			s.findOldest(c)
@@ -62,19 +63,24 @@ func (s *Store) askForCheckpoint() {
 	}
 }
 
-// checkpoint keeps the log short: beside the writer while it can, and with the writer waiting once it is too long.
-func (s *Store) checkpoint(c *sqlite.Conn) {
+// checkpoint keeps the log short: beside the writer while it can, and with the writer waiting once it is too long. It logs
+// what keeps it from that, once until that changes.
+func (s *Store) checkpoint(c *sqlite.Conn, before string) (ill string) {
 	size, err := s.logSize()
 	if err != nil || size < passiveFrom {
-		return
+		return before
 	}
 	err = sqlitex.ExecuteTransient(c, "PRAGMA wal_checkpoint(passive)", nil)
 	if err == nil && size >= truncateAt {
 		err = s.truncateLog()
 	}
-	if err != nil && !s.isClosing() {
+	if err == nil || s.isClosing() {
+		return ""
+	}
+	if ill = err.Error(); ill != before {
 		s.logger.Warn("checkpoint failed; it is tried again", "store", s.path, "error", err)
 	}
+	return ill
 }
 
 // truncateLog makes the writer wait while the rest of the log is copied, which is little by now, and begins the log anew.
