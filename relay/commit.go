@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // committers are those of an engine: one for all sources, or one for each.
@@ -105,8 +103,7 @@ type committer struct {
 // accepting is an accept with those who wait for it.
 type accepting struct {
 	Accept
-	lanes   []*lane                     // per delivery; nil where none was configured
-	rates   map[*lane]*rate.Reservation // of lanes whose rate is limited
+	lanes   []*lane // per delivery; nil where none was configured
 	done    chan struct{}
 	spooled bool // it is durable in the spool, and not yet in the store
 }
@@ -218,14 +215,7 @@ func (c *committer) step(store Store) bool {
 			if l == nil || !lease {
 				continue
 			}
-			leaseFor, taken := l.reserve()
-			a.Deliveries[i].LeaseFor = leaseFor
-			if taken != nil {
-				if a.rates == nil {
-					a.rates = map[*lane]*rate.Reservation{}
-				}
-				a.rates[l] = taken
-			}
+			a.Deliveries[i].LeaseFor = l.reserve()
 		}
 		batch.Accepts = append(batch.Accepts, &a.Accept)
 	}
@@ -330,9 +320,6 @@ func (c *committer) finish(a *accepting, before time.Time) {
 			if d.Destination == a.Deliveries[i].Destination {
 				leased = d
 			}
-		}
-		if taken := a.rates[l]; taken != nil && leased == nil {
-			taken.Cancel()
 		}
 		l.accepted(reserved, leased, a.Err == nil && a.Result == Accepted, before)
 	}

@@ -27,6 +27,7 @@ type lane struct {
 	stopped bool
 
 	inFlight int  // slots taken; a slot is free again once its settle is durable
+	promised int  // of them, to deliveries that are being accepted
 	leasing  bool // a lease is being applied
 	wakes    uint64
 	woken    uint64 // wakes when the lease being applied was asked for
@@ -154,7 +155,7 @@ func (l *lane) want(credit int) *Lease {
 	}
 	n := min(l.dest.MaxInFlight-l.inFlight+credit, MaxTouched/2)
 	if l.limiter != nil {
-		if tokens := l.limiter.Tokens(); tokens < 1 {
+		if tokens := l.limiter.Tokens() - float64(l.promised); tokens < 1 {
 			l.arm(time.Duration((1 - tokens) / float64(l.limiter.Limit()) * float64(time.Second)))
 			n = 0
 		} else {
@@ -230,29 +231,32 @@ func (l *lane) leased(lease *Lease, before time.Time) {
 	}
 }
 
-// reserve takes a slot for a delivery that is about to be accepted, and gives how long to lease it, and what it takes of the
-// rate, if that is limited; zero if it must wait.
-func (l *lane) reserve() (leaseFor time.Duration, taken *rate.Reservation) {
+// reserve takes a slot for a delivery that is about to be accepted, and gives how long to lease it; zero if it must wait.
+func (l *lane) reserve() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.able() || l.backlog || l.leasing || l.breaker.open || l.inFlight >= l.dest.MaxInFlight {
-		return 0, nil
+		return 0
 	}
-	if l.limiter != nil {
-		if taken = l.limiter.Reserve(); taken.Delay() > 0 {
-			taken.Cancel()
-			return 0, nil
-		}
+	if l.limiter != nil && l.limiter.Tokens() < float64(l.promised+1) {
+		return 0
 	}
+	l.promised++
 	l.inFlight++
-	return l.dest.Timeout + leaseMargin, taken
+	return l.dest.Timeout + leaseMargin
 }
 
 // accepted takes a delivery that was accepted: leased at once, or left in the store.
 func (l *lane) accepted(reserved bool, d *Leased, stored bool, before time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if reserved {
+		l.promised--
+	}
 	if d != nil {
+		if l.limiter != nil {
+			l.limiter.AllowN(time.Now(), 1)
+		}
 		l.start(d, before, false)
 		return
 	}

@@ -39,7 +39,7 @@ func (m *sourceMetrics) count(result string) { m.results[result].Inc() }
 type laneMetrics struct {
 	delivered, retry, dead   prometheus.Counter
 	attemptDuration, latency prometheus.Observer
-	whenErrors, purged       prometheus.Counter
+	whenErrors               prometheus.Counter
 }
 
 // The gauges are read from the engines at each scrape.
@@ -244,8 +244,8 @@ func (m *Metrics) lane(n DestinationName) *laneMetrics {
 			attemptDuration: m.attemptDuration.WithLabelValues(n.Source, n.Destination),
 			latency:         m.latency.WithLabelValues(n.Source, n.Destination),
 			whenErrors:      m.whenErrors.WithLabelValues(n.Source, n.Destination),
-			purged:          m.purged.WithLabelValues(n.Source, n.Destination),
 		}
+		m.purged.WithLabelValues(n.Source, n.Destination) // shown from the beginning
 		m.lanes[n] = l
 	}
 	return l

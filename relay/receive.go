@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -121,6 +122,9 @@ func (e *Engine) receive(w http.ResponseWriter, r *http.Request, src *Source, cl
 		return Receipt{}, &rejection{http.StatusBadRequest, ResultInvalid, "invalid_body", sentence(shape), nil}
 	}
 
+	if cap(body) > 2*len(body) {
+		body = bytes.Clone(body) // its event stays in memory for a while: not with room for more than it has
+	}
 	ev := &Event{
 		ID: newID(start), Source: src.Name,
 		TaskID: id.ID, Stage: id.Stage, Code: id.Code, Key: id.Key, Fingerprint: id.Fingerprint,

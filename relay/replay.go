@@ -110,14 +110,17 @@ func (e *Engine) Redrive(ctx context.Context, s Selection, perSecond float64) (i
 // Discard deletes all dead letters of the selection, and with Orphaned the pending deliveries of those of its destinations
 // that are in no config.
 func (e *Engine) Discard(ctx context.Context, s Selection) (int, error) {
+	store, err := e.Store()
+	if err != nil {
+		return 0, err
+	}
+	if _, shared := store.(SharedStore); !shared && s.Until.IsZero() {
+		s.Until = time.Now().Add(time.Millisecond) // what dies from now on has been seen by nobody
+	}
 	orphaned := s.Orphaned
 	s.Orphaned = false
 	done, err := e.discard(ctx, s)
 	if err != nil || !orphaned {
-		return done, err
-	}
-	store, err := e.Store()
-	if err != nil {
 		return done, err
 	}
 	for _, c := range store.Counts() {

@@ -127,15 +127,15 @@ func (e *Engine) purge(ctx context.Context, store Store, s *Settings) {
 		start := time.Now()
 		res, err := store.Purge(ctx, policy)
 		e.metrics.observeStore("purge", start, err)
-		if err != nil {
-			s.Logger.Error("purge failed; it is tried again", "error", err)
-			return
-		}
-		for name, n := range res.Deliveries {
-			e.metrics.lane(name).purged.Add(float64(n))
+		for name, n := range res.Deliveries { // even after an error, which may be of another source
+			e.metrics.purged.WithLabelValues(name.Source, name.Destination).Add(float64(n))
 		}
 		for name, n := range res.DeadLetters {
 			letters[name] += n
+		}
+		if err != nil {
+			s.Logger.Error("purge failed; it is tried again", "error", err)
+			return
 		}
 		if !res.More || !e.breathe() {
 			return

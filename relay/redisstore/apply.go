@@ -79,7 +79,12 @@ func (s *Store) register(ctx context.Context, accepts []*relay.Accept) {
 		}
 	}
 	s.mu.Unlock()
-	if unknown == nil || s.client.SAdd(ctx, s.keys.sources(), unknown...).Err() != nil {
+	if unknown == nil {
+		return
+	}
+	ctx, cancel := s.toRegistry(ctx)
+	defer cancel()
+	if s.client.SAdd(ctx, s.keys.sources(), unknown...).Err() != nil {
 		return
 	}
 	s.mu.Lock()

@@ -137,7 +137,10 @@ func (s *Store) Purge(ctx context.Context, p relay.PurgePolicy) (relay.PurgeResu
 	room := relay.MaxTouched
 	for _, source := range sources {
 		touched, failed := s.purgeSource(ctx, source, p, room, &result)
-		err = errors.Join(err, failed) // the other sources may be on another master
+		err = errors.Join(err, failed)
+		if _, several := s.client.(*redis.ClusterClient); failed != nil && !several {
+			break // in a Cluster the others may be on another master
+		}
 		if room -= touched; room <= 0 {
 			result.More = true
 			break
@@ -148,6 +151,8 @@ func (s *Store) Purge(ctx context.Context, p relay.PurgePolicy) (relay.PurgeResu
 
 // purgeSource deletes what is past its retention of one source, and says how much it touched.
 func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePolicy, room int, result *relay.PurgeResult) (touched int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
+	defer cancel()
 	window, ok := p.Windows[source]
 	if !ok {
 		window = p.DefaultWindow

@@ -54,6 +54,8 @@ func (s *Store) watch(ctx context.Context) {
 
 // readRegistry learns which sources there are, and adds those of this process that Redis has lost.
 func (s *Store) readRegistry(ctx context.Context) error {
+	ctx, cancel := s.toRegistry(ctx)
+	defer cancel()
 	names, err := s.client.SMembers(ctx, s.keys.sources()).Result()
 	if err != nil {
 		return explain(err)
@@ -75,6 +77,11 @@ func (s *Store) readRegistry(ctx context.Context) error {
 		return nil
 	}
 	return explain(s.client.SAdd(ctx, s.keys.sources(), lost...).Err())
+}
+
+// toRegistry bounds a look at the registry: it may be on another master than what is to be done next.
+func (s *Store) toRegistry(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.options.Timeout/4)
 }
 
 // known are all sources, those too that no config names any more.

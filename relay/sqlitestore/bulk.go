@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -266,15 +267,22 @@ func (s *Store) Discard(_ context.Context, sel relay.Selection) (int, error) {
 	return len(letters) + len(orphans), nil
 }
 
-// Where a destination's pending deliveries are, with the index that finds no others.
+// Where a destination's pending deliveries are, with the index that finds no others: it says what delivery_old says, word
+// for word, since SQLite uses it for no other.
 const (
-	fromBlocked = "FROM delivery d INDEXED BY delivery_chain WHERE destination = ?1 AND state = 4 AND " + unsettled
+	fromBlocked = "FROM delivery d INDEXED BY delivery_old WHERE destination = ?1 AND state = 4 AND state IN (1, 4)"
 	fromReady   = "FROM delivery d WHERE destination = ?1 AND " + isReady
-	fromWaiting = "FROM delivery d INDEXED BY delivery_old WHERE destination = ?1 AND state = 1"
+	fromWaiting = "FROM delivery d INDEXED BY delivery_old WHERE destination = ?1 AND state = 1 AND state IN (1, 4)"
 )
 
 // isReady finds the ready deliveries of the destination ?1 without looking at those that were settled long ago.
 const isReady = "state = 0 AND d.event >= (SELECT low FROM destination WHERE id = ?1)"
+
+// Which of them are old: those of events up to ?2 that were never replayed, or those that were replayed by ?2.
+const (
+	oldEvent  = " AND since = 0 AND event <= ?2"
+	oldReplay = " AND since > 0 AND since <= ?2"
+)
 
 // selectPending gives deliveries of a destination that are neither settled nor leased. Blocked ones come first, so that
 // none is left without the one that it waits for.
@@ -403,11 +411,18 @@ type oldDelivery struct {
 // selectOld gives pending deliveries of events up to a sequence, neither leased nor replayed after a time, the ready ones
 // first and in their order: lastReady is the last of those.
 func (s *Store) selectOld(d *destination, last, by int64) (letters []oldDelivery, lastReady int64, err error) {
-	for _, from := range []string{fromReady, fromWaiting, fromBlocked} {
+	for _, old := range []struct {
+		from  string
+		bound int64
+	}{
+		{fromReady + oldEvent, last},
+		{fromWaiting + oldEvent, last}, {fromWaiting + oldReplay, by},
+		{fromBlocked + oldEvent, last}, {fromBlocked + oldReplay, by},
+	} {
 		st := s.conn.Prep(`SELECT p.event, p.tries, p.chain, e.id, e.task,
 			(SELECT status FROM attempt a WHERE a.event = p.event AND a.destination = ?1 ORDER BY n DESC LIMIT 1)
-			FROM (SELECT event, tries, chain ` + from + ` AND event <= ?2 AND since <= ?3 LIMIT ?4) p CROSS JOIN event e ON e.seq = p.event`)
-		bind(st, d.id, last, by, int64(relay.MaxTouched-len(letters)+len(d.leases)))
+			FROM (SELECT event, tries, chain ` + old.from + ` LIMIT ?3) p CROSS JOIN event e ON e.seq = p.event`)
+		bind(st, d.id, old.bound, int64(relay.MaxTouched-len(letters)+len(d.leases)))
 		if err := each(st, func() {
 			seq := st.ColumnInt64(0)
 			if d.leases[seq] != nil || len(letters) == relay.MaxTouched {
@@ -419,7 +434,7 @@ func (s *Store) selectOld(d *destination, last, by int64) (letters []oldDelivery
 				EventID: id.String(), Source: d.source, TaskID: st.ColumnText(4), Destination: d.name,
 				Attempts: st.ColumnInt(1), LastStatus: st.ColumnInt(5), LastError: relay.ErrExpired.Error(),
 			}})
-			if from == fromReady {
+			if strings.HasPrefix(old.from, fromReady) {
 				lastReady = seq
 			}
 		}); err != nil {

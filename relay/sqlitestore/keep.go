@@ -139,9 +139,11 @@ func (s *Store) findOldest(c *sqlite.Conn) {
 	}
 	s.mem.Unlock()
 	for _, d := range busy {
-		st := c.Prep(`SELECT accepted FROM event WHERE seq = (SELECT min(event) FROM (
-			SELECT * FROM (SELECT event ` + fromReady + ` ORDER BY event LIMIT 1)
-			UNION ALL SELECT min(event) ` + fromWaiting + `))`)
+		st := c.Prep(`SELECT min(at) FROM (
+			SELECT accepted AS at FROM event WHERE seq = (SELECT min(event) FROM (
+				SELECT * FROM (SELECT event ` + fromReady + ` ORDER BY event LIMIT 1)
+				UNION ALL SELECT min(event) ` + fromWaiting + ` AND since = 0))
+			UNION ALL SELECT min(since) ` + fromWaiting + ` AND since > 0)`)
 		st.BindInt64(1, d.id)
 		var accepted int64
 		if err := each(st, func() { accepted = st.ColumnInt64(0) }); err != nil {

@@ -104,6 +104,9 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 			st.BindText(2, f.TaskID)
 			err = until(st, take)
 		}
+		if next == "" && len(seqs) == scanned { // some of them may be gone, so that fewer rows were looked at
+			next = strconv.FormatInt(seqs[scanned-1], 10)
+		}
 		return err
 	})
 	return events, next, err

@@ -18,21 +18,23 @@ func TestPlans(t *testing.T) {
 		}
 	}()
 	for name, tc := range map[string]struct{ query, plan string }{
-		"ready":          {"SELECT " + leaseColumns + "WHERE destination = +? AND state = 0 AND event > ? ORDER BY event", "PRIMARY KEY (destination=? AND event>?)"},
-		"untried":        {"SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND tries = 0 ORDER BY due, event", "delivery_untried (destination=?)"},
-		"waiting":        {"SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND due <= ? ORDER BY due, event", "delivery_waiting (destination=? AND due<?)"},
-		"any ready":      {"SELECT event " + fromReady + " LIMIT ?2", "PRIMARY KEY (destination=? AND event>?)"},
-		"oldest ready":   {"SELECT event " + fromReady + " ORDER BY event LIMIT 1", "PRIMARY KEY (destination=? AND event>?)"},
-		"any waiting":    {"SELECT event " + fromWaiting + " LIMIT ?2", "delivery_old (destination=?)"},
-		"oldest waiting": {"SELECT min(event) " + fromWaiting, "delivery_old (destination=?)"},
-		"old ready":      {"SELECT event " + fromReady + " AND event <= ?2 AND since <= ?3 LIMIT ?4", "PRIMARY KEY (destination=? AND event>? AND event<?)"},
-		"old waiting":    {"SELECT event " + fromWaiting + " AND event <= ?2 AND since <= ?3 LIMIT ?4", "delivery_old (destination=? AND event<?)"},
-		"any blocked":    {"SELECT event " + fromBlocked + " LIMIT ?2", "delivery_chain (destination=? AND chain>?)"},
-		"of an event":    {"SELECT d.state" + ofEvent, "PRIMARY KEY (destination=? AND event=?)"},
-		"chain":          {oldestOf, "delivery_chain (destination=? AND chain=? AND state=?"},
-		"by key":         {"SELECT event FROM dedupe WHERE hash = +? ORDER BY event DESC", "PRIMARY KEY (hash=?)"},
-		"outlived":       {"SELECT key, event FROM outlived WHERE source = ? AND at <= ? ORDER BY at LIMIT ?", "outlived_at (source=? AND at<?)"},
-		"deletion":       {"DELETE FROM delivery WHERE event = ? AND destination IN (SELECT id FROM destination WHERE source = ?)", "PRIMARY KEY (destination=? AND event=?)"},
+		"ready":           {"SELECT " + leaseColumns + "WHERE destination = +? AND state = 0 AND event > ? ORDER BY event", "PRIMARY KEY (destination=? AND event>?)"},
+		"untried":         {"SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND tries = 0 ORDER BY due, event", "delivery_untried (destination=?)"},
+		"waiting":         {"SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND due <= ? ORDER BY due, event", "delivery_waiting (destination=? AND due<?)"},
+		"any ready":       {"SELECT event " + fromReady + " LIMIT ?2", "PRIMARY KEY (destination=? AND event>?)"},
+		"oldest ready":    {"SELECT event " + fromReady + " ORDER BY event LIMIT 1", "PRIMARY KEY (destination=? AND event>?)"},
+		"any waiting":     {"SELECT event " + fromWaiting + " LIMIT ?2", "delivery_old (destination=? AND state=?)"},
+		"oldest waiting":  {"SELECT min(event) " + fromWaiting + " AND since = 0", "delivery_old (destination=? AND state=? AND since=?)"},
+		"oldest replayed": {"SELECT min(since) " + fromWaiting + " AND since > 0", "delivery_old (destination=? AND state=? AND since>?)"},
+		"old ready":       {"SELECT event " + fromReady + oldEvent + " LIMIT ?3", "PRIMARY KEY (destination=? AND event>? AND event<?)"},
+		"old waiting":     {"SELECT event " + fromWaiting + oldEvent + " LIMIT ?3", "delivery_old (destination=? AND state=? AND since=? AND event<?)"},
+		"old replayed":    {"SELECT event " + fromBlocked + oldReplay + " LIMIT ?3", "delivery_old (destination=? AND state=? AND since>? AND since<?)"},
+		"any blocked":     {"SELECT event " + fromBlocked + " LIMIT ?2", "delivery_old (destination=? AND state=?)"},
+		"of an event":     {"SELECT d.state" + ofEvent, "PRIMARY KEY (destination=? AND event=?)"},
+		"chain":           {oldestOf, "delivery_chain (destination=? AND chain=? AND state=?"},
+		"by key":          {"SELECT event FROM dedupe WHERE hash = +? ORDER BY event DESC", "PRIMARY KEY (hash=?)"},
+		"outlived":        {"SELECT key, event FROM outlived WHERE source = ? AND at <= ? ORDER BY at LIMIT ?", "outlived_at (source=? AND at<?)"},
+		"deletion":        {"DELETE FROM delivery WHERE event = ? AND destination IN (SELECT id FROM destination WHERE source = ?)", "PRIMARY KEY (destination=? AND event=?)"},
 	} {
 		var plan []string
 		st, _, err := s.conn.PrepareTransient("EXPLAIN QUERY PLAN " + tc.query)

@@ -302,6 +302,7 @@ func (w *sweep) window(source int64) time.Duration {
 // forget deletes the records of keys whose window has ended since their event was deleted, with what came for it
 // meanwhile.
 func (w *sweep) forget() error {
+	left := sweepStep
 	for source := range w.sourceNames {
 		type record struct {
 			key   recentKey
@@ -309,7 +310,7 @@ func (w *sweep) forget() error {
 		}
 		var records []record
 		st := w.conn.Prep("SELECT key, event FROM outlived WHERE source = ? AND at <= ? ORDER BY at LIMIT ?")
-		bind(st, source, w.now-ceil(w.window(source)), sweepStep)
+		bind(st, source, w.now-ceil(w.window(source)), int64(left))
 		if err := each(st, func() {
 			r := record{recentKey{source: source}, st.ColumnInt64(1)}
 			st.ColumnBytes(0, r.key.key[:])
@@ -317,7 +318,9 @@ func (w *sweep) forget() error {
 		}); err != nil {
 			return err
 		}
-		w.result.More = w.result.More || len(records) == sweepStep
+		if left -= len(records); left == 0 {
+			w.result.More = true
+		}
 		for _, r := range records {
 			for _, table := range []string{"variant", "repeat"} {
 				st := w.conn.Prep("DELETE FROM " + table + " WHERE event = ?")

@@ -89,7 +89,7 @@ CREATE TABLE delivery (
 CREATE INDEX delivery_waiting ON delivery (destination, due, event)   WHERE state = 1;
 CREATE INDEX delivery_dead    ON delivery (destination, event, dead_at) WHERE state = 3;
 CREATE INDEX delivery_untried ON delivery (destination, due, event)   WHERE state = 1 AND tries = 0;
-CREATE INDEX delivery_old     ON delivery (destination, event)        WHERE state = 1;
+CREATE INDEX delivery_old     ON delivery (destination, state, since, event) WHERE state IN (1, 4);
 CREATE INDEX delivery_chain   ON delivery (destination, chain, state, event) WHERE chain IS NOT NULL AND state IN (0, 1, 4);
 
 CREATE TABLE attempt (
