@@ -416,8 +416,10 @@ func (s *Store) selectOld(d *destination, last, by int64) (letters []oldDelivery
 		bound int64
 	}{
 		{fromReady + oldEvent, last},
-		{fromWaiting + oldEvent, last}, {fromWaiting + oldReplay, by},
-		{fromBlocked + oldEvent, last}, {fromBlocked + oldReplay, by},
+		{fromWaiting + oldEvent, last},
+		{fromWaiting + oldReplay, by},
+		{fromBlocked + oldEvent, last},
+		{fromBlocked + oldReplay, by},
 	} {
 		st := s.conn.Prep(`SELECT p.event, p.tries, p.chain, e.id, e.task,
 			(SELECT status FROM attempt a WHERE a.event = p.event AND a.destination = ?1 ORDER BY n DESC LIMIT 1)
