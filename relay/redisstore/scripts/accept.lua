@@ -4,14 +4,19 @@
 --       per delivery: destination, lease duration or 0, 1 if ordered
 -- Returns {1 accepted | 2 duplicate | 3 conflict | 4 accepted before, first id, seq, per delivery: token or 0}
 local id, key, fingerprint, task, event = ARGV[1], ARGV[2], ARGV[3], ARGV[5], KEYS[9]
-tick()
+local fields, count = {}, 0
+for i = 9, #ARGV, 3 do
+  fields[count + 1], fields[count + 2], count = 'd:' .. ARGV[i], 'p:' .. ARGV[i], count + 2
+end
+local flags = tick(unpack(fields))
 
 if redis.call('EXISTS', event) == 1 then
   save() -- a write, so that WAIT covers the first one
   return { 4, id, tonumber(redis.call('HGET', event, 's')) }
 end
 
-local seen, since = redis.call('HGET', SEEN, key), redis.call('ZSCORE', WINDOW, key)
+local seen = redis.call('HGET', SEEN, key)
+local since = seen and redis.call('ZSCORE', WINDOW, key)
 if seen and since and run - since < tonumber(ARGV[4]) then
   local first = string.sub(seen, 33)
   save()
@@ -43,10 +48,9 @@ end
 
 local deliveries, names, open = {}, {}, 0
 for i = 9, #ARGV, 3 do
-  local name, q = ARGV[i], queue(10 + open * 6)
-  local flags = redis.call('HMGET', META, 'd:' .. name, 'p:' .. name)
-  local d = { name = name, q = q, known = flags[1], lease = tonumber(ARGV[i + 1]), ordered = ARGV[i + 2] == '1' and task ~= '' }
-  if d.lease > 0 and (flags[2] or redis.call('ZCOUNT', q.due, '-inf', now) > 0 or d.ordered and first_of(q, task)) then
+  local name, q, known, paused = ARGV[i], queue(10 + open * 6), flags[4 + open * 2], flags[5 + open * 2]
+  local d = { name = name, q = q, known = known, lease = tonumber(ARGV[i + 1]), ordered = ARGV[i + 2] == '1' and task ~= '' }
+  if d.lease > 0 and (paused or redis.call('ZCOUNT', q.due, '-inf', now_text) > 0 or d.ordered and first_of(q, task)) then
     d.lease = 0
   end
   open = open + 1
@@ -54,14 +58,15 @@ for i = 9, #ARGV, 3 do
 end
 
 local number = next_seq()
+local number_text = string.format('%016d', number)
 redis.call('HSET', event, 'm', ARGV[6], 'h', ARGV[7], 'b', ARGV[8], 'k', task, 'd', table.concat(names, ' '),
-  's', number, 'o', open)
+  's', number_text, 'o', open)
 redis.call('HSET', SEEN, key, fingerprint .. id)
-redis.call('ZADD', WINDOW, run, key)
-redis.call('ZADD', EVENTS, number, id)
-redis.call('ZADD', TASKS, 0, task .. '\0' .. string.format('%016.0f', number) .. id)
+redis.call('ZADD', WINDOW, run_text, key)
+redis.call('ZADD', EVENTS, number_text, id)
+redis.call('ZADD', TASKS, 0, task .. '\0' .. number_text .. id)
 if open == 0 then
-  redis.call('ZADD', SETTLED, run, id)
+  redis.call('ZADD', SETTLED, run_text, id)
 end
 
 local reply = { 1, id, number }
@@ -70,10 +75,10 @@ for i, d in ipairs(deliveries) do
   if not d.known then
     redis.call('HSET', META, 'd:' .. d.name, 0)
   end
-  redis.call('ZADD', q.pending, run, id)
+  redis.call('ZADD', q.pending, run_text, id)
   if d.lease > 0 then
     record.status, record.token = 'L', next_seq()
-    redis.call('ZADD', q.leased, now + d.lease, id)
+    redis.call('ZADD', q.leased, text(now + d.lease), id)
     if d.ordered then
       redis.call('ZADD', q.order, 0, place(record, id))
       redis.call('HSET', q.state, '@' .. task, id)

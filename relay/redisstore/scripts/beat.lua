@@ -16,7 +16,7 @@ for i = 1, #nodes, 2 do
   end
 end
 if ARGV[4] ~= '1' then
-  redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f ', now) .. ARGV[2])
+  redis.call('HSET', KEYS[1], ARGV[1], string.format('%d ', now) .. ARGV[2])
   reply[#reply + 1] = ARGV[2]
 end
 return reply

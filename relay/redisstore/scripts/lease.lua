@@ -4,9 +4,9 @@
 -- Returns {1 if paused, leases that had expired, time until the next is due or -1,
 --          per delivery: id, token, tries, used, replay, variant, age, seq}
 local most, q = tonumber(ARGV[2]), queue(9)
-tick()
+local paused = tick('p:' .. ARGV[1])[4]
 relieve()
-if redis.call('HEXISTS', META, 'p:' .. ARGV[1]) == 1 then
+if paused then
   save()
   return { 1, 0, -1 }
 end
@@ -27,20 +27,26 @@ if ARGV[4] == '1' then
   end
   ids = { unpack(ids, 1, math.min(most, #ids)) }
 else
-  ids = redis.call('ZRANGEBYSCORE', q.due, '-inf', now, 'LIMIT', 0, most)
+  ids = redis.call('ZRANGEBYSCORE', q.due, '-inf', now_text, 'LIMIT', 0, most)
 end
 
 local reply = { 0, expired, -1 }
-for _, id in ipairs(ids) do
-  local s = redis.call('HGET', q.state, id)
-  local d = s and decode(s) or new_delivery(run, now, nil)
-  d.status, d.token = 'L', next_seq()
-  redis.call('ZREM', q.due, id)
-  redis.call('ZADD', q.leased, now + ARGV[3], id)
-  redis.call('HSET', q.state, id, encode(d))
-  for _, v in ipairs({ id, d.token, d.tries, d.used, d.replay, d.variant, math.max(0, run - d.accepted), d.seq }) do
-    reply[#reply + 1] = type(v) == 'number' and v or v == id and v or tonumber(v)
+if #ids > 0 then
+  local states, leases, records = redis.call('HMGET', q.state, unpack(ids)), {}, {}
+  local ends = text(now + ARGV[3])
+  for i, id in ipairs(ids) do
+    local d = states[i] and decode(states[i]) or new_delivery(run, now, nil)
+    d.status, d.token = 'L', next_seq()
+    leases[2 * i - 1], leases[2 * i] = ends, id
+    records[2 * i - 1], records[2 * i] = id, encode(d)
+    reply[#reply + 1] = id
+    for _, v in ipairs({ d.token, d.tries, d.used, d.replay, d.variant, math.max(0, run - d.accepted), d.seq }) do
+      reply[#reply + 1] = tonumber(v)
+    end
   end
+  redis.call('ZREM', q.due, unpack(ids))
+  redis.call('ZADD', q.leased, unpack(leases))
+  redis.call('HSET', q.state, unpack(records))
 end
 
 local due, leased = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES'), redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')

@@ -14,12 +14,23 @@ local META, SEEN, WINDOW, EVENTS, TASKS, NOTES, SETTLED, BURIED = unpack(KEYS, 1
 
 local now, run, seq
 
-local function tick()
+-- text writes a whole number. Redis would write one that it is given as a number with all digits of a fraction, which takes
+-- longer than most commands do.
+local function text(n)
+  return string.format('%d', n)
+end
+
+local now_text, run_text
+
+-- tick reads the clocks, and gives further fields of META from the fourth on.
+local function tick(...)
   local t = redis.call('TIME')
-  local c = redis.call('HMGET', META, 'wall', 'run', 'seq')
+  local c = redis.call('HMGET', META, 'wall', 'run', 'seq', ...)
   now = t[1] * 1e6 + t[2]
   run = tonumber(c[2] or now) + math.max(0, math.min(now - tonumber(c[1] or now), 120e6))
   seq = math.max(tonumber(c[3] or 0), now)
+  now_text, run_text = text(now), text(run)
+  return c
 end
 
 -- next_seq gives a number that ascends within the source, for events and lease tokens.
@@ -28,8 +39,9 @@ local function next_seq()
   return seq
 end
 
-local function save()
-  redis.call('HSET', META, 'wall', now, 'run', run, 'seq', seq)
+-- save writes the clocks, with further fields of META.
+local function save(...)
+  redis.call('HSET', META, 'wall', now_text, 'run', run_text, 'seq', text(seq), ...)
 end
 
 local function relieve()
@@ -60,7 +72,7 @@ local function decode(s)
 end
 
 local function encode(d)
-  return d.status .. string.format(' %.0f %d %d %d %d %.0f %.0f %.0f %d ', d.token, d.tries, d.used, d.replay,
+  return d.status .. string.format(' %d %d %d %d %d %d %d %d %d ', d.token, d.tries, d.used, d.replay,
     d.variant, d.accepted, d.seq, d.dead, d.task and #d.task or -1) .. (d.task or '') .. d.reason
 end
 
@@ -75,7 +87,7 @@ end
 -- or leased. Who has it stands in `state`, under '@' and the task.
 
 local function place(d, id)
-  return d.task .. '\0' .. string.format('%016.0f', d.seq) .. id
+  return d.task .. '\0' .. string.format('%016d', d.seq) .. id
 end
 
 local function first_of(q, task)
@@ -86,7 +98,7 @@ end
 -- enqueue makes a pending delivery due at `at`, or lets it wait for its turn.
 local function enqueue(q, id, d, at)
   if not d.task then
-    redis.call('ZADD', q.due, at, id)
+    redis.call('ZADD', q.due, text(at), id)
     return
   end
   redis.call('ZADD', q.order, 0, place(d, id))
@@ -99,13 +111,13 @@ local function enqueue(q, id, d, at)
     redis.call('ZREM', q.due, turn)
   end
   redis.call('HSET', q.state, '@' .. d.task, first)
-  redis.call('ZADD', q.due, first == id and at or now, first)
+  redis.call('ZADD', q.due, text(first == id and at or now), first)
 end
 
--- leave takes a delivery that is settled or discarded out of its queue, and says whether another one got its turn.
+-- leave takes a delivery out of its queue that is about to be settled or discarded, and says whether another one got its
+-- turn.
 local function leave(q, id, d)
-  redis.call('ZREM', q.due, id)
-  redis.call('ZREM', q.leased, id)
+  redis.call('ZREM', d.status == 'L' and q.leased or q.due, id)
   redis.call('ZREM', q.pending, id)
   if not d.task then
     return 0
@@ -121,24 +133,27 @@ local function leave(q, id, d)
     return 0
   end
   redis.call('HSET', q.state, '@' .. d.task, first)
-  redis.call('ZADD', q.due, now, first)
+  redis.call('ZADD', q.due, now_text, first)
   return 1
 end
 
 -- An event's hash counts its open deliveries in `o`, its dead ones in `x`. With none open its retention runs.
 
-local function closed(event, id, dead)
-  if redis.call('EXISTS', event) == 0 then
+-- closed counts one less open, sets further fields of the event, and says whether that is there.
+local function closed(event, id, dead, ...)
+  local e = redis.call('HMGET', event, 'o', 'x')
+  if not e[1] then
     if dead then
-      redis.call('ZADD', BURIED, run, id)
+      redis.call('ZADD', BURIED, run_text, id)
     end
-    return
+    return false
   end
-  local open = redis.call('HINCRBY', event, 'o', -1)
-  local x = tonumber(dead and redis.call('HINCRBY', event, 'x', 1) or redis.call('HGET', event, 'x') or 0)
+  local open, x = e[1] - 1, (e[2] or 0) + (dead and 1 or 0)
+  redis.call('HSET', event, 'o', text(open), 'x', text(x), ...)
   if open <= 0 then
-    redis.call('ZADD', x > 0 and BURIED or SETTLED, run, id)
+    redis.call('ZADD', x > 0 and BURIED or SETTLED, run_text, id)
   end
+  return true
 end
 
 -- reopened undoes closed, where a delivery is pending anew. Where the event is gone there is nothing to undo.
@@ -153,19 +168,20 @@ local function reopened(event, id, was_dead)
   end
 end
 
--- bury makes a delivery a dead letter, and says whether another one of its task got its turn.
-local function bury(q, event, id, d, reason)
+-- bury makes a delivery a dead letter, sets further fields of its event, and says whether another one of its task got its
+-- turn.
+local function bury(q, event, id, d, reason, ...)
+  local passed = leave(q, id, d)
   d.status, d.dead, d.reason = 'X', now, reason
   redis.call('HSET', q.state, id, encode(d))
   redis.call('ZADD', q.dead, d.seq, id)
-  local passed = leave(q, id, d)
-  closed(event, id, true)
+  closed(event, id, true, ...)
   return passed
 end
 
 -- reclaim makes up to `most` deliveries whose lease has expired due again, and says how many.
 local function reclaim(q, most)
-  local expired = redis.call('ZRANGEBYSCORE', q.leased, '-inf', now, 'WITHSCORES', 'LIMIT', 0, most)
+  local expired = redis.call('ZRANGEBYSCORE', q.leased, '-inf', now_text, 'WITHSCORES', 'LIMIT', 0, most)
   for i = 1, #expired, 2 do
     local id = expired[i]
     local s = redis.call('HGET', q.state, id)

@@ -31,7 +31,7 @@ for i = 4 + count, #ARGV do
     end
     local number, task = redis.call('ZSCORE', EVENTS, id), redis.call('HGET', event, 'k')
     if number and task then
-      redis.call('ZREM', TASKS, task .. '\0' .. string.format('%016.0f', tonumber(number)) .. id)
+      redis.call('ZREM', TASKS, task .. '\0' .. string.format('%016d', number) .. id)
     end
     local variants = tonumber(redis.call('HGET', NOTES, id .. ':n') or 0)
     redis.call('HDEL', NOTES, id .. ':u', id .. ':c', id .. ':n')

@@ -16,7 +16,7 @@ for i = 1, #ARGV, 2 do
     d.status, d.token, d.used, d.replay, d.dead, d.reason = 'P', 0, 0, d.replay + 1, 0, ''
     d.accepted = run + ARGV[i + 1]
     redis.call('HSET', q.state, id, encode(d))
-    redis.call('ZADD', q.pending, d.accepted, id)
+    redis.call('ZADD', q.pending, text(d.accepted), id)
     enqueue(q, id, d, now + ARGV[i + 1])
     n = n + 1
   end

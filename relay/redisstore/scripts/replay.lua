@@ -32,7 +32,7 @@ for i = 3, #ARGV do
     d.status, d.token, d.used, d.replay, d.variant, d.dead, d.reason = 'P', 0, 0, d.replay + 1, variant, 0, ''
     d.accepted = run
     redis.call('HSET', q.state, id, encode(d))
-    redis.call('ZADD', q.pending, d.accepted, id)
+    redis.call('ZADD', q.pending, run_text, id)
     enqueue(q, id, d, now)
     replayed = replayed + 1
   end

@@ -4,45 +4,52 @@
 --       retry, 7 attempt or '', 8 reason
 -- Returns {1, 1 if another delivery of the task got its turn}, or {0} where the lease is lost
 local id, name, outcome, event, q = ARGV[1], ARGV[2], ARGV[4], KEYS[9], queue(10)
-tick()
+local counted = 'd:' .. name
+local delivered = tick(counted)[4]
 local s = redis.call('HGET', q.state, id)
 local d = s and decode(s)
 if not d or tonumber(d.token) ~= tonumber(ARGV[3]) then
   return { 0 }
 end
-relieve()
-save()
 if d.status ~= 'L' and d.status ~= 'E' then
+  relieve()
+  save() -- a write, so that WAIT covers the first one
   return { 1, 0 } -- done before; the answer was lost
 end
 
+-- What follows begins with ZREM: it passes at maxmemory without relieve().
+local attempt = {}
 if ARGV[7] ~= '' then
-  if redis.call('EXISTS', event) == 1 then
-    redis.call('HSET', event, 'a:' .. name .. ':' .. d.tries, ARGV[7])
-  end
+  attempt = { 'a:' .. name .. ':' .. d.tries, ARGV[7] }
   d.tries = d.tries + 1
 end
 d.used = d.used + ARGV[6]
 
 if outcome == '3' then
-  return { 1, bury(q, event, id, d, ARGV[8]) }
+  local passed = bury(q, event, id, d, ARGV[8], unpack(attempt))
+  save()
+  return { 1, passed }
 end
 if outcome == '1' then
-  d.status, d.reason = 'D', ''
   local passed = leave(q, id, d)
-  closed(event, id, false)
-  if redis.call('EXISTS', event) == 1 then
+  d.status, d.reason = 'D', ''
+  if closed(event, id, false, unpack(attempt)) then
     redis.call('HSET', q.state, id, encode(d))
-    redis.call('HINCRBY', META, 'd:' .. name, 1)
+    save(counted, text((delivered or 0) + 1))
   else
     redis.call('HDEL', q.state, id)
+    save()
   end
   return { 1, passed }
 end
-d.status = 'P'
 redis.call('ZREM', q.leased, id)
 redis.call('ZREM', q.due, id)
+d.status = 'P'
 redis.call('HSET', q.state, id, encode(d))
+if attempt[1] and redis.call('EXISTS', event) == 1 then
+  redis.call('HSET', event, unpack(attempt))
+end
 -- What is released keeps its place: it is as old as its event.
 enqueue(q, id, d, outcome == '2' and now + ARGV[5] or math.min(tonumber(d.seq), now))
+save()
 return { 1, d.task and 1 or 0 }
