@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"net/netip"
@@ -134,7 +135,7 @@ func (e *Engine) receive(w http.ResponseWriter, r *http.Request, src *Source, cl
 	if err != nil {
 		return Receipt{TaskID: ev.TaskID}, unavailable(err)
 	}
-	return e.answer(w, src, a), nil
+	return e.answer(r.Context(), w, src, a), nil
 }
 
 // acceptWithin accepts an event in what is left of the source's AckWithin. It does not end with the request: the sender
@@ -155,7 +156,7 @@ func (e *Engine) acceptWithin(ctx context.Context, src *Source, ev *Event, start
 }
 
 // answer tells the sender that its callback is durable.
-func (e *Engine) answer(w http.ResponseWriter, src *Source, a *accepting) Receipt {
+func (e *Engine) answer(ctx context.Context, w http.ResponseWriter, src *Source, a *accepting) Receipt {
 	receipt := Receipt{EventID: a.FirstID, TaskID: a.Event.TaskID}
 	header := w.Header()
 	switch a.Result {
@@ -181,7 +182,9 @@ func (e *Engine) answer(w http.ResponseWriter, src *Source, a *accepting) Receip
 	}
 	w.WriteHeader(src.Response.Status)
 	_, _ = io.WriteString(w, src.Response.Body) // the callback is durable, whether or not its sender still listens
-	src.Logger.Debug("callback "+receipt.Result, "source", src.Name, "event_id", a.FirstID, "task_id", a.Event.TaskID)
+	if src.Logger.Enabled(ctx, slog.LevelDebug) { // its arguments cost something even where nobody wants them
+		src.Logger.Debug("callback "+receipt.Result, "source", src.Name, "event_id", a.FirstID, "task_id", a.Event.TaskID)
+	}
 	return receipt
 }
 
