@@ -181,7 +181,7 @@ func (e *Engine) answer(ctx context.Context, w http.ResponseWriter, src *Source,
 		header["Content-Type"] = []string{src.Response.ContentType}
 	}
 	w.WriteHeader(src.Response.Status)
-	_, _ = io.WriteString(w, src.Response.Body) // the callback is durable, whether or not its sender still listens
+	_, _ = io.WriteString(w, src.Response.Body)   // the callback is durable, whether or not its sender still listens
 	if src.Logger.Enabled(ctx, slog.LevelDebug) { // its arguments cost something even where nobody wants them
 		src.Logger.Debug("callback "+receipt.Result, "source", src.Name, "event_id", a.FirstID, "task_id", a.Event.TaskID)
 	}
