@@ -39,7 +39,7 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 // UnmarshalCaddyfile sets up the app from the tokens of the global option. Syntax:
 //
 //	relay {
-//	    store sqlite [<path>]
+//	    store sqlite [<path>] | redis [<host:port>...] [{ ... }]
 //	    retention <duration>
 //	    dead_letter_retention <duration>
 //	    drain <duration>
@@ -160,19 +160,24 @@ func noBlock(d *caddyfile.Dispenser, name string) error {
 	return nil
 }
 
-func setDuration(d *caddyfile.Dispenser, name string, to *Duration) error {
-	if *to != 0 {
+// set reads the one argument of a subdirective, whose name usage begins with. It may stand once.
+func set[T comparable](d *caddyfile.Dispenser, usage string, to *T, parse func(string) (T, error)) error {
+	name, _, _ := strings.Cut(usage, " ")
+	if *to != *new(T) {
 		return errRepeated(d, name)
 	}
-	args, err := arguments(d, name+" <duration>", 1, 1)
+	args, err := arguments(d, usage, 1, 1)
 	if err != nil {
 		return err
 	}
-	*to, err = parseDuration(args[0])
-	if err != nil {
+	if *to, err = parse(args[0]); err != nil {
 		return d.Errf("%s: %w", name, err)
 	}
 	return nil
+}
+
+func setDuration(d *caddyfile.Dispenser, name string, to *Duration) error {
+	return set(d, name+" <duration>", to, parseDuration)
 }
 
 func parseDuration(s string) (Duration, error) {
@@ -181,21 +186,6 @@ func parseDuration(s string) (Duration, error) {
 		return 0, fmt.Errorf("expected a positive duration such as 30s, got %q", s)
 	}
 	return Duration(v), nil
-}
-
-func setCount(d *caddyfile.Dispenser, name string, to *int) error {
-	if *to != 0 {
-		return errRepeated(d, name)
-	}
-	args, err := arguments(d, name+" <number>", 1, 1)
-	if err != nil {
-		return err
-	}
-	*to, err = parseCount(args[0])
-	if err != nil {
-		return d.Errf("%s: %w", name, err)
-	}
-	return nil
 }
 
 func parseCount(s string) (int, error) {
@@ -208,24 +198,15 @@ func parseCount(s string) (int, error) {
 
 // setText sets a text that check, if any, accepts.
 func setText(d *caddyfile.Dispenser, usage string, to *string, check func(string) error) error {
-	name, _, _ := strings.Cut(usage, " ")
-	if *to != "" {
-		return errRepeated(d, name)
-	}
-	args, err := arguments(d, usage, 1, 1)
-	if err != nil {
-		return err
-	}
-	*to = args[0]
-	if *to == "" {
-		return d.Errf("%s: expected %s, got an empty text", name, usage)
-	}
-	if check != nil {
-		if err := check(*to); err != nil {
-			return d.Errf("%s: %w", name, err)
+	return set(d, usage, to, func(s string) (string, error) {
+		if s == "" {
+			return s, fmt.Errorf("expected %s, got an empty text", usage)
 		}
-	}
-	return nil
+		if check == nil {
+			return s, nil
+		}
+		return s, check(s)
+	})
 }
 
 // guest reads a guest module, whose name is the first argument, and gives it with its JSON.

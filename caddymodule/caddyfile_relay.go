@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -86,7 +87,7 @@ func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
 	case "dedupe_window":
 		return setDuration(d, name, &h.DedupeWindow)
 	case "max_body":
-		return h.setMaxBody(d)
+		return set(d, "max_body <size>", &h.MaxBody, parseMaxBody)
 	case "ack_within":
 		if err := setDuration(d, name, &h.AckWithin); err != nil {
 			return err
@@ -103,20 +104,12 @@ func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
 	return errUnknown(d, "provider, allow, verify, dedupe, dedupe_window, max_body, ack_within, respond or to")
 }
 
-func (h *Handler) setMaxBody(d *caddyfile.Dispenser) error {
-	if h.MaxBody != 0 {
-		return errRepeated(d, "max_body")
-	}
-	args, err := arguments(d, "max_body <size>", 1, 1)
-	if err != nil {
-		return err
-	}
-	size, err := humanize.ParseBytes(args[0])
+func parseMaxBody(s string) (int64, error) {
+	size, err := humanize.ParseBytes(s)
 	if err != nil || size == 0 || size > relay.MaxBodyLimit {
-		return d.Errf("max_body: expected a size up to 8MiB such as 512KiB, got %q", args[0])
+		return 0, fmt.Errorf("expected a size up to 8MiB such as 512KiB, got %q", s)
 	}
-	h.MaxBody = int64(size) // bounded just above
-	return nil
+	return int64(size), nil // bounded just above
 }
 
 func (h *Handler) setRespond(d *caddyfile.Dispenser) error {

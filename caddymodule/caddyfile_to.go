@@ -37,7 +37,7 @@ func (to *Destination) subdirective(d *caddyfile.Dispenser) error {
 	case "sign":
 		return to.setSign(d)
 	case "max_in_flight":
-		return setCount(d, name, &to.MaxInFlight)
+		return set(d, "max_in_flight <number>", &to.MaxInFlight, parseCount)
 	case "rate":
 		return setText(d, "rate <n>/<s|m|h>", &to.Rate, func(s string) error {
 			_, err := parseRate(s)
@@ -184,7 +184,7 @@ func (to *Destination) setSign(d *caddyfile.Dispenser) error {
 	if len(args) > 1 {
 		to.Sign.Previous = args[1]
 	}
-	if err := to.Sign.check(); err != nil {
+	if _, err := to.Sign.build(checkSecrets); err != nil {
 		return d.Errf("sign: %w", err)
 	}
 	return nil

@@ -169,7 +169,7 @@ func (d *Destination) build(ctx caddy.Context) (*relay.Destination, error) {
 		{"retry", func() (err error) { dst.Retry, err = d.Retry.policy(); return err }},
 		{"permanent", func() error { return checkPermanent(d.Permanent) }},
 		{"header", func() (err error) { dst.Header, err = resolveHeader(d.Header); return err }},
-		{"sign", func() (err error) { dst.Signer, err = d.Sign.signer(); return err }},
+		{"sign", func() (err error) { dst.Signer, err = d.Sign.build(resolveSecrets); return err }},
 		{"max_in_flight", func() error { return checkCount(dst.MaxInFlight) }},
 		{"rate", func() (err error) { dst.Rate, err = parseRate(d.Rate); return err }},
 		{"breaker", func() (err error) { dst.Breaker, err = d.Breaker.policy(); return err }},
@@ -379,32 +379,16 @@ func checkHeaderValue(name, value string) error {
 	return nil
 }
 
-func (s *Sign) signer() (relay.Signer, error) {
+// build makes the signer, of the secrets themselves or of stand-ins (checkSecrets).
+func (s *Sign) build(secrets func([]string) ([]string, error)) (relay.Signer, error) {
 	if s == nil {
 		return nil, nil
 	}
-	current, err := resolve(s.Secret)
+	both, err := secrets([]string{s.Secret, s.Previous})
 	if err != nil {
 		return nil, err
 	}
-	previous, err := resolve(s.Previous)
-	if err != nil {
-		return nil, err
-	}
-	return relay.NewSigner(current, previous)
+	return relay.NewSigner(both[0], both[1])
 }
 
-// check says whether the secrets could sign, as far as that is known before their placeholders are replaced.
-func (s *Sign) check() error {
-	secrets, err := checkSecrets([]string{s.Secret, s.Previous})
-	if err != nil {
-		return err
-	}
-	_, err = relay.NewSigner(secrets[0], secrets[1])
-	return err
-}
-
-// literal says that a secret stands in the configuration itself.
-func (s *Sign) literal() bool {
-	return !hasPlaceholder(s.Secret) || s.Previous != "" && !hasPlaceholder(s.Previous)
-}
+func (s *Sign) literalSecret() bool { return literal([]string{s.Secret, s.Previous}) }

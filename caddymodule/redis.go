@@ -283,6 +283,14 @@ func checkDistinct(addresses []string) error {
 	return nil
 }
 
+func parseDB(s string) (int, error) {
+	n, err := strconv.ParseUint(s, 10, 31)
+	if err != nil {
+		return 0, fmt.Errorf("expected the number of a database, 0 or more, got %q", s)
+	}
+	return int(n), nil
+}
+
 func checkKeyPrefix(s string) error {
 	// Braces would say which slot of a Cluster a key is in.
 	if !validName.MatchString(strings.ReplaceAll(s, ":", "")) {
@@ -348,16 +356,7 @@ func (r *Redis) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 	case "password":
 		return setText(d, "password <secret>", &r.Password, checkPlaceholders)
 	case "db":
-		args, err := arguments(d, "db <number>", 1, 1)
-		if err != nil {
-			return err
-		}
-		n, err := strconv.ParseUint(args[0], 10, 31)
-		if err != nil {
-			return d.Errf("db: expected the number of a database, 0 or more, got %q", args[0])
-		}
-		r.DB = int(n)
-		return nil
+		return set(d, "db <number>", &r.DB, parseDB)
 	case "tls", "cluster":
 		r.TLS, r.Cluster = r.TLS || name == "tls", r.Cluster || name == "cluster"
 		_, err := arguments(d, name, 0, 0)

@@ -132,7 +132,7 @@ func (h *Handler) warn(src *relay.Source) {
 		}
 	}
 	for i, d := range h.Destinations {
-		if d.Sign != nil && d.Sign.literal() {
+		if d.Sign != nil && d.Sign.literalSecret() {
 			log.Warn("a secret of sign stands in the config, where the admin API shows it; use {env.NAME} or {file./path}",
 				"destination", src.Destinations[i].Name)
 		}
