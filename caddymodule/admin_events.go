@@ -60,6 +60,9 @@ type attemptView struct {
 	Response   string    `json:"response"`
 }
 
+// displayStates is how pending deliveries are shown, as the engine says for a whole answer.
+type displayStates func(source, destination string) relay.State
+
 func listEvents(e *relay.Engine, r *http.Request) (any, error) {
 	q := parseQuery(r, "source", "task_id", "state", "destination", "since", "until", "limit", "cursor")
 	filter := relay.EventFilter{
@@ -86,8 +89,9 @@ func listEvents(e *relay.Engine, r *http.Request) (any, error) {
 		Events []eventView `json:"events"`
 		Next   string      `json:"next"`
 	}{make([]eventView, len(events)), next}
+	display := e.DisplayStates()
 	for i := range events {
-		page.Events[i] = viewEvent(e, &events[i])
+		page.Events[i] = viewEvent(display, &events[i])
 	}
 	return page, nil
 }
@@ -103,7 +107,7 @@ func showEvent(e *relay.Engine, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	view := viewEvent(e, rec)
+	view := viewEvent(e.DisplayStates(), rec)
 	view.eventDetails = &eventDetails{
 		Variants: make([]variantView, len(rec.Variants)),
 		Headers:  rec.Headers,
@@ -119,7 +123,7 @@ func showEvent(e *relay.Engine, r *http.Request) (any, error) {
 	return view, nil
 }
 
-func viewEvent(e *relay.Engine, rec *relay.EventRecord) eventView {
+func viewEvent(display displayStates, rec *relay.EventRecord) eventView {
 	view := eventView{
 		ID:         rec.ID,
 		Source:     rec.Source,
@@ -135,13 +139,13 @@ func viewEvent(e *relay.Engine, rec *relay.EventRecord) eventView {
 		Deliveries: make([]deliveryView, len(rec.Deliveries)),
 	}
 	for i := range rec.Deliveries {
-		view.Deliveries[i] = viewDelivery(e, rec.Source, &rec.Deliveries[i])
+		view.Deliveries[i] = viewDelivery(display, rec.Source, &rec.Deliveries[i])
 	}
 	return view
 }
 
 // viewDelivery shows held, paused and orphaned, which follow from the destination as it is now.
-func viewDelivery(e *relay.Engine, source string, rec *relay.DeliveryRecord) deliveryView {
+func viewDelivery(display displayStates, source string, rec *relay.DeliveryRecord) deliveryView {
 	view := deliveryView{
 		Destination: rec.Destination,
 		State:       rec.State,
@@ -154,7 +158,7 @@ func viewDelivery(e *relay.Engine, source string, rec *relay.DeliveryRecord) del
 		view.DeadAt = rec.DeadAt.UTC()
 	}
 	if rec.State == relay.StatePending {
-		if state := e.DisplayState(source, rec.Destination); state != "" {
+		if state := display(source, rec.Destination); state != "" {
 			view.State = state
 		}
 		// What is paused or orphaned has no next attempt, until an operator gives it one.

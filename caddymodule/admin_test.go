@@ -293,15 +293,15 @@ func TestViewDelivery(t *testing.T) {
 	engine := relay.New(relay.Options{OpenStore: func(context.Context) (relay.Store, error) { return nil, relay.ErrClosed }})
 	defer func() { _ = engine.Close() }()
 	engine.Push(&relay.Settings{Sources: map[string]*relay.Source{"a": {Name: "a", Destinations: []*relay.Destination{{Name: "b"}}}}})
-	due := viewDelivery(engine, "a", &relay.DeliveryRecord{Destination: "b", State: relay.StatePending, NextAttempt: time.Hour})
+	due := viewDelivery(engine.DisplayStates(), "a", &relay.DeliveryRecord{Destination: "b", State: relay.StatePending, NextAttempt: time.Hour})
 	if due.State != relay.StatePending || time.Until(due.NextAttemptAt) < 59*time.Minute {
 		t.Errorf("pending: %+v", due)
 	}
-	orphaned := viewDelivery(engine, "a", &relay.DeliveryRecord{Destination: "c", State: relay.StatePending, NextAttempt: time.Hour})
+	orphaned := viewDelivery(engine.DisplayStates(), "a", &relay.DeliveryRecord{Destination: "c", State: relay.StatePending, NextAttempt: time.Hour})
 	if orphaned.State != relay.StateOrphaned || !orphaned.NextAttemptAt.IsZero() {
 		t.Errorf("orphaned: %+v", orphaned)
 	}
-	dead := viewDelivery(engine, "a", &relay.DeliveryRecord{Destination: "c", State: relay.StateDead, Reason: "expired"})
+	dead := viewDelivery(engine.DisplayStates(), "a", &relay.DeliveryRecord{Destination: "c", State: relay.StateDead, Reason: "expired"})
 	if dead.State != relay.StateDead || dead.Reason != "expired" {
 		t.Errorf("dead: %+v", dead)
 	}

@@ -160,7 +160,7 @@ func TestHeldDestinationLosesNothing(t *testing.T) {
 			for i := range waiting {
 				ids = append(ids, g.mustAccept("task-"+strconv.Itoa(i)))
 			}
-			g.await("the destination is held", func() bool { return g.DisplayState("vocals", "a") == relay.StateHeld })
+			g.await("the destination is held", func() bool { return g.DisplayStates()("vocals", "a") == relay.StateHeld })
 			before := probes.Load()
 			g.await("many probes have failed", func() bool { return probes.Load() > before+10 })
 			if letters, _, err := g.DeadLetters(context.Background(), relay.Selection{}, 10, ""); len(letters) > 0 || err != nil {
@@ -267,7 +267,7 @@ func TestPauseAndResume(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := g.mustAccept("task-1")
-	if got := g.DisplayState("vocals", "a"); got != relay.StatePaused {
+	if got := g.DisplayStates()("vocals", "a"); got != relay.StatePaused {
 		t.Errorf("display state is %q", got)
 	}
 	if d := g.delivery(id, "a"); d.State != relay.StatePending || c.count() != 0 {

@@ -44,7 +44,7 @@ func TestOrphanedDeliveriesStay(t *testing.T) {
 	src.Destinations = src.Destinations[:1]
 	without.Sources = map[string]*relay.Source{"vocals": &src}
 	generation := g.Push(without)
-	if got := g.DisplayState("vocals", "b"); got != relay.StateOrphaned {
+	if got := g.DisplayStates()("vocals", "b"); got != relay.StateOrphaned {
 		t.Errorf("display state is %q", got)
 	}
 	var orphaned int64

@@ -139,7 +139,7 @@ func (e *Engine) destinationStatus(c Count) DestinationStatus {
 	if l := e.lane(c.Source, c.Destination); l != nil {
 		d.Breaker = l.breakerStatus()
 	}
-	if state := e.DisplayState(c.Source, c.Destination); state != "" {
+	if state := e.displayState(c.Source, c.Destination, c.Paused); state != "" {
 		d.State = string(state)
 		d.Counts.Pending = 0
 		switch state {
@@ -154,26 +154,31 @@ func (e *Engine) destinationStatus(c Count) DestinationStatus {
 	return d
 }
 
-// DisplayState is how a pending delivery of the destination is shown: orphaned, paused, held, or (empty) pending.
-func (e *Engine) DisplayState(source, destination string) State {
+// DisplayStates says how pending deliveries of a destination are shown: orphaned, paused, held, or (empty) pending. Ask
+// once for a whole list: the store is asked once what is paused, since another gateway may have been told.
+func (e *Engine) DisplayStates() func(source, destination string) State {
+	paused := map[DestinationName]bool{}
+	if store, err := e.Store(); err == nil {
+		for _, c := range store.Counts() {
+			paused[DestinationName{c.Source, c.Destination}] = c.Paused
+		}
+	}
+	return func(source, destination string) State {
+		return e.displayState(source, destination, paused[DestinationName{source, destination}])
+	}
+}
+
+func (e *Engine) displayState(source, destination string, paused bool) State {
 	if e.settings.Load().destination(source, destination) == nil {
 		return StateOrphaned
 	}
-	if e.paused(source, destination) {
+	if paused {
 		return StatePaused
 	}
 	if l := e.lane(source, destination); l != nil && l.breakerStatus().State == breakerOpen {
 		return StateHeld
 	}
 	return ""
-}
-
-// paused says that an operator has paused the destination, by the store: another gateway may have been told.
-func (e *Engine) paused(source, destination string) bool {
-	store, err := e.Store()
-	return err == nil && slices.ContainsFunc(store.Counts(), func(c Count) bool {
-		return c.Paused && c.Source == source && c.Destination == destination
-	})
 }
 
 func (l *lane) breakerStatus() BreakerStatus {
