@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -121,7 +120,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &tooLarge):
 		e = &apiError{http.StatusRequestEntityTooLarge, "too_large", "The body is larger than 1 MiB."}
 	case errors.Is(err, relay.ErrNotFound):
-		e = &apiError{http.StatusNotFound, "not_found", sentence(err)}
+		e = &apiError{http.StatusNotFound, "not_found", relay.Sentence(err)}
 	case errors.Is(err, relay.ErrBadCursor):
 		e = &apiError{http.StatusBadRequest, "bad_cursor", "The cursor is not one that this store has handed out."}
 	case errors.Is(err, relay.ErrClosed), errors.Is(err, relay.ErrStoreLocked):
@@ -129,15 +128,10 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	case r.Context().Err() != nil:
 		return // nobody listens
 	default:
-		e = &apiError{http.StatusInternalServerError, "internal", sentence(err)}
+		e = &apiError{http.StatusInternalServerError, "internal", relay.Sentence(err)}
 		caddy.Log().Named("admin.api.relay").Error("request failed", zap.String("path", r.URL.Path), zap.Error(err))
 	}
 	writeJSON(w, e.status, map[string]string{"error": e.code, "message": e.message})
-}
-
-func sentence(err error) string {
-	s := err.Error()
-	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

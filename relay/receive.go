@@ -120,7 +120,7 @@ func (e *Engine) receive(w http.ResponseWriter, r *http.Request, src *Source, cl
 		return Receipt{}, rej
 	}
 	if shape != nil {
-		return Receipt{}, &rejection{http.StatusBadRequest, ResultInvalid, "invalid_body", sentence(shape), nil}
+		return Receipt{}, &rejection{http.StatusBadRequest, ResultInvalid, "invalid_body", Sentence(shape), nil}
 	}
 
 	if cap(body) > 2*len(body) {
@@ -335,8 +335,8 @@ next:
 	return headers
 }
 
-// sentence is an error as senders read it.
-func sentence(err error) string {
+// Sentence is an error as senders and operators read it.
+func Sentence(err error) string {
 	s := err.Error()
 	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
