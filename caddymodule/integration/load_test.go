@@ -57,20 +57,12 @@ func (g *gateway) startLoad(path, prefix string, perSecond int, insist bool) *lo
 
 	working.Go(func() {
 		defer close(tasks)
-		ticker := time.NewTicker(time.Second / time.Duration(perSecond))
-		defer ticker.Stop()
-		for n := 0; ; n++ {
+		pace(ctx, prefix, perSecond, func(_ int, task string) {
 			select {
-			case <-ticker.C:
+			case tasks <- task:
 			case <-ctx.Done():
-				return
 			}
-			select {
-			case tasks <- fmt.Sprintf("%s-%06d", prefix, n):
-			case <-ctx.Done():
-				return
-			}
-		}
+		})
 	})
 	for range senders {
 		working.Go(func() {
@@ -81,6 +73,20 @@ func (g *gateway) startLoad(path, prefix string, perSecond int, insist bool) *lo
 		})
 	}
 	return l
+}
+
+// pace calls send with one task after the other, so many a second, until ctx ends.
+func pace(ctx context.Context, prefix string, perSecond int, send func(n int, task string)) {
+	ticker := time.NewTicker(time.Second / time.Duration(perSecond))
+	defer ticker.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ticker.C:
+			send(n, fmt.Sprintf("%s-%06d", prefix, n))
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // send is true if the callback was answered by 200.

@@ -176,15 +176,7 @@ func startRedisLoad(t *testing.T, prefix string, perSecond int, gateways ...*gat
 	t.Cleanup(l.stop)
 	body := callback(t, "{task}")
 	l.working.Go(func() {
-		ticker := time.NewTicker(time.Second / time.Duration(perSecond))
-		defer ticker.Stop()
-		for n := 0; ; n++ {
-			select {
-			case <-ticker.C:
-			case <-ctx.Done():
-				return
-			}
-			task := fmt.Sprintf("%s-%06d", prefix, n)
+		pace(ctx, prefix, perSecond, func(n int, task string) {
 			text := strings.Replace(body, "{task}", task, 1)
 			l.working.Go(func() { l.send(ctx, n, task, text) })
 			if n%20 == 0 {
@@ -193,7 +185,7 @@ func startRedisLoad(t *testing.T, prefix string, perSecond int, gateways ...*gat
 				l.mu.Unlock()
 				l.working.Go(func() { l.send(ctx, n+1, task, text) })
 			}
-		}
+		})
 	})
 	return l
 }
