@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -278,12 +277,6 @@ const (
 // isReady finds the ready deliveries of the destination ?1 without looking at those that were settled long ago.
 const isReady = "state = 0 AND d.event >= (SELECT low FROM destination WHERE id = ?1)"
 
-// Which of them are old: those of events up to ?2 that were never replayed, or those that were replayed by ?2.
-const (
-	oldEvent  = " AND since = 0 AND event <= ?2"
-	oldReplay = " AND since > 0 AND since <= ?2"
-)
-
 // selectPending gives deliveries of a destination that are neither settled nor leased. Blocked ones come first, so that
 // none is left without the one that it waits for.
 func (s *Store) selectPending(d *destination, most int) ([]int64, error) {
@@ -334,141 +327,4 @@ func (s *Store) Pause(_ context.Context, source, name string, paused bool) error
 	defer s.mem.Unlock()
 	d.paused = paused
 	return nil
-}
-
-// Expire implements relay.Store.
-func (s *Store) Expire(_ context.Context, source, name string, age time.Duration) ([]relay.DeadLetter, error) {
-	s.write.Lock()
-	defer s.write.Unlock()
-	if s.closed {
-		return nil, relay.ErrClosed
-	}
-	d := s.find(source, name)
-	if d == nil || d.pending == 0 {
-		return nil, nil
-	}
-	now := s.clock.now()
-	by := now - age.Milliseconds()
-	if d.oldestKnown && d.oldest > by {
-		return nil, nil
-	}
-	if err := s.requeue(d, now); err != nil {
-		return nil, explain(err)
-	}
-	last, err := s.lastAccepted(by)
-	if last == 0 || err != nil {
-		return nil, explain(err)
-	}
-	letters, lastReady, err := s.selectOld(d, last, by)
-	if len(letters) == 0 || err != nil {
-		return nil, explain(err)
-	}
-	deadAt := s.clock.Wall()
-	t := tallies{}
-	chains := map[string]bool{}
-	err = s.transact(t, func() error {
-		for _, l := range letters {
-			chains[l.chain] = true
-			t.of(d).pending--
-			t.of(d).dead++
-			st := s.conn.Prep("UPDATE delivery SET state = 3, settled = ?, dead_at = ?, reason = ? WHERE event = ? AND destination = ?")
-			bind(st, now, millis(deadAt))
-			st.BindText(3, relay.ErrExpired.Error())
-			st.BindInt64(4, l.seq)
-			st.BindInt64(5, d.id)
-			if err := exec(st); err != nil {
-				return err
-			}
-		}
-		for chain := range chains {
-			if _, err := s.pass(d, chain, now); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, explain(err)
-	}
-	s.mem.Lock()
-	d.cursor = max(d.cursor, lastReady) // up to there nothing is ready any more
-	s.mem.Unlock()
-	dead := make([]relay.DeadLetter, len(letters))
-	for i, l := range letters {
-		dead[i] = l.DeadLetter
-		dead[i].DeadAt = deadAt
-	}
-	return dead, nil
-}
-
-// oldDelivery is a delivery that has expired.
-type oldDelivery struct {
-	relay.DeadLetter
-	seq   int64
-	chain string
-}
-
-// selectOld gives pending deliveries of events up to a sequence, neither leased nor replayed after a time, the ready ones
-// first and in their order: lastReady is the last of those.
-func (s *Store) selectOld(d *destination, last, by int64) (letters []oldDelivery, lastReady int64, err error) {
-	for _, old := range []struct {
-		from  string
-		bound int64
-	}{
-		{fromReady + oldEvent, last},
-		{fromWaiting + oldEvent, last},
-		{fromWaiting + oldReplay, by},
-		{fromBlocked + oldEvent, last},
-		{fromBlocked + oldReplay, by},
-	} {
-		st := s.conn.Prep(`SELECT p.event, p.tries, p.chain, e.id, e.task,
-			(SELECT status FROM attempt a WHERE a.event = p.event AND a.destination = ?1 ORDER BY n DESC LIMIT 1)
-			FROM (SELECT event, tries, chain ` + old.from + ` LIMIT ?3) p CROSS JOIN event e ON e.seq = p.event`)
-		bind(st, d.id, old.bound, int64(relay.MaxTouched-len(letters)+len(d.leases)))
-		if err := each(st, func() {
-			seq := st.ColumnInt64(0)
-			if d.leases[seq] != nil || len(letters) == relay.MaxTouched {
-				return
-			}
-			var id ulid.ULID
-			st.ColumnBytes(3, id[:])
-			letters = append(letters, oldDelivery{seq: seq, chain: st.ColumnText(2), DeadLetter: relay.DeadLetter{
-				EventID: id.String(), Source: d.source, TaskID: st.ColumnText(4), Destination: d.name,
-				Attempts: st.ColumnInt(1), LastStatus: st.ColumnInt(5), LastError: relay.ErrExpired.Error(),
-			}})
-			if strings.HasPrefix(old.from, fromReady) {
-				lastReady = seq
-			}
-		}); err != nil {
-			return nil, 0, err
-		}
-	}
-	return letters, lastReady, nil
-}
-
-// lastAccepted is the last event that was accepted by a time, or 0: acceptance ascends with the sequence, so that it is
-// found by halving.
-func (s *Store) lastAccepted(by int64) (last int64, err error) {
-	low, high := int64(0), s.nextSeq-1
-	for low < high {
-		middle := low + (high-low+1)/2
-		st := s.conn.Prep("SELECT seq, accepted FROM event WHERE seq <= ? ORDER BY seq DESC LIMIT 1")
-		st.BindInt64(1, middle)
-		found, err := st.Step()
-		seq, accepted := st.ColumnInt64(0), st.ColumnInt64(1)
-		if reset := st.Reset(); err == nil {
-			err = reset
-		}
-		switch {
-		case err != nil:
-			return 0, err
-		case !found || seq <= low: // nothing between
-			low = middle
-		case accepted <= by:
-			low, last = middle, seq
-		default:
-			high = seq - 1
-		}
-	}
-	return last, nil
 }

@@ -2,7 +2,6 @@ package sqlitestore
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -10,15 +9,7 @@ import (
 
 // What the log holds is known without its file's size, which stays when the writer begins anew.
 func TestLogSize(t *testing.T) {
-	s, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "relay.db"), MinFree: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	s := openTemporary(t)
 	fill := func(n int) {
 		for i := range n {
 			if err := s.transact(nil, func() error { return s.setMeta("filling", int64(i)) }); err != nil {

@@ -1,22 +1,13 @@
 package sqlitestore
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 )
 
 // What a statement looks at must not grow with what the store keeps.
 func TestPlans(t *testing.T) {
-	s, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "relay.db"), MinFree: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	s := openTemporary(t)
 	for name, tc := range map[string]struct{ query, plan string }{
 		"ready":           {"SELECT " + leaseColumns + "WHERE destination = +? AND state = 0 AND event > ? ORDER BY event", "PRIMARY KEY (destination=? AND event>?)"},
 		"untried":         {"SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND tries = 0 ORDER BY due, event", "delivery_untried (destination=?)"},

@@ -318,9 +318,6 @@ func (w *sweep) forget() error {
 		}); err != nil {
 			return err
 		}
-		if left -= len(records); left == 0 {
-			w.result.More = true
-		}
 		for _, r := range records {
 			for _, table := range []string{"variant", "repeat"} {
 				st := w.conn.Prep("DELETE FROM " + table + " WHERE event = ?")
@@ -335,6 +332,10 @@ func (w *sweep) forget() error {
 			if err := exec(st); err != nil {
 				return err
 			}
+		}
+		if left -= len(records); left == 0 {
+			w.result.More = true
+			return nil
 		}
 	}
 	return nil

@@ -3,7 +3,6 @@ package sqlitestore
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"testing"
 
 	"zombiezen.com/go/sqlite"
@@ -14,15 +13,7 @@ import (
 // A client that hangs up in the middle of a list leaves no connection in its transaction, which would keep the log from
 // ever being begun anew.
 func TestInterruptedRead(t *testing.T) {
-	s, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "relay.db"), MinFree: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	s := openTemporary(t)
 	for range 2 * readers {
 		ctx, hangUp := context.WithCancel(t.Context())
 		err := s.read(ctx, func(c *sqlite.Conn) error {
@@ -43,16 +34,8 @@ func TestInterruptedRead(t *testing.T) {
 
 // While somebody reads, the log is not begun anew, and nobody waits for that.
 func TestLogWaitsForNobody(t *testing.T) {
-	s, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "relay.db"), MinFree: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	err = s.read(t.Context(), func(c *sqlite.Conn) error {
+	s := openTemporary(t)
+	err := s.read(t.Context(), func(c *sqlite.Conn) error {
 		if _, err := exists(c.Prep("SELECT 1 FROM meta")); err != nil {
 			return err
 		}
