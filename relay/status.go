@@ -96,8 +96,8 @@ func (e *Engine) Status(ctx context.Context) Status {
 	var counts []Count
 	store, err := e.Store()
 	if err == nil {
-		st.Store = StoreStatus{StoreInfo: store.Info(), Up: true}
 		err = store.Health(ctx)
+		st.Store = StoreStatus{StoreInfo: store.Info(), Up: true} // with what that has found out
 		counts = store.Counts()
 	}
 	if err != nil {
