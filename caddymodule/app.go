@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"log/slog"
 	"sync"
 
@@ -48,7 +49,7 @@ type App struct {
 	sources map[string]registration
 
 	emitter    *emitter
-	generation *relay.Generation
+	generation *engine.Generation
 }
 
 // registration is a source with the configuration that it was made from.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/callbackrelay/caddy-relay/relay/filter"
+	"github.com/callbackrelay/caddy-relay/relay/signer"
 	"net"
 	"net/http"
 	"net/netip"
@@ -161,7 +163,7 @@ func (d *Destination) build(ctx caddy.Context) (*relay.Destination, error) {
 		{"url", func() (err error) { dst.URL, err = resolveURL(d.URL); return err }},
 		{"when", func() (err error) {
 			if d.When != "" {
-				dst.When, err = relay.ParseWhen(d.When)
+				dst.When, err = filter.Parse(d.When)
 			}
 			return err
 		}},
@@ -388,7 +390,7 @@ func (s *Sign) build(secrets func([]string) ([]string, error)) (relay.Signer, er
 	if err != nil {
 		return nil, err
 	}
-	return relay.NewSigner(both[0], both[1])
+	return signer.New(both[0], both[1])
 }
 
 func (s *Sign) literalSecret() bool { return literal([]string{s.Secret, s.Previous}) }

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -371,7 +372,7 @@ func TestRegisterMetrics(t *testing.T) {
 		}
 	}
 	registry = prometheus.NewPedanticRegistry()
-	registry.MustRegister(relay.NewMetrics())
+	registry.MustRegister(meter.New())
 	if err := registerMetrics(registry); err == nil {
 		t.Error("another collector was taken for the process's own")
 	}

@@ -2,14 +2,13 @@ package caddymodule
 
 import (
 	"errors"
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/callbackrelay/caddy-relay/relay"
 )
 
 // metrics are the process's: they live on through every reload, while each config has a registry of its own.
-var metrics = relay.NewMetrics()
+var metrics = meter.New()
 
 // registerMetrics shows the metrics in a config's registry, where the admin router or the app may have shown them already.
 func registerMetrics(registry *prometheus.Registry) error {

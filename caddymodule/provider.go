@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/provider"
@@ -116,7 +117,7 @@ func (c *Custom) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		err := setList(d, d.Val()+" <gjson path>...", (*[]string)(to), func(paths []string) error {
 			for _, p := range paths {
-				if err := relay.CheckPath(p); err != nil {
+				if err := payload.CheckPath(p); err != nil {
 					return err
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -233,7 +234,7 @@ func parseDedupe(list []string) ([]relay.DedupeField, error) {
 				return nil, fmt.Errorf("expected %s without a name, got %q", kind, s)
 			}
 		case relay.DedupePath:
-			if err := relay.CheckPath(name); err != nil {
+			if err := payload.CheckPath(name); err != nil {
 				return nil, err
 			}
 		case relay.DedupeHeader:

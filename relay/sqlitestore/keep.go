@@ -205,6 +205,9 @@ func (s *Store) Health(ctx context.Context) error {
 	})
 }
 
+// PerSource implements relay.Store: one connection writes for all.
+func (s *Store) PerSource() bool { return false }
+
 // Info implements relay.Store.
 func (s *Store) Info() relay.StoreInfo {
 	return relay.StoreInfo{Driver: "sqlite", Location: s.path, FreeBytes: s.free.Load()}
