@@ -3,9 +3,10 @@ package caddymodule
 import (
 	"encoding/json"
 	"errors"
-	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"io"
 	"net/http"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"

@@ -4,9 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"net/http"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )

@@ -3,9 +3,10 @@ package caddymodule
 import (
 	"encoding/hex"
 	"encoding/json"
-	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"net/http"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )

@@ -3,13 +3,14 @@ package caddymodule
 import (
 	"context"
 	"encoding/json"
-	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )

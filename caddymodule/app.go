@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"log/slog"
 	"sync"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"

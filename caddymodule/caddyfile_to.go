@@ -1,12 +1,13 @@
 package caddymodule
 
 import (
-	"github.com/callbackrelay/caddy-relay/relay/filter"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/callbackrelay/caddy-relay/relay/filter"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"github.com/callbackrelay/caddy-relay/relay/filter"
-	"github.com/callbackrelay/caddy-relay/relay/signer"
 	"net"
 	"net/http"
 	"net/netip"
@@ -15,6 +13,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/filter"
+	"github.com/callbackrelay/caddy-relay/relay/signer"
 
 	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/net/http/httpguts"

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"context"
-	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"errors"
+
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 
 	"github.com/prometheus/client_golang/prometheus"

@@ -1,9 +1,10 @@
 package caddymodule
 
 import (
-	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"log/slog"
 	"runtime/debug"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 
 	"github.com/caddyserver/caddy/v2"
 )

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
 	"github.com/callbackrelay/caddy-relay/relay/payload"
 
 	"github.com/callbackrelay/caddy-relay/relay"

@@ -8,13 +8,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"

@@ -3,10 +3,11 @@ package caddymodule
 import (
 	"context"
 	"errors"
-	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"

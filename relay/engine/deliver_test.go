@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"context"
-	"github.com/callbackrelay/caddy-relay/relay/signer"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -12,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/signer"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )

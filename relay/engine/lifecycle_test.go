@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"context"
-	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -10,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"github.com/callbackrelay/caddy-relay/relay/filter"
 	"io"
 	"net"
 	"net/http"
@@ -15,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/filter"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )

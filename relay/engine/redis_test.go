@@ -3,13 +3,14 @@ package engine_test
 import (
 	"context"
 	"fmt"
-	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"log/slog"
 	"net/http"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 
 	"github.com/tidwall/gjson"
 

@@ -3,13 +3,14 @@ package engine_test
 import (
 	"context"
 	"errors"
-	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"log/slog"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"

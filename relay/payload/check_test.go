@@ -3,12 +3,13 @@ package payload_test
 import (
 	"encoding/json"
 	"errors"
-	"github.com/callbackrelay/caddy-relay/relay/payload"
 	"os"
 	"reflect"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 
 	"github.com/tidwall/gjson"
 

@@ -1,12 +1,13 @@
 package provider_test
 
 import (
-	"github.com/callbackrelay/caddy-relay/relay/payload"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/provider"
