@@ -27,7 +27,7 @@ var (
 	ErrBadCursor = errors.New("bad cursor")
 )
 
-// Store keeps events and their deliveries. An implementation must pass the suite in storetest.
+// Store keeps events and their deliveries. An implementation must pass the suite in internal/storetest.
 //
 // The store's clock decides everything about time: durations go in and come out, never times of a host's clock.
 // It never jumps: a store whose clock may be stepped (a host's wall clock) must make sure that a step purges nothing

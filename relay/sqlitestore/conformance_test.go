@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay/sqlitestore"
-	"github.com/callbackrelay/caddy-relay/relay/storetest"
+	"github.com/callbackrelay/caddy-relay/relay/internal/storetest"
 )
 
 func TestConformance(t *testing.T) {
