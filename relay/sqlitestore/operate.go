@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -212,18 +211,6 @@ func span(since, until time.Time) (from, to int64) {
 		to = millis(until)
 	}
 	return from, to
-}
-
-// each calls f for every row of a statement.
-func each(st *sqlite.Stmt, f func()) error {
-	defer func() { _ = st.Reset() }()
-	for {
-		found, err := st.Step()
-		if !found || err != nil {
-			return err
-		}
-		f()
-	}
 }
 
 // Discard implements relay.Store.

@@ -300,14 +300,17 @@ func (s *Store) load() error {
 		}})
 }
 
-func (s *Store) newDestination(id, source int64, name string) *destination {
-	d := &destination{
-		id: id, sourceID: source, source: s.sourceNames[source], name: name,
-		nextDue: never, leases: map[int64]*lease{},
-	}
-	s.destinations[relay.DestinationName{Source: d.source, Destination: name}] = d
-	s.byID[id] = d
-	return d
+func (s *Store) meta(key string) (int64, error) {
+	st := s.conn.Prep("SELECT coalesce((SELECT value FROM meta WHERE key = ?), 0)")
+	st.BindText(1, key)
+	return sqlitex.ResultInt64(st)
+}
+
+func (s *Store) setMeta(key string, value int64) error {
+	st := s.conn.Prep("INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2 WHERE value <> ?2")
+	st.BindText(1, key)
+	st.BindInt64(2, value)
+	return exec(st)
 }
 
 // Close implements relay.Store.
@@ -342,3 +345,8 @@ func explain(err error) error {
 	}
 	return err
 }
+
+// PerSource implements relay.Store: one connection writes for all.
+func (s *Store) PerSource() bool { return false }
+
+var _ relay.Store = (*Store)(nil)

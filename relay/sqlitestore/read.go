@@ -112,20 +112,6 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 	return events, next, err
 }
 
-// until calls f for the rows of a statement until it is done.
-func until(st *sqlite.Stmt, f func(*sqlite.Stmt) (done bool, err error)) error {
-	defer func() { _ = st.Reset() }()
-	for {
-		found, err := st.Step()
-		if !found || err != nil {
-			return err
-		}
-		if done, err := f(st); done || err != nil {
-			return err
-		}
-	}
-}
-
 func wanted(f *relay.EventFilter, r *relay.EventRecord) bool {
 	if f.State != "" && r.State() != f.State {
 		return false
