@@ -111,6 +111,10 @@ type Accept struct {
 	// Window is how long after its first acceptance a key is remembered.
 	Window     time.Duration
 	Deliveries []NewDelivery
+	// Again says that an earlier try of this accept may have been stored, and that nobody holds the leases which it carried.
+	// Those still in flight are given to this try: leased anew and fenced against their old tokens, or due at once where
+	// LeaseFor is zero. A store whose leases belong to the process may leave them as they are.
+	Again bool
 
 	Result Result
 	// FirstID is the id of the event that has the key: Event.ID unless the result is Duplicate or Conflict.
@@ -317,4 +321,11 @@ type StoreInfo struct {
 	// EvictionPolicy is what Redis does at maxmemory, as far as has been seen: noeviction is the one that loses nothing.
 	// It is unknown where Redis does not say.
 	EvictionPolicy string `json:"eviction_policy,omitempty"`
+	// AppendOnly (yes, no) and AppendFsync (always, everysec, no) are what Redis's persistence was set to by the last look;
+	// of several masters the least durable counts. Each is unknown where Redis does not say, and empty for other stores.
+	AppendOnly  string `json:"appendonly,omitempty"`
+	AppendFsync string `json:"appendfsync,omitempty"`
+	// AOFDelayedFsync counts the writes that Redis answered while its disk was still busy with an earlier fsync, since its
+	// start. It is nil where Redis does not say, and for other stores.
+	AOFDelayedFsync *int64 `json:"aof_delayed_fsync,omitempty"`
 }

@@ -1,7 +1,7 @@
 package redisstore
 
 import (
-	"fmt"
+	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -10,8 +10,8 @@ func (s *Store) acceptCall(a *relay.Accept) *call {
 	e := a.Event
 	keys := s.keys.source(e.Source, 1+blockSize*len(a.Deliveries))
 	keys = append(keys, s.keys.event(e.Source, e.ID))
-	args := make([]any, 0, 8+3*len(a.Deliveries))
-	args = append(args, e.ID, e.Key[:], e.Fingerprint[:], a.Window.Microseconds(), e.TaskID, encodeMeta(e), e.Headers.Encode(), e.Body)
+	args := make([]any, 0, 9+3*len(a.Deliveries))
+	args = append(args, e.ID, e.Key[:], e.Fingerprint[:], a.Window.Microseconds(), e.TaskID, encodeMeta(e), e.Headers.Encode(), e.Body, a.Again)
 	for i := range a.Deliveries {
 		d := &a.Deliveries[i]
 		keys = s.keys.destination(keys, e.Source, d.Destination)
@@ -25,34 +25,39 @@ func (s *Store) accepted(a *relay.Accept, c *call) {
 	if a.Err != nil {
 		return
 	}
-	reply, ok := c.reply.([]any)
-	if !ok || len(reply) < 3 {
-		a.Err = fmt.Errorf("redis: accept gave %v", c.reply)
+	r := c.read()
+	result, first, seq, age := relay.Result(r.number()), r.text(), r.number(), r.number()
+	tokens := r.numbers(r.groups(1))
+	if n := len(tokens); result < relay.Accepted || result > acceptedBefore || n != len(a.Deliveries) && (n > 0 || result == relay.Accepted) {
+		r.fail()
+	}
+	if a.Err = r.done(); a.Err != nil {
 		return
 	}
-	n := numbers(reply, 0)
-	a.FirstID, _ = reply[1].(string)
-	switch n[0] {
-	case 2:
-		a.Result = relay.Duplicate
-		return
-	case 3:
-		a.Result = relay.Conflict
+	a.FirstID, a.Result = first, result
+	if result == relay.Duplicate || result == relay.Conflict {
 		return
 	}
-	a.Result = relay.Accepted
-	a.Event.Seq = n[2]
-	if n[0] != 1 {
-		return // by an earlier try, which had the leases
-	}
-	for i, token := range n[3:] {
+	a.Result, a.Event.Seq = relay.Accepted, seq
+	for i, token := range tokens {
 		name := relay.DestinationName{Source: a.Event.Source, Destination: a.Deliveries[i].Destination}
-		if token == 0 {
-			s.tally.add(name, func(c *relay.Count) { c.Pending++ })
+		switch {
+		case token < 0:
+			continue
+		case token == 0:
+			s.tally.add(name, func(c *relay.Count) {
+				c.Pending++
+				if result == acceptedBefore {
+					c.InFlight--
+				}
+			})
 			s.tell(name)
 			continue
+		case result == relay.Accepted:
+			s.tally.add(name, func(c *relay.Count) { c.InFlight++ })
 		}
-		s.tally.add(name, func(c *relay.Count) { c.InFlight++ })
-		a.Leased = append(a.Leased, &relay.Leased{Event: a.Event, Destination: name.Destination, Token: uint64(token)})
+		a.Leased = append(a.Leased, &relay.Leased{
+			Event: a.Event, Destination: name.Destination, Token: uint64(token), Age: time.Duration(age) * time.Microsecond,
+		})
 	}
 }

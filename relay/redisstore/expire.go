@@ -41,17 +41,19 @@ func (s *Store) Expire(ctx context.Context, source, destination string, age time
 	if s.run(ctx, c); c.err != nil {
 		return nil, c.err
 	}
-	list, _ := c.reply.([]any)
+	r := c.read()
 	var expired []relay.DeadLetter
-	for i := 0; i+1 < len(list); i += 2 {
-		id, _ := list[i].(string)
-		tries, _ := list[i+1].(int64)
+	for range r.groups(2) {
+		id, tries := r.text(), r.number()
 		j := slices.IndexFunc(letters, func(d relay.DeadLetter) bool { return d.EventID == id })
 		if j < 0 {
 			continue
 		}
 		letters[j].Attempts, letters[j].DeadAt = int(tries), time.Now()
 		expired = append(expired, letters[j])
+	}
+	if err := r.done(); err != nil {
+		return nil, err
 	}
 	s.tally.add(relay.DestinationName{Source: source, Destination: destination}, func(c *relay.Count) {
 		c.Pending -= int64(len(expired))

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -28,37 +27,33 @@ func (s *Store) leased(l *relay.Lease, c *call) []*read {
 	if l.Err != nil {
 		return nil
 	}
-	reply, _ := c.reply.([]any)
-	if len(reply) < 3 || (len(reply)-3)%leaseWidth != 0 {
-		l.Err = fmt.Errorf("redis: lease gave %v", c.reply)
+	r := c.read()
+	paused, expired, next := r.number() == 1, r.number(), r.number()
+	count := r.groups(leaseWidth)
+	reads := make([]*read, count)
+	for i := range reads {
+		id, n := r.text(), r.numbers(leaseWidth-1)
+		reads[i] = &read{
+			lease: l, variant: int(n[4]),
+			leased: &relay.Leased{
+				Event:       &relay.Event{ID: id, Source: l.Source, Seq: n[6]},
+				Destination: l.Destination, Token: uint64(n[0]),
+				Tries: int(n[1]), Used: int(n[2]), Replay: int(n[3]),
+				Age: time.Duration(n[5]) * time.Microsecond,
+			},
+		}
+	}
+	if l.Err = r.done(); l.Err != nil {
 		return nil
 	}
-	n := numbers(reply, 0)
-	l.Paused = n[0] == 1
-	l.Next = time.Duration(n[2]) * time.Microsecond
-	if n[2] < 0 {
-		l.Next = -1
-	}
-	count := len(reply) / leaseWidth
+	l.Paused = paused
+	l.Next = max(-1, time.Duration(next)*time.Microsecond)
 	s.tally.add(relay.DestinationName{Source: l.Source, Destination: l.Destination}, func(c *relay.Count) {
-		c.LeaseExpired += n[1]
-		c.InFlight += int64(count) - n[1]
-		c.Pending -= int64(count) - n[1]
-		c.Paused = l.Paused
+		c.LeaseExpired += expired
+		c.InFlight += int64(count) - expired
+		c.Pending -= int64(count) - expired
+		c.Paused = paused
 	})
-	reads := make([]*read, 0, count)
-	for i := 3; i < len(reply); i += leaseWidth {
-		id, _ := reply[i].(string)
-		reads = append(reads, &read{
-			lease: l, variant: int(n[i+5]),
-			leased: &relay.Leased{
-				Event:       &relay.Event{ID: id, Source: l.Source, Seq: n[i+7]},
-				Destination: l.Destination, Token: uint64(n[i+1]),
-				Tries: int(n[i+2]), Used: int(n[i+3]), Replay: int(n[i+4]),
-				Age: time.Duration(n[i+6]) * time.Microsecond,
-			},
-		})
-	}
 	return reads
 }
 
@@ -103,18 +98,20 @@ func (s *Store) readPayloads(ctx context.Context, reads []*read) {
 }
 
 func (r *read) complete() (there bool, err error) {
-	if err := r.fields.Err(); err != nil {
+	known, err := fields(r.fields, len(eventFields))
+	if err != nil {
 		return false, err
 	}
-	if err := r.body.Err(); err != nil {
+	payload, err := fields(r.body, 2)
+	if err != nil {
 		return false, err
 	}
-	e, err := decodeEvent(r.leased.Event.Source, r.leased.Event.ID, r.fields.Val())
+	e, err := decodeEvent(r.leased.Event.Source, r.leased.Event.ID, known)
 	if err != nil || e == nil {
 		return false, err
 	}
-	headers, _ := r.body.Val()[0].(string)
-	body, ok := r.body.Val()[1].(string)
+	headers, _ := payload[0].(string)
+	body, ok := payload[1].(string)
 	if !ok {
 		return false, nil
 	}

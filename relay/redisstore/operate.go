@@ -35,8 +35,12 @@ func (s *Store) Replay(ctx context.Context, id string, destinations []string, va
 	if s.run(ctx, c); c.err != nil {
 		return 0, 0, c.err
 	}
-	n := numbers(c.reply, 0)
-	if len(n) != 3 || n[0] == 0 {
+	r := c.read()
+	found, done, left := r.number() == 1, r.number(), r.number()
+	if err := r.done(); err != nil {
+		return 0, 0, err
+	}
+	if !found {
 		return 0, 0, fmt.Errorf("event %s, variant %d: %w", id, variant, relay.ErrNotFound)
 	}
 	for _, d := range destinations {
@@ -44,7 +48,7 @@ func (s *Store) Replay(ctx context.Context, id string, destinations []string, va
 		s.wake(name)
 		s.tell(name)
 	}
-	return int(n[1]), int(n[2]), s.look(ctx, source)
+	return int(done), int(left), s.look(ctx, source)
 }
 
 // Pause implements relay.Store. Every gateway obeys from its next lease on.
@@ -113,8 +117,11 @@ func (s *Store) Discard(ctx context.Context, sel relay.Selection) (int, error) {
 	if s.run(ctx, c); c.err != nil {
 		return n, c.err
 	}
-	done, _ := c.reply.(int64)
-	return n + int(done), s.look(ctx, sel.Source)
+	done, err := c.count()
+	if err != nil {
+		return n, err
+	}
+	return n + done, s.look(ctx, sel.Source)
 }
 
 // groupCall begins a call on deliveries of one destination.
@@ -176,8 +183,11 @@ func (s *Store) bulk(ctx context.Context, sel relay.Selection, from *row, do fun
 			if c.err != nil {
 				return done, "", c.err
 			}
-			n, _ := c.reply.(int64)
-			done += int(n)
+			n, err := c.count()
+			if err != nil {
+				return done, "", err
+			}
+			done += n
 		}
 		if len(rows) < n {
 			return done, "", nil

@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -54,8 +53,12 @@ func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePol
 	if s.run(ctx, forget); forget.err != nil {
 		return 0, forget.err
 	}
-	n := numbers(forget.reply, 0)
-	if n[0] == relay.MaxTouched {
+	r := forget.read()
+	forgotten, run := r.number(), r.number()
+	if err := r.done(); err != nil {
+		return 0, err
+	}
+	if forgotten == relay.MaxTouched {
 		result.More = true
 	}
 	destinations := s.tally.destinations(source)
@@ -63,7 +66,7 @@ func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePol
 	pipe := s.client.Pipeline()
 	past := func(key string, retention time.Duration) *redis.StringSliceCmd {
 		return pipe.ZRangeArgs(ctx, redis.ZRangeArgs{
-			Key: key, ByScore: true, Start: "-inf", Stop: strconv.FormatInt(n[1]-retention.Microseconds(), 10), Count: int64(most),
+			Key: key, ByScore: true, Start: "-inf", Stop: strconv.FormatInt(run-retention.Microseconds(), 10), Count: int64(most),
 		})
 	}
 	settled, buried := past(s.keys.settled(source), p.Retention), past(s.keys.buried(source), p.DeadLetterRetention)
@@ -94,18 +97,19 @@ func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePol
 	if s.run(ctx, c); c.err != nil {
 		return 0, c.err
 	}
-	gone := numbers(c.reply, 0)
-	if len(gone) != 1+2*len(destinations) {
-		return 0, fmt.Errorf("redis: purge gave %v", c.reply)
+	r = c.read()
+	events, gone := r.number(), r.numbers(2*len(destinations))
+	if err := r.done(); err != nil {
+		return 0, err
 	}
-	result.Events += int(gone[0])
+	result.Events += int(events)
 	for i, d := range destinations {
 		name := relay.DestinationName{Source: source, Destination: d}
-		if gone[1+2*i] > 0 {
-			result.Deliveries[name] += int(gone[1+2*i])
+		if gone[2*i] > 0 {
+			result.Deliveries[name] += int(gone[2*i])
 		}
-		if gone[2+2*i] > 0 {
-			result.DeadLetters[name] += int(gone[2+2*i])
+		if gone[2*i+1] > 0 {
+			result.DeadLetters[name] += int(gone[2*i+1])
 		}
 	}
 	return len(ids) * max(1, len(destinations)), s.look(ctx, source)

@@ -100,10 +100,10 @@ func (s *Store) records(ctx context.Context, rows []row) ([]*relay.EventRecord, 
 		return nil, nil
 	}
 	pipe := s.client.Pipeline()
-	fields := make([]*redis.SliceCmd, len(rows))
+	events := make([]*redis.SliceCmd, len(rows))
 	notes := make([]*redis.SliceCmd, len(rows))
 	for i, r := range rows {
-		fields[i] = pipe.HMGet(ctx, s.keys.event(r.source, r.id), "m", "k", "s", "d")
+		events[i] = pipe.HMGet(ctx, s.keys.event(r.source, r.id), "m", "k", "s", "d")
 		notes[i] = pipe.HMGet(ctx, s.keys.notes(r.source), r.id+":u", r.id+":c")
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
@@ -111,15 +111,23 @@ func (s *Store) records(ctx context.Context, rows []row) ([]*relay.EventRecord, 
 	}
 	records := make([]*relay.EventRecord, len(rows))
 	for i, r := range rows {
-		e, err := decodeEvent(r.source, r.id, fields[i].Val())
+		known, err := fields(events[i], 4)
+		if err != nil {
+			return nil, err
+		}
+		noted, err := fields(notes[i], 2)
+		if err != nil {
+			return nil, err
+		}
+		e, err := decodeEvent(r.source, r.id, known)
 		if err != nil {
 			return nil, err
 		}
 		if e == nil {
 			continue
 		}
-		rec := &relay.EventRecord{Event: *e, Duplicates: number(notes[i].Val()[0]), Conflicts: number(notes[i].Val()[1])}
-		names, _ := fields[i].Val()[3].(string)
+		rec := &relay.EventRecord{Event: *e, Duplicates: number(noted[0]), Conflicts: number(noted[1])}
+		names, _ := known[3].(string)
 		for name := range strings.FieldsSeq(names) {
 			rec.Deliveries = append(rec.Deliveries, relay.DeliveryRecord{Destination: name})
 		}
@@ -243,9 +251,9 @@ func (s *Store) Event(ctx context.Context, id string) (*relay.EventRecord, error
 func (s *Store) readVariants(ctx context.Context, rec *relay.EventRecord) error {
 	for n := 1; n <= min(rec.Conflicts, relay.MaxVariants); n++ { // no more than conflicts, and perhaps fewer
 		v := rec.ID + ":" + strconv.Itoa(n)
-		f, err := s.client.HMGet(ctx, s.keys.notes(rec.Source), v+":m", v+":h", v+":b").Result()
+		f, err := fields(s.client.HMGet(ctx, s.keys.notes(rec.Source), v+":m", v+":h", v+":b"), 3)
 		if err != nil {
-			return explain(err)
+			return err
 		}
 		text := func(i int) string { t, _ := f[i].(string); return t }
 		if text(0) == "" {
@@ -413,21 +421,25 @@ func (s *Store) describe(ctx context.Context, letters []letter) ([]relay.DeadLet
 		return nil, nil
 	}
 	pipe := s.client.Pipeline()
-	fields := make([]*redis.SliceCmd, len(letters))
+	events := make([]*redis.SliceCmd, len(letters))
 	for i, l := range letters {
-		fields[i] = pipe.HMGet(ctx, s.keys.event(l.source, l.id), "k", "a:"+l.destination+":"+strconv.Itoa(l.tries-1))
+		events[i] = pipe.HMGet(ctx, s.keys.event(l.source, l.id), "k", "a:"+l.destination+":"+strconv.Itoa(l.tries-1))
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, explain(err)
 	}
 	dead := make([]relay.DeadLetter, len(letters))
 	for i, l := range letters {
+		known, err := fields(events[i], 2)
+		if err != nil {
+			return nil, err
+		}
 		d := relay.DeadLetter{
 			EventID: l.id, Source: l.source, Destination: l.destination,
 			Attempts: l.tries, LastError: l.reason, DeadAt: l.dead,
 		}
-		d.TaskID, _ = fields[i].Val()[0].(string)
-		if text, ok := fields[i].Val()[1].(string); ok {
+		d.TaskID, _ = known[0].(string)
+		if text, ok := known[1].(string); ok {
 			a, err := decodeAttempt(text)
 			if err != nil {
 				return nil, fmt.Errorf("event %s: %w", l.id, err)

@@ -24,8 +24,13 @@ func (s *Store) settled(op *relay.Settle, c *call) {
 	if op.Err != nil {
 		return
 	}
-	n := numbers(c.reply, 0)
-	if len(n) == 0 || n[0] == 0 {
+	r := c.read()
+	done := r.number() == 1
+	unblocked := done && r.number() == 1
+	if op.Err = r.done(); op.Err != nil {
+		return
+	}
+	if !done {
 		op.Err = relay.ErrLeaseLost
 		return
 	}
@@ -41,7 +46,7 @@ func (s *Store) settled(op *relay.Settle, c *call) {
 			c.Pending++
 		}
 	})
-	op.Unblocked = n[1] == 1
+	op.Unblocked = unblocked
 	if op.Unblocked || op.Outcome == relay.OutcomeRelease {
 		s.tell(name)
 	}
