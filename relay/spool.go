@@ -55,6 +55,7 @@ type SpoolStat struct {
 	Stuck  int
 	Bytes  int64
 	Oldest time.Time // that waits; zero if none does
+	Error  string    // why the spool cannot take what comes; empty if it can
 }
 
 // spooler takes callbacks that the store cannot, and hands them over in order once it can.

@@ -78,6 +78,8 @@ type Store interface {
 
 	// Health says what is wrong with the store, or nil. It may wait for as long as its context allows.
 	Health(ctx context.Context) error
+	// PerSource reports whether each source is written by itself, so that a source that hangs holds up no other.
+	PerSource() bool
 	// Info describes the store for status: driver, path or addresses without credentials, free bytes. It never waits.
 	Info() StoreInfo
 

@@ -233,3 +233,6 @@ func (s *Store) Close() error {
 	defer logs.remove(s.log)
 	return s.client.Close()
 }
+
+// PerSource implements relay.Store: each partition of a source is written by scripts of its own.
+func (s *Store) PerSource() bool { return true }
