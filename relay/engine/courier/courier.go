@@ -1,0 +1,80 @@
+// Package courier makes one attempt: it posts an event to a destination, reads the answer, and says in one sentence what
+// went wrong. It knows nothing of lanes, stores or retries, and keeps no goroutine.
+package courier
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// Courier makes attempts. Its methods may be called concurrently.
+type Courier struct {
+	userAgent string
+}
+
+// New returns a courier that calls itself userAgent.
+func New(userAgent string) *Courier { return &Courier{userAgent} }
+
+// Answer is the outcome of one attempt. Its Error may be set beside a Status: the response's body could then not be read,
+// which changes nothing about what the destination has said.
+type Answer struct {
+	relay.Attempt
+	RetryAfter time.Duration // zero where the destination named none; at most 1 h
+	Released   bool          // the context ended before there was an answer: the attempt tells nothing about the destination
+}
+
+// Success reports whether the destination has taken the event.
+func (a *Answer) Success() bool { return a.Status >= 200 && a.Status < 300 }
+
+// Attempt posts a leased delivery's event to its destination, once, within the destination's timeout. It returns early
+// when ctx, the engine's, ends: with Released set, unless the status had been received by then.
+func (c *Courier) Attempt(ctx context.Context, dst *relay.Destination, d *relay.Leased) *Answer {
+	a := &Answer{Attempt: relay.Attempt{At: time.Now()}}
+	defer func() { a.Duration = time.Since(a.At) }()
+
+	// One timer serves for both bounds: the attempt's, and that of the response's body.
+	attempt, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(dst.Timeout, func() { cancel(context.DeadlineExceeded) })
+	defer timer.Stop()
+
+	req, err := c.request(attempt, dst, d, a.At)
+	if err != nil {
+		a.Error = err.Error()
+		return a
+	}
+	res, err := dst.Transport.RoundTrip(req)
+	if err != nil {
+		a.Released = ctx.Err() != nil
+		a.Error = sentence(err)
+		if errors.Is(context.Cause(attempt), context.DeadlineExceeded) {
+			a.Error = sentence(timedOut(err)) + " after " + dst.Timeout.String()
+		}
+		return a
+	}
+	defer func() { _ = res.Body.Close() }()
+
+	a.Status = res.StatusCode
+	if a.Status == http.StatusTooManyRequests || a.Status == http.StatusServiceUnavailable {
+		a.RetryAfter = retryAfter(res.Header.Get("Retry-After"), time.Now())
+	}
+	if res.ContentLength == 0 {
+		return a
+	}
+	timer.Reset(min(bodyWithin, dst.Timeout-time.Since(a.At)))
+	a.Response, err = readBody(res.Body)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		a.Error = "reading the response: the gateway stopped"
+	case attempt.Err() != nil:
+		a.Error = "reading the response: it took too long"
+	default:
+		a.Error = "reading the response: " + sentence(err)
+	}
+	return a
+}
