@@ -223,6 +223,8 @@ func (t *try) phase(err error) string {
 	switch {
 	case !t.connected.Load():
 		return connecting
+	case isStreamReset(err):
+		return waiting // it is the consumer's answer
 	case !t.wrote.Load(), ok && op.Op == "write":
 		return sending
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -91,7 +92,7 @@ func TestResponseIsCut(t *testing.T) {
 	address := listen(t, func(c net.Conn) {
 		for r := bufio.NewReader(c); readRequest(r); {
 			if requests.Add(1) == 2 {
-				_, _ = c.Write([]byte("HTTP/1.1 2"))
+				_, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nContent-"))
 				return
 			}
 			_, _ = c.Write([]byte(ok))
@@ -99,7 +100,7 @@ func TestResponseIsCut(t *testing.T) {
 	})
 	dst, _ := destination(t, "http://"+address)
 	wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-	if a := attempt(t, dst, "{}"); a.Status != 0 || a.Error != "waiting for the response: the connection was closed" || requests.Load() != 2 {
+	if a := attempt(t, dst, "{}"); a.Status != 0 || !strings.HasPrefix(a.Error, "waiting for the response: ") || requests.Load() != 2 {
 		t.Errorf("status %d, error %q after %d requests", a.Status, a.Error, requests.Load())
 	}
 }
@@ -276,8 +277,7 @@ func TestNoAnswerToALargeBody(t *testing.T) {
 	address := listen(t, func(c net.Conn) { _ = readHeader(bufio.NewReader(c)) })
 	dst, _ := destination(t, "http://"+address)
 	a := attempt(t, dst, strings.Repeat("x", 8<<20))
-	if a.Status != 0 || !strings.HasPrefix(a.Error, "sending the request: ") && !strings.HasPrefix(a.Error, "waiting for the response: ") ||
-		!strings.HasSuffix(a.Error, ": connection reset by peer") && !strings.HasSuffix(a.Error, ": broken pipe") {
+	if a.Status != 0 || !regexp.MustCompile("^(sending the request|waiting for the response): (connection reset by peer|broken pipe|the connection was closed)$").MatchString(a.Error) {
 		t.Errorf("status %d, error %q", a.Status, a.Error)
 	}
 }
@@ -342,7 +342,9 @@ func TestAge(t *testing.T) {
 				wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
 				minutes.Add(1)
 			}
-			counter.awaitClosed(t, 2)
+			if protocol == 1 {
+				counter.awaitClosed(t, 2) // one of HTTP/2 may not have noticed the end of its last request, and is idle for its time
+			}
 			if counter.opened.Load() != 3 {
 				t.Errorf("%d connections in 12 minutes", counter.opened.Load())
 			}
@@ -467,6 +469,7 @@ func (b *blackHole) listen(tb testing.TB, to string) string {
 				}
 			}
 		}
+		defer context.AfterFunc(ctx, func() { _, _ = c.Close(), server.Close() })()
 		var group sync.WaitGroup
 		group.Go(func() { forward(server, c) })
 		group.Go(func() { forward(c, server) })

@@ -72,7 +72,8 @@ func reason(err error) string {
 		if e.IsTimeout {
 			return "looking up " + e.Name + ": timeout"
 		}
-		return "looking up " + e.Name + ": " + e.Err[strings.LastIndex(e.Err, ": ")+1:] // before it come resolvers' addresses
+		cause := e.Err[strings.LastIndex(e.Err, ":")+1:] // before it come addresses of resolvers
+		return "looking up " + e.Name + ": " + strings.TrimSpace(cause)
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
 		return "timeout"
@@ -82,6 +83,9 @@ func reason(err error) string {
 	}
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return certificateReason(e.Err)
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return "the server does not speak TLS"
 	}
 	if e, ok := errors.AsType[textproto.ProtocolError](err); ok {
 		text, _, _ := strings.Cut(string(e), ":") // after it comes what was received

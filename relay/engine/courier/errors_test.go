@@ -63,8 +63,8 @@ func TestSentences(t *testing.T) {
 		"another name":       {url: server.URL, tls: &tls.Config{RootCAs: pool, ServerName: "billing.test"}, want: "connecting: the certificate is not valid for billing.test"},
 		"expired":            {url: server.URL, tls: &tls.Config{RootCAs: pool, Time: func() time.Time { return time.Unix(1e11, 0) }}, want: "connecting: the certificate is not valid: certificate has expired or is not yet valid: current time 5138-11-16T09:46:40Z is after 2084-01-29T16:00:00Z"},
 		"TLS version":        {url: server.URL, tls: &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10, RootCAs: pool}, want: "connecting: tls: protocol version not supported"},
-		"HTTP for HTTPS":     {url: strings.Replace(plainServer.URL, "http:", "https:", 1), want: "connecting: server gave HTTP response to HTTPS client"},
-		"no HTTP":            {url: "http://" + listen(t, echo("")), want: "waiting for the response: malformed HTTP response"},
+		"HTTP for HTTPS":     {url: strings.Replace(plainServer.URL, "http:", "https:", 1), want: "connecting: the server does not speak TLS"},
+		"no HTTP":            {url: "http://" + listen(t, echo("")), want: "waiting for the response: malformed HTTP status code"},
 		"no status":          {url: "http://" + listen(t, echo("HTTP/1.1 ")), want: "waiting for the response: malformed HTTP status code"},
 		"no header":          {url: "http://" + listen(t, echo("HTTP/1.1 200 OK\r\nx")), want: "waiting for the response: malformed MIME header"},
 		"no header's sequel": {url: "http://" + listen(t, echo("HTTP/1.1 200 OK\r\n ")), want: "waiting for the response: malformed MIME header initial line"},
@@ -112,7 +112,7 @@ func TestProxy(t *testing.T) {
 		return strings.TrimPrefix(server.URL, "http://")
 	}
 	closed, silent := closedAddress(t), listen(t, hang)
-	unauthorized, bad, hangsUp := refusing(http.StatusProxyAuthRequired), refusing(http.StatusBadGateway), listen(t, func(net.Conn) {})
+	unauthorized, bad, hangsUp := refusing(http.StatusProxyAuthRequired), refusing(http.StatusBadGateway), listen(t, func(c net.Conn) { _ = readHeader(bufio.NewReader(c)) })
 	for name, test := range map[string]struct {
 		proxy, scheme string
 		status        int

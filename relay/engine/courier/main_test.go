@@ -2,6 +2,7 @@ package courier
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -132,4 +134,29 @@ func cancelled(tb testing.TB) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(tb.Context())
 	tb.Cleanup(cancel)
 	return ctx, cancel
+}
+
+// serveRaw answers every request with as little work as possible. The requests must have bodies of at most a few KiB.
+func serveRaw(c net.Conn) {
+	for r := bufio.NewReader(c); ; {
+		length := 0
+		for {
+			line, err := r.ReadSlice('\n')
+			if err != nil {
+				return
+			}
+			if len(line) == 2 {
+				break
+			}
+			if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+				length, _ = strconv.Atoi(string(bytes.TrimSpace(value)))
+			}
+		}
+		if _, err := r.Discard(length); err != nil {
+			return
+		}
+		if _, err := c.Write([]byte(ok)); err != nil {
+			return
+		}
+	}
 }
