@@ -132,11 +132,7 @@ func (c *Connections) generation(idle time.Duration) *generation {
 		dial = new(net.Dialer).DialContext
 	}
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		return &conn{Conn: c}, nil
+		return open(ctx, dial, network, address)
 	}
 	t.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
 		if res.StatusCode != http.StatusOK {
@@ -229,6 +225,27 @@ func (t *try) phase(err error) string {
 		return sending
 	}
 	return waiting
+}
+
+// open dials. Its error is that of the dialer beneath, since Caddy wraps it in a type that cannot be unwrapped.
+func open(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), network, address string) (net.Conn, error) {
+	var first atomic.Pointer[error]
+	note := func(err error) {
+		if err != nil {
+			first.CompareAndSwap(nil, &err)
+		}
+	}
+	c, err := dial(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		DNSDone:     func(info httptrace.DNSDoneInfo) { note(info.Err) },
+		ConnectDone: func(_, _ string, err error) { note(err) },
+	}), network, address)
+	if err == nil {
+		return &conn{Conn: c}, nil
+	}
+	if cause := first.Load(); cause != nil {
+		err = *cause
+	}
+	return nil, err
 }
 
 // conn hides from net/http that a write failed because the other side has hung up, until everything that it had sent
