@@ -153,12 +153,15 @@ func (a *App) Start() error {
 	if err := a.checkAbandoned(); err != nil {
 		return err
 	}
+	var err error
+	if a.emitter, err = startEmitter(a.ctx, a.events, a.pooled.Event, a.logger); err != nil {
+		return err
+	}
 	a.pooled.loggers.push(a.logger)
 	if err := a.pooled.Start(a.ctx); err != nil {
 		a.pooled.loggers.remove(a.logger)
 		return fmt.Errorf("opening the store %s: %w", a.pooled.identity, err)
 	}
-	a.emitter = startEmitter(a.ctx, a.events, a.logger)
 	a.mu.Lock()
 	sources := make(map[string]*relay.Source, len(a.sources))
 	for name, r := range a.sources {
@@ -181,16 +184,24 @@ func (a *App) Start() error {
 func (a *App) Stop() error {
 	a.generation.Withdraw()
 	a.pooled.loggers.remove(a.logger)
-	a.emitter.stop(a.Drain.or(relay.DefaultDrain))
 	return nil
 }
 
-// Cleanup releases the engine, which drains and closes when no config uses it any more.
+// Cleanup releases the engine, which drains and closes when no config uses it any more. The emitter goes last, since what
+// is drained may become a dead letter; handlers of its event still run, unless they were cleaned up before the app: Caddy
+// has no order there.
 func (a *App) Cleanup() error {
 	if a.pooled == nil {
 		return nil // Provision failed before it acquired one: the running config's must stay
 	}
-	return a.pooled.release()
+	if a.generation != nil {
+		_ = a.Stop() // Caddy does not stop a config that fails after its apps have started
+	}
+	err := a.pooled.release()
+	if a.emitter != nil {
+		a.emitter.stop(a.Drain.or(relay.DefaultDrain))
+	}
+	return err
 }
 
 // Interface guards
