@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -44,8 +45,9 @@ type App struct {
 	events *caddyevents.App
 	pooled *pooledEngine // nil until acquired
 
-	mu      sync.Mutex
-	sources map[string]registration
+	mu        sync.Mutex
+	sources   map[string]registration
+	inspected map[*caddyhttp.Server]bool // for a catch-all
 
 	emitter    *emitter
 	generation *relay.Generation
@@ -70,6 +72,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	a.logger = ctx.Slogger()
 	a.sources = make(map[string]registration)
+	a.inspected = make(map[*caddyhttp.Server]bool)
 	for name, d := range map[string]Duration{
 		"retention": a.Retention, "dead_letter_retention": a.DeadLetterRetention, "drain": a.Drain,
 	} {
@@ -128,6 +131,17 @@ func (a *App) register(name string, canonical []byte, build func() (*relay.Sourc
 	}
 	a.sources[name] = registration{canonical, source}
 	return source, nil
+}
+
+// inspect warns once for each server of relay handlers without a catch-all behind them.
+func (a *App) inspect(server *caddyhttp.Server) {
+	a.mu.Lock()
+	seen := a.inspected[server]
+	a.inspected[server] = true
+	a.mu.Unlock()
+	if !seen {
+		warnWithoutCatchAll(server, a.logger)
+	}
 }
 
 // checkAbandoned refuses a config that would leave deliveries behind in another store.

@@ -101,6 +101,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	app := module.(*App)
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		app.inspect(server)
+	}
 	h.engine = app.pooled
 	h.source, err = app.register(h.Source, canonical, func() (*relay.Source, error) { return h.build(ctx) })
 	return err
