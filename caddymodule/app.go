@@ -69,6 +69,14 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision acquires the engine of the configured store. It neither opens nor needs the store.
 func (a *App) Provision(ctx caddy.Context) error {
+	canonical, err := canonicalJSON(a)
+	if err != nil {
+		return err
+	}
+	return places.locate(canonical, a.provision(ctx))
+}
+
+func (a *App) provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	a.logger = ctx.Slogger()
 	a.sources = make(map[string]registration)
@@ -121,7 +129,11 @@ func (a *App) register(name string, canonical []byte, build func() (*relay.Sourc
 	defer a.mu.Unlock()
 	if known, ok := a.sources[name]; ok {
 		if !bytes.Equal(known.canonical, canonical) {
-			return nil, fmt.Errorf("source %q is defined differently by two relay handlers; expected the same settings, or another name", name)
+			where := "by two relay handlers"
+			if at := places.find(known.canonical); at != "" {
+				where = "at " + at
+			}
+			return nil, fmt.Errorf("source %q is defined differently %s; expected the same settings, or another name", name, where)
 		}
 		return known.source, nil
 	}

@@ -14,11 +14,14 @@ import (
 // provisioned. The routes behind that one are then still JSON, and those before it are modules, of which none is a relay.
 func warnWithoutCatchAll(server *caddyhttp.Server, log *slog.Logger) {
 	s := siteReader{named: server.NamedRoutes}
-	sources := uncaught(s.routes(server.Routes), nil, false)
-	slices.Sort(sources)
-	for _, source := range slices.Compact(sources) {
+	var warned []string
+	for _, h := range uncaught(s.routes(server.Routes), nil, false) {
+		if slices.Contains(warned, h.source) {
+			continue
+		}
+		warned = append(warned, h.source)
 		log.Warn("no catch-all after relay: a callback to a mistyped path gets an empty 200 and is lost; end the site with `respond 404`",
-			"server", server.Name(), "listen", server.Listen, "source", source)
+			"server", server.Name(), "listen", server.Listen, "source", h.source)
 	}
 }
 
@@ -33,9 +36,10 @@ type siteRoute struct {
 // siteHandler is a handler of a route: a relay handler, routes of its own, or any other.
 type siteHandler struct {
 	name   string
-	source string      // of a relay handler
-	routes []siteRoute // of a subroute, or the named route that is invoked
-	answer bool        // it answers whatever it gets
+	source string          // of a relay handler
+	config json.RawMessage // of a relay handler
+	routes []siteRoute     // of a subroute, or the named route that is invoked
+	answer bool            // it answers whatever it gets
 }
 
 // passing are the handlers of Caddy that hand every request on, or may. Any other is taken to answer.
@@ -44,9 +48,9 @@ var passing = []string{
 	"push", "request_body", "rewrite", "subroute", "templates", "timeouts", "tracing", "vars",
 }
 
-// uncaught returns the sources of the relay handlers in routes some of whose misses nothing answers. hosts are those of the
+// uncaught returns the relay handlers in routes some of whose misses nothing answers. hosts are those of the
 // site, if it has any; answered reports whether what leaves the routes is answered behind them.
-func uncaught(routes []siteRoute, hosts []string, answered bool) (sources []string) {
+func uncaught(routes []siteRoute, hosts []string, answered bool) (found []siteHandler) {
 	for i, route := range routes {
 		within := hosts
 		if own := route.hosts(); own != nil {
@@ -56,30 +60,30 @@ func uncaught(routes []siteRoute, hosts []string, answered bool) (sources []stri
 		left := slices.ContainsFunc(route.handlers, func(h siteHandler) bool { return h.answer }) ||
 			!route.terminal && caught(routes[i+1:], within, route.group, answered)
 		if route.narrow() && !caught(routes[i+1:], within, "", answered) {
-			sources = append(sources, relays(routes[i:i+1])...)
+			found = append(found, relays(routes[i:i+1])...)
 		} else {
 			for _, h := range route.handlers {
-				sources = append(sources, uncaught(h.routes, within, left)...)
+				found = append(found, uncaught(h.routes, within, left)...)
 			}
 		}
 		if caught(routes[i:i+1], hosts, "", false) {
 			break // nothing gets to those behind it
 		}
 	}
-	return sources
+	return found
 }
 
-// relays returns the sources of all relay handlers in routes.
-func relays(routes []siteRoute) (sources []string) {
+// relays returns all relay handlers in routes.
+func relays(routes []siteRoute) (found []siteHandler) {
 	for _, route := range routes {
 		for _, h := range route.handlers {
 			if h.source != "" {
-				sources = append(sources, h.source)
+				found = append(found, h)
 			}
-			sources = append(sources, relays(h.routes)...)
+			found = append(found, relays(h.routes)...)
 		}
 	}
-	return sources
+	return found
 }
 
 // caught reports whether routes answer every request for hosts that gets to them. Those of the group skipped are left out.
@@ -197,7 +201,7 @@ func (s siteReader) handler(raw json.RawMessage) siteHandler {
 			Source string `json:"source"`
 		}
 		_ = json.Unmarshal(raw, &relay)
-		h.source = relay.Source
+		h.source, h.config = relay.Source, raw
 	case "subroute":
 		var subroute caddyhttp.Subroute
 		_ = json.Unmarshal(raw, &subroute)
