@@ -1,11 +1,55 @@
 package sqlitestore
 
 import (
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
-
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
+
+// destination is what memory knows of a destination. It is changed under Store.mem by who also holds Store.write, once
+// the change is durable, so that either lock suffices for reading.
+type destination struct {
+	id           int64
+	source, name string
+	sourceID     int64
+
+	paused                   bool
+	pending, delivered, dead int64 // pending includes what is leased
+
+	// cursor is the highest event whose ready delivery was leased: ready ones behind it are in flight. What becomes
+	// due again goes to waiting, so that a lease never passes over what is in flight.
+	cursor int64
+	low    int64 // as stored: no delivery of an event before this one is ready
+	// readyMaybe and nextDue bound from below what a lease would find: nothing, if not readyMaybe and nextDue is ahead.
+	readyMaybe bool
+	nextDue    int64 // never if nothing waits
+
+	leases  map[int64]*lease // by event
+	expired int64
+
+	oldest      int64 // the acceptance of the oldest pending delivery, when last looked at; 0 if unknown
+	oldestKnown bool
+}
+
+func (k *known) newDestination(id, source int64, name string) *destination {
+	d := &destination{
+		id: id, sourceID: source, source: k.sourceNames[source], name: name,
+		nextDue: never, leases: map[int64]*lease{},
+	}
+	k.destinations[relay.DestinationName{Source: d.source, Destination: name}] = d
+	k.byID[id] = d
+	return d
+}
+
+// lowest is the first event that may have a ready delivery, in flight or not.
+func (d *destination) lowest() int64 {
+	low := d.cursor + 1
+	for event := range d.leases {
+		low = min(low, event)
+	}
+	return max(low, d.low)
+}
+
+func (d *destination) noteDue(at int64) { d.nextDue = min(d.nextDue, at) }
 
 // find gives a destination, or nil. The caller holds write or mem.
 func (s *Store) find(source, name string) *destination {
@@ -22,29 +66,46 @@ func (s *Store) ensure(source, name string) (*destination, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = sqlitex.Execute(s.conn, "INSERT INTO destination (source, name) VALUES (?, ?)", &sqlitex.ExecOptions{Args: []any{sourceID, name}})
+	var id int64
+	err = s.transact(nil, func() error {
+		st := s.db.Writer.Stmt("INSERT INTO destination (source, name) VALUES (?, ?)")
+		st.BindInt64(1, sourceID)
+		st.BindText(2, name)
+		err := st.Exec()
+		id = s.db.Writer.LastInsertRowID()
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	s.mem.Lock()
 	defer s.mem.Unlock()
-	return s.newDestination(s.conn.LastInsertRowID(), sourceID, name), nil
+	return s.newDestination(id, sourceID, name), nil
 }
 
 func (s *Store) ensureSource(name string) (int64, error) {
 	if id, ok := s.sources[name]; ok {
 		return id, nil
 	}
-	err := sqlitex.Execute(s.conn, "INSERT INTO source (name) VALUES (?)", &sqlitex.ExecOptions{Args: []any{name}})
+	var id int64
+	err := s.transact(nil, func() error {
+		st := s.db.Writer.Stmt("INSERT INTO source (name) VALUES (?)")
+		st.BindText(1, name)
+		err := st.Exec()
+		id = s.db.Writer.LastInsertRowID()
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
 	s.mem.Lock()
 	defer s.mem.Unlock()
-	id := s.conn.LastInsertRowID()
 	s.sources[name], s.sourceNames[id] = id, name
 	return id, nil
 }
+
+// tally is a change of a destination's counts by a transaction.
+type tally struct{ pending, delivered, dead, low int64 }
 
 // tallies collects what a transaction changes in the counts.
 type tallies map[*destination]*tally
@@ -59,19 +120,19 @@ func (t tallies) of(d *destination) *tally {
 }
 
 // save writes the changes, within the transaction that they belong to.
-func (t tallies) save(c *sqlite.Conn) error {
+func (t tallies) save(c *sqlitefile.Conn) error {
 	for d, n := range t {
 		if *n == (tally{}) {
 			continue
 		}
 		n.low = d.lowest()
-		st := c.Prep("UPDATE destination SET pending = pending + ?, delivered = delivered + ?, dead = dead + ?, low = ? WHERE id = ?")
+		st := c.Stmt("UPDATE destination SET pending = pending + ?, delivered = delivered + ?, dead = dead + ?, low = ? WHERE id = ?")
 		st.BindInt64(1, n.pending)
 		st.BindInt64(2, n.delivered)
 		st.BindInt64(3, n.dead)
 		st.BindInt64(4, n.low)
 		st.BindInt64(5, d.id)
-		if err := exec(st); err != nil {
+		if err := st.Exec(); err != nil {
 			return err
 		}
 	}
@@ -89,17 +150,4 @@ func (t tallies) apply() {
 			d.oldestKnown = false
 		}
 	}
-}
-
-// Statements that are run all the time compare with +? and not with ?. SQLite would look at the value of a bare parameter
-// to plan by it, and so prepare the statement anew whenever it is bound (https://www.sqlite.org/queryplanner-ng.html, "the
-// query planner stability guarantee", whose switch cannot be reached from here).
-
-// exec runs a statement that gives no rows.
-func exec(st *sqlite.Stmt) error {
-	_, err := st.Step()
-	if reset := st.Reset(); err == nil {
-		err = reset
-	}
-	return err
 }

@@ -1,0 +1,225 @@
+package spooling
+
+import (
+	"errors"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
+)
+
+// drain hands the entries of a source over to the store, in their order, until there are none. It is also the probe of a
+// store that is down: while it fails, no callback of the source has to.
+func (s *Spooler) drain(source string, st *spoolSource) {
+	d := draining{spooler: s, source: source, st: st, pause: drainPause, most: drainBatch}
+	for !d.done {
+		var wait time.Duration
+		err := guard.Step(func() error {
+			wait = d.step()
+			return nil
+		})
+		if err != nil {
+			s.params.Logger().Error("a drain of the spool failed; it is tried again", "source", source, "error", err, "stack", guard.Stack(err))
+			wait, d.idle = d.failed(), false
+		}
+		if !d.done && !s.sleep(wait, st, d.idle) {
+			d.end(false)
+		}
+	}
+}
+
+// draining is the drain of one source.
+type draining struct {
+	spooler *Spooler
+	source  string
+	st      *spoolSource
+	pause   time.Duration // after the next failure
+	most    int           // entries to hand over at once
+	idle    bool          // there was nothing to hand over, but something is about to come
+	done    bool
+}
+
+// step hands over what can be, and returns how long to wait for the next step.
+func (d *draining) step() (wait time.Duration) {
+	s := d.spooler
+	items, err := s.spool.Next(d.source, d.most)
+	if err != nil {
+		s.params.Logger().Error("spool cannot be read; it is tried again", "source", d.source, "error", err)
+		d.idle = false
+		return d.failed()
+	}
+	if d.idle = len(items) == 0; d.idle {
+		if d.end(true) {
+			s.params.Logger().Info("the spool is drained: callbacks go to the store again", "source", d.source)
+		}
+		return drainLongest
+	}
+	if !s.handOver(d.source, items, d.st) {
+		return d.failed()
+	}
+	d.pause, d.most = drainPause, drainBatch
+	return 0
+}
+
+// failed lets callbacks go on that wait for the end of the drain, and returns the pause until the next try.
+func (d *draining) failed() (pause time.Duration) {
+	d.most = max(1, d.most/2) // it may have been more than the store takes in its time
+	d.spooler.mu.Lock()
+	defer d.spooler.mu.Unlock()
+	d.st.release()
+	pause, d.pause = d.pause, min(2*d.pause, drainLongest)
+	return pause
+}
+
+// end ends the drain and reports whether it has: with drained only if no entry is about to come.
+func (d *draining) end(drained bool) bool {
+	d.spooler.mu.Lock()
+	defer d.spooler.mu.Unlock()
+	if drained && d.st.waiting > 0 {
+		return false
+	}
+	if drained {
+		d.st.down = false
+	}
+	d.st.draining, d.done = false, true
+	d.st.release()
+	return true
+}
+
+// sleep waits, or with news until an entry is appended, and reports whether the engine goes on.
+func (s *Spooler) sleep(d time.Duration, st *spoolSource, news bool) bool {
+	var appended chan struct{}
+	if news {
+		appended = st.news
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-s.stop:
+		return false
+	case <-appended:
+	case <-timer.C:
+	}
+	return true
+}
+
+// release lets callbacks that wait for the end of a drain go on. The caller holds the spooler's lock.
+func (st *spoolSource) release() {
+	if st.handover != nil {
+		close(st.handover)
+		st.handover = nil
+	}
+}
+
+// handOver applies entries and removes what the store has. It is false where the store did not take them all.
+func (s *Spooler) handOver(source string, items []*relay.Spooled, st *spoolSource) bool {
+	items, ok := s.readable(source, items, st)
+	if !ok || len(items) == 0 {
+		return ok
+	}
+	store, err := s.params.Access.Store()
+	if err != nil {
+		return false
+	}
+	items = portion(items)
+	batch := relay.Batch{}
+	for _, item := range items {
+		item.Accept.Again = s.settleDoubt(item.Accept.Event.ID)
+		batch.Accepts = append(batch.Accepts, item.Accept)
+	}
+	start := time.Now()
+	commit.Apply(store, &batch)
+	err = commit.Failure(&batch)
+	s.params.Meter.ObserveStore("drain", start, err)
+	s.params.Commit.Of(source).SetHealthy(err == nil)
+
+	var taken []*relay.Spooled
+	stuck := 0
+	for _, item := range items {
+		a := item.Accept
+		switch {
+		case a.Err == nil:
+			taken = append(taken, item)
+		case errors.Is(a.Err, relay.ErrRefused):
+			if s.refuse(source, item, a.Err) {
+				stuck++
+				s.forget(a.Event.ID)
+			}
+		}
+	}
+	s.mu.Lock()
+	st.waiting -= stuck
+	s.mu.Unlock()
+	if len(taken) > 0 {
+		if err := s.spool.Remove(taken); err != nil {
+			// They are applied again, and known by their ids.
+			s.params.Logger().Error("spool cannot be written; it is tried again", "source", source, "error", err)
+			return false
+		}
+		for _, item := range taken {
+			s.forget(item.Accept.Event.ID)
+			s.params.Stored(item.Accept)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.waiting -= len(taken)
+	well := len(taken)+stuck == len(items)
+	if well && st.handover == nil && st.waiting <= handoverBelow {
+		st.handover = make(chan struct{})
+	}
+	return well
+}
+
+// portion cuts entries to what one batch may touch, and before the second one of a task: an accept may fail where a later
+// one of its batch succeeds, and must not be overtaken by one of its own task.
+func portion(items []*relay.Spooled) []*relay.Spooled {
+	touched, tasks := 0, map[string]bool{}
+	for i, item := range items {
+		touched += max(1, len(item.Accept.Deliveries))
+		if i > 0 && (touched > relay.MaxTouched || tasks[item.Accept.Event.TaskID]) {
+			return items[:i]
+		}
+		tasks[item.Accept.Event.TaskID] = true
+	}
+	return items
+}
+
+// readable sets aside the entries that cannot be read, and gives the others. It is false where the spool cannot be written.
+func (s *Spooler) readable(source string, items []*relay.Spooled, st *spoolSource) (readable []*relay.Spooled, ok bool) {
+	ok = true
+	for _, item := range items {
+		switch {
+		case item.Err == nil:
+			readable = append(readable, item)
+		case s.refuse(source, item, item.Err):
+			s.mu.Lock()
+			st.waiting--
+			s.mu.Unlock()
+		default:
+			ok = false
+		}
+	}
+	return readable, ok
+}
+
+// refuse counts that an entry was refused for what it is, and says whether it is stuck.
+func (s *Spooler) refuse(source string, item *relay.Spooled, reason error) (stuck bool) {
+	log := s.params.Logger().With("source", source, "entry", item.Seq, "error", reason)
+	if item.Accept != nil {
+		log = log.With("event_id", item.Accept.Event.ID)
+	}
+	stuck, err := s.spool.Refuse(item, reason.Error())
+	switch {
+	case err != nil:
+		log.Error("spool cannot be written; it is tried again", "spool_error", err)
+	case item.Err != nil:
+		log.Error("a spooled callback cannot be read: it is set aside in the spool, and needs an operator")
+	case stuck:
+		log.Error("the store refuses a spooled callback: it is set aside in the spool, and needs an operator")
+	default:
+		log.Warn("the store refuses a spooled callback; it is tried again")
+	}
+	return stuck
+}

@@ -1,0 +1,457 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+const defaultLimit = 50
+
+// Events implements relay.Store.
+func (s *Store) Events(ctx context.Context, f relay.EventFilter) ([]relay.EventRecord, string, error) {
+	from, err := parseCursor(f.Cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	defer end()
+	sources, err := s.selected(ctx, f.Source)
+	if err != nil {
+		return nil, "", err
+	}
+	var shelves []shelf
+	for _, source := range sources {
+		if f.TaskID != "" {
+			shelves = append(shelves, shelf{key: s.keys.tasks(source), task: f.TaskID, byTask: true, source: source})
+		} else {
+			shelves = append(shelves, shelf{key: s.keys.events(source), source: source})
+		}
+	}
+	limit := f.Limit
+	if limit <= 0 {
+		limit = defaultLimit
+	}
+	n := min(limit, pageRows)
+	var events []relay.EventRecord
+	for seen := 0; seen < scanRows; {
+		rows, err := s.page(ctx, shelves, from, true, n)
+		if err != nil {
+			return nil, "", err
+		}
+		records, err := s.records(ctx, rows)
+		if err != nil {
+			return nil, "", err
+		}
+		for i, rec := range records {
+			seen++
+			from = &rows[i]
+			if rec != nil && matches(rec, f) {
+				events = append(events, *rec)
+			}
+			if len(events) == limit && (i+1 < len(rows) || len(rows) == n) {
+				return events, from.cursor(), nil
+			}
+		}
+		if len(rows) < n {
+			return events, "", nil
+		}
+	}
+	return events, from.cursor(), nil
+}
+
+// selected are the sources of a selection: the one that is named, or all.
+func (s *Store) selected(ctx context.Context, source string) ([]string, error) {
+	if source != "" {
+		return []string{source}, nil
+	}
+	if err := s.readRegistry(ctx); err != nil {
+		return nil, err
+	}
+	return s.known(), nil
+}
+
+func matches(r *relay.EventRecord, f relay.EventFilter) bool {
+	switch {
+	case f.State != "" && r.State() != f.State,
+		!f.Since.IsZero() && r.ReceivedAt.Before(f.Since),
+		!f.Until.IsZero() && !r.ReceivedAt.Before(f.Until):
+		return false
+	}
+	return f.Destination == "" || slices.ContainsFunc(r.Deliveries, func(d relay.DeliveryRecord) bool {
+		return d.Destination == f.Destination
+	})
+}
+
+// records reads events as lists show them; nil where an event has gone meanwhile.
+func (s *Store) records(ctx context.Context, rows []row) ([]*relay.EventRecord, error) {
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	pipe := s.client.Pipeline()
+	events := make([]*redis.SliceCmd, len(rows))
+	notes := make([]*redis.SliceCmd, len(rows))
+	for i, r := range rows {
+		events[i] = pipe.HMGet(ctx, s.keys.event(r.source, r.id), "m", "k", "s", "d")
+		notes[i] = pipe.HMGet(ctx, s.keys.notes(r.source), r.id+":u", r.id+":c")
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, explain(err)
+	}
+	records := make([]*relay.EventRecord, len(rows))
+	for i, r := range rows {
+		known, err := fields(events[i], 4)
+		if err != nil {
+			return nil, err
+		}
+		noted, err := fields(notes[i], 2)
+		if err != nil {
+			return nil, err
+		}
+		e, err := decodeEvent(r.source, r.id, known)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil {
+			continue
+		}
+		rec := &relay.EventRecord{Event: *e, Duplicates: number(noted[0]), Conflicts: number(noted[1])}
+		names, _ := known[3].(string)
+		for name := range strings.FieldsSeq(names) {
+			rec.Deliveries = append(rec.Deliveries, relay.DeliveryRecord{Destination: name})
+		}
+		records[i] = rec
+	}
+	return records, s.readDeliveries(ctx, records)
+}
+
+func number(v any) int {
+	text, _ := v.(string)
+	n, _ := strconv.Atoi(text) // absent: zero
+	return n
+}
+
+// readDeliveries completes the deliveries of records, and leaves out those that were discarded.
+func (s *Store) readDeliveries(ctx context.Context, records []*relay.EventRecord) error {
+	type pair struct {
+		state *redis.StringCmd
+		due   *redis.FloatCmd
+	}
+	pipe := s.client.Pipeline()
+	pairs := map[*relay.DeliveryRecord]pair{}
+	now := map[string]int64{} // by source: the masters of a Cluster have a clock each
+	for _, rec := range records {
+		if rec == nil || len(rec.Deliveries) == 0 {
+			continue
+		}
+		if now[rec.Source] == 0 {
+			_, at, err := s.clock(ctx, rec.Source)
+			if err != nil {
+				return err
+			}
+			now[rec.Source] = at
+		}
+		for i := range rec.Deliveries {
+			d := &rec.Deliveries[i]
+			block := s.keys.destination(nil, rec.Source, d.Destination)
+			pairs[d] = pair{pipe.HGet(ctx, block[3], rec.ID), pipe.ZScore(ctx, block[0], rec.ID)}
+		}
+	}
+	if len(pairs) == 0 {
+		return nil
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+		return explain(err)
+	}
+	for _, rec := range records {
+		if rec == nil {
+			continue
+		}
+		var kept []relay.DeliveryRecord
+		for i := range rec.Deliveries {
+			d := &rec.Deliveries[i]
+			p := pairs[d]
+			text, err := p.state.Result()
+			if isNil(err) {
+				continue
+			}
+			if err != nil {
+				return explain(err)
+			}
+			r, err := decodeRecord(text)
+			if err != nil {
+				return fmt.Errorf("event %s: %w", rec.ID, err)
+			}
+			d.State, d.Tries, d.Replay, d.Variant, d.Reason, d.DeadAt = r.state, r.tries, r.replay, r.variant, r.reason, r.dead
+			if due := p.due.Val(); d.State == relay.StatePending && due > 0 {
+				d.NextAttempt = max(0, time.Duration(int64(due)-now[rec.Source])*time.Microsecond)
+			}
+			kept = append(kept, *d)
+		}
+		rec.Deliveries = kept
+	}
+	return nil
+}
+
+// Event implements relay.Store.
+func (s *Store) Event(ctx context.Context, id string) (*relay.EventRecord, error) {
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	source, err := s.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.client.HGetAll(ctx, s.keys.event(source, id)).Result()
+	if err != nil {
+		return nil, explain(err)
+	}
+	records, err := s.records(ctx, []row{{source: source, id: id}})
+	if err != nil {
+		return nil, err
+	}
+	rec := records[0]
+	if rec == nil || all["m"] == "" {
+		return nil, relay.ErrNotFound
+	}
+	rec.Body = []byte(all["b"])
+	if rec.Headers, err = relay.DecodeHeaders([]byte(all["h"])); err != nil {
+		return nil, fmt.Errorf("event %s: %w", id, err)
+	}
+	for i := range rec.Deliveries {
+		d := &rec.Deliveries[i]
+		for n := range d.Tries {
+			text, ok := all["a:"+d.Destination+":"+strconv.Itoa(n)]
+			if !ok {
+				continue
+			}
+			a, err := decodeAttempt(text)
+			if err != nil {
+				return nil, fmt.Errorf("event %s: %w", id, err)
+			}
+			d.Attempts = append(d.Attempts, a)
+		}
+	}
+	return rec, s.readVariants(ctx, rec)
+}
+
+func (s *Store) readVariants(ctx context.Context, rec *relay.EventRecord) error {
+	for n := 1; n <= min(rec.Conflicts, relay.MaxVariants); n++ { // no more than conflicts, and perhaps fewer
+		v := rec.ID + ":" + strconv.Itoa(n)
+		f, err := fields(s.client.HMGet(ctx, s.keys.notes(rec.Source), v+":m", v+":h", v+":b"), 3)
+		if err != nil {
+			return err
+		}
+		text := func(i int) string { t, _ := f[i].(string); return t }
+		if text(0) == "" {
+			continue
+		}
+		e := relay.Event{ID: rec.ID}
+		if err := decodeMeta(text(0), &e); err != nil {
+			return err
+		}
+		headers, err := relay.DecodeHeaders([]byte(text(1)))
+		if err != nil {
+			return fmt.Errorf("event %s, variant %d: %w", rec.ID, n, err)
+		}
+		rec.Variants = append(rec.Variants, relay.Variant{N: n, ReceivedAt: e.ReceivedAt, Headers: headers, Body: []byte(text(2))})
+	}
+	return nil
+}
+
+// find gives the source of an event. An id names no slot, so each source is asked.
+func (s *Store) find(ctx context.Context, id string) (string, error) {
+	if err := s.readRegistry(ctx); err != nil {
+		return "", err
+	}
+	sources := s.known()
+	pipe := s.client.Pipeline()
+	there := make([]*redis.IntCmd, len(sources))
+	for i, source := range sources {
+		there[i] = pipe.Exists(ctx, s.keys.event(source, id))
+	}
+	if len(sources) > 0 {
+		if _, err := pipe.Exec(ctx); err != nil {
+			return "", explain(err)
+		}
+	}
+	for i, source := range sources {
+		if there[i].Val() == 1 {
+			return source, nil
+		}
+	}
+	return "", fmt.Errorf("event %s: %w", id, relay.ErrNotFound)
+}
+
+// DeadLetters implements relay.Store.
+func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int, cursor string) ([]relay.DeadLetter, string, error) {
+	from, err := parseCursor(cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	defer end()
+	shelves, err := s.deadShelves(ctx, sel)
+	if err != nil {
+		return nil, "", err
+	}
+	if limit <= 0 {
+		limit = defaultLimit
+	}
+	n := min(limit, pageRows)
+	var found []letter
+	next := ""
+scan:
+	for seen := 0; seen < scanRows; {
+		letters, rows, err := s.letters(ctx, shelves, sel, from, true, n)
+		if err != nil {
+			return nil, "", err
+		}
+		seen += len(rows)
+		for i, l := range letters {
+			if found = append(found, l); len(found) == limit && (i+1 < len(letters) || len(rows) == n) {
+				next = l.cursor()
+				break scan
+			}
+		}
+		if len(rows) < n {
+			next = ""
+			break
+		}
+		from = &rows[len(rows)-1]
+		next = from.cursor()
+	}
+	dead, err := s.describe(ctx, found)
+	return dead, next, err
+}
+
+// letter is a dead letter's row with its record.
+type letter struct {
+	row
+	record
+	place int // in one bulk call
+}
+
+// deadShelves are the dead letters of the destinations of a selection.
+func (s *Store) deadShelves(ctx context.Context, sel relay.Selection) ([]shelf, error) {
+	sources, err := s.selected(ctx, sel.Source)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.look(ctx, sources...); err != nil { // another gateway may have a destination that is new here
+		return nil, err
+	}
+	var shelves []shelf
+	for _, source := range sources {
+		for _, d := range s.tally.destinations(source) {
+			if sel.Destination == "" || sel.Destination == d {
+				shelves = append(shelves, shelf{key: s.keys.dead(source, d), source: source, destination: d})
+			}
+		}
+	}
+	return shelves, nil
+}
+
+// letters gives those of the next n rows that the selection has. Fewer than n rows are the last.
+func (s *Store) letters(ctx context.Context, shelves []shelf, sel relay.Selection, from *row, newest bool, n int) ([]letter, []row, error) {
+	rows, err := s.page(ctx, shelves, from, newest, n)
+	if err != nil || len(rows) == 0 {
+		return nil, nil, err
+	}
+	states, err := s.states(ctx, rows)
+	if err != nil {
+		return nil, nil, err
+	}
+	var letters []letter
+	for i, r := range rows {
+		rec := states[i]
+		if rec.state == relay.StateDead &&
+			(sel.Since.IsZero() || !rec.dead.Before(sel.Since)) && (sel.Until.IsZero() || rec.dead.Before(sel.Until)) {
+			letters = append(letters, letter{row: r, record: rec})
+		}
+	}
+	return letters, rows, nil
+}
+
+// states reads the records of deliveries; a zero record where one is gone.
+func (s *Store) states(ctx context.Context, rows []row) ([]record, error) {
+	pipe := s.client.Pipeline()
+	texts := make([]*redis.StringCmd, len(rows))
+	for i, r := range rows {
+		texts[i] = pipe.HGet(ctx, s.keys.delivery(r.source, r.destination), r.id)
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+		return nil, explain(err)
+	}
+	records := make([]record, len(rows))
+	for i, t := range texts {
+		text, err := t.Result()
+		if isNil(err) {
+			continue
+		}
+		if err != nil {
+			return nil, explain(err)
+		}
+		if records[i], err = decodeRecord(text); err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
+// describe reads what a list of dead letters shows beside their records.
+func (s *Store) describe(ctx context.Context, letters []letter) ([]relay.DeadLetter, error) {
+	if len(letters) == 0 {
+		return nil, nil
+	}
+	pipe := s.client.Pipeline()
+	events := make([]*redis.SliceCmd, len(letters))
+	for i, l := range letters {
+		events[i] = pipe.HMGet(ctx, s.keys.event(l.source, l.id), "k", "a:"+l.destination+":"+strconv.Itoa(l.tries-1))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, explain(err)
+	}
+	dead := make([]relay.DeadLetter, len(letters))
+	for i, l := range letters {
+		known, err := fields(events[i], 2)
+		if err != nil {
+			return nil, err
+		}
+		d := relay.DeadLetter{
+			EventID: l.id, Source: l.source, Destination: l.destination,
+			Attempts: l.tries, LastError: l.reason, DeadAt: l.dead,
+		}
+		d.TaskID, _ = known[0].(string)
+		if text, ok := known[1].(string); ok {
+			a, err := decodeAttempt(text)
+			if err != nil {
+				return nil, fmt.Errorf("event %s: %w", l.id, err)
+			}
+			d.LastStatus = a.Status
+			if d.LastError == "" {
+				d.LastError = a.Error
+			}
+		}
+		dead[i] = d
+	}
+	return dead, nil
+}
+
+func isNil(err error) bool { return errors.Is(err, redis.Nil) }
