@@ -48,16 +48,16 @@ func newClient(o Options) redis.UniversalClient {
 	return client
 }
 
-// turnedAway are answers that Redis gives to a connection as such, whatever it asks, before it closes it.
-var turnedAway = []string{"ERR max number of clients", "DENIED"}
+// turnedAway are answers to HELLO that are no matter of HELLO: Redis takes no more connections, or none without a password.
+var turnedAway = []string{"ERR max number of clients", "DENIED", "NOAUTH"}
 
 // reasonHook makes sure that what fails is known to have failed, and by what.
 type reasonHook struct{}
 
 func (reasonHook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-// ProcessHook keeps go-redis from taking any error of HELLO for that of a server without it: it would go on, and find the
-// connection closed.
+// ProcessHook keeps go-redis from taking any error of HELLO for that of a server without it: it would go on, with a
+// connection that is closed or has no user.
 func (reasonHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)

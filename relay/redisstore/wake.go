@@ -76,6 +76,9 @@ func (s *Store) publish() error {
 	}
 	clear(s.dirty)
 	s.mu.Unlock()
+	if m.Names == nil {
+		return nil // told with what was dirty before
+	}
 	text, _ := json.Marshal(m) // strings always marshal
 	ctx, cancel := context.WithTimeout(s.closing, s.options.Timeout)
 	defer cancel()
