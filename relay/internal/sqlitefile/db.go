@@ -199,6 +199,9 @@ func (d *DB) Write(change func() error) error {
 	if err := d.Fault(); err != nil {
 		return err
 	}
+	if err := d.watch.writable(); err != nil {
+		return d.Break(err)
+	}
 	d.began.Store(int64(time.Since(epoch)))
 	defer d.began.Store(0)
 	err := d.Writer.transact(change)

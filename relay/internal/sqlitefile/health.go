@@ -74,6 +74,7 @@ func (d *DB) Probe(small func() error) error {
 		return d.Break(errors.Join(err, back))
 	}
 	if err != nil {
+		err = fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
 		d.refused.Store(&err)
 	}
 	return err

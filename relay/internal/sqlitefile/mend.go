@@ -17,7 +17,7 @@ import (
 // returns why the fault goes on, if it does. The caller sees to it that nothing is being written.
 func (d *DB) Mend() error {
 	if err := d.watch.checkDatabase(); err != nil {
-		return d.still(err)
+		return d.still(errors.Join(err, d.watch.setLogAside()))
 	}
 	if d.Writer != nil {
 		if err := d.putDown(); err != nil {
@@ -57,9 +57,15 @@ func (d *DB) putDown() (err error) {
 		}
 	}
 	cut := known && w.wholeLog() != nil
-	var whole uint32
-	for cut && whole < h.frames && w.holds(h, whole+1) {
-		whole++
+	whole := uint32(0)
+	if cut {
+		_, size, err := linksAndSize(w.log)
+		if err != nil {
+			return err
+		}
+		for whole < h.frames && size >= h.frameAt(whole+2) && w.holds(h, whole+1) {
+			whole++
+		}
 	}
 	w.cut = w.cut || cut
 	log := w.log
@@ -77,13 +83,27 @@ func (d *DB) putDown() (err error) {
 	return nameAgain(log)
 }
 
+// setLogAside takes the log from beside another database that has the name by now. Whoever opened that one would find the
+// log, and write it over what is there. Mend brings it back with its own database.
+func (w *watch) setLogAside() error {
+	if _, err := os.Stat(w.path); err != nil || w.log == nil || sameFile(w.db, w.path) == nil {
+		return nil
+	}
+	if name := w.log.Name(); sameFile(w.log, name) == nil {
+		return os.Rename(name, name+asideSuffix)
+	}
+	return nil
+}
+
+const asideSuffix = ".replaced"
+
 // nameAgain gives an open file its name back, by a copy. What has the name meanwhile is put aside.
 func nameAgain(f *os.File) error {
 	name := f.Name()
 	if sameFile(f, name) == nil {
 		return nil
 	}
-	if err := os.Rename(name, name+".replaced"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Rename(name, name+asideSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	_, size, err := linksAndSize(f)
