@@ -16,32 +16,34 @@ import (
 // again. A log that lost its name gets it back. A log that somebody has cut loses what was cut; what is left is checked. It
 // returns why the fault goes on, if it does. The caller sees to it that nothing is being written.
 func (d *DB) Mend() error {
-	if err := d.watch.checkDatabase(); err != nil {
-		return d.still(errors.Join(err, d.watch.setLogAside()))
-	}
-	if d.Writer != nil {
-		if err := d.putDown(); err != nil {
-			return d.still(err)
-		}
-	}
-	if err := d.connect(); err != nil {
-		return d.still(errors.Join(err, d.disconnect(false)))
-	}
-	if d.watch.cut {
-		if err := d.checkContent(); err != nil {
-			return d.still(errors.Join(err, d.disconnect(false)))
-		}
-		d.watch.cut = false
+	err := guard.Step(d.mend)
+	d.fault.Store(nil)
+	if err != nil {
+		return d.Break(err)
 	}
 	d.refused.Store(nil)
-	d.fault.Store(nil)
 	return nil
 }
 
-// still makes err the fault.
-func (d *DB) still(err error) error {
-	d.fault.Store(nil)
-	return d.Break(err)
+func (d *DB) mend() error {
+	if err := d.watch.checkDatabase(); err != nil {
+		return errors.Join(err, d.watch.setLogAside())
+	}
+	if d.Writer != nil {
+		if err := d.putDown(); err != nil {
+			return err
+		}
+	}
+	if err := guard.Step(d.connect); err != nil {
+		return errors.Join(err, d.disconnect(false))
+	}
+	if d.watch.cut {
+		if err := d.checkContent(); err != nil {
+			return errors.Join(err, d.disconnect(false))
+		}
+		d.watch.cut = false
+	}
+	return nil
 }
 
 // putDown closes all connections, and leaves the log so that it can be opened again. It notes whether somebody has cut it.
@@ -125,8 +127,10 @@ func nameAgain(f *os.File) error {
 // checkContent has SQLite look through the whole file.
 func (d *DB) checkContent() error {
 	verdict := ""
-	st := d.Keeper.Stmt("PRAGMA quick_check(1)")
-	err := guard.Step(func() error { return st.Each(func() { verdict = st.ColumnText(0) }) })
+	err := guard.Step(func() error {
+		st := d.Keeper.Stmt("PRAGMA quick_check(1)")
+		return st.Each(func() { verdict = st.ColumnText(0) })
+	})
 	if err == nil && verdict != "ok" {
 		err = fmt.Errorf("after it was cut the file is damaged: %s; restore it from a backup", verdict)
 	}
