@@ -16,7 +16,7 @@ LINT_VERSION := v2.15.0
 LINT := .bin/golangci-lint-$(LINT_VERSION)/golangci-lint
 
 # What the checks need beside Go: a command, and the Debian package that brings it.
-TOOLS := gcc:gcc promtool:prometheus redis-server:redis-server
+TOOLS := gcc:gcc promtool:prometheus redis-server:redis-server sqlite3:sqlite3
 
 .NOTPARALLEL:
 .PHONY: run build test bench fmt format vet lint unit conformance goldens integration smoke tools
