@@ -164,7 +164,7 @@ func explain(err error) error {
 		return err
 	}
 	if reply, ok := errors.AsType[redis.Error](err); ok && refusals.MatchString(reply.Error()) {
-		return fmt.Errorf("redis: %w", err)
+		return fmt.Errorf("%w: redis: %w", relay.ErrRefused, err)
 	}
 	return fmt.Errorf("%w: redis: %w", relay.ErrUnavailable, err)
 }

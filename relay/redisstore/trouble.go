@@ -57,7 +57,7 @@ func (t *troubles) joined() error {
 // step runs one step. What it ends in is for Health to say; a panic is an error too, and is logged with its stack.
 func (s *Store) step(name string, step func() error) error {
 	err := guard.Step(step)
-	if p, ok := errors.AsType[*guard.Panic](err); ok {
+	if p, ok := errors.AsType[*guard.PanicError](err); ok {
 		s.log.Error("panic in the Redis store; the step is tried again", "step", name, "panic", p.Value, "stack", string(p.Stack))
 	}
 	if s.closing.Err() == nil {
