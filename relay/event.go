@@ -87,6 +87,6 @@ type Attempt struct {
 	At       time.Time     // start, by the gateway's wall clock
 	Duration time.Duration // until the response was read or the try failed
 	Status   int           // the destination's status; 0 without a response
-	Error    string        // why there was no response, without the URL
+	Error    string        // why there was no response, or (beside a status) why its body could not be read; without the URL
 	Response []byte        // the body of the response, cut at 4 KiB
 }
