@@ -91,8 +91,8 @@ func (e *Engine) Receive(w http.ResponseWriter, r *http.Request, src *Source, cl
 }
 
 func (e *Engine) receive(w http.ResponseWriter, r *http.Request, src *Source, client netip.Addr, start time.Time) (Receipt, *rejection) {
-	cb := &Callback{Header: r.Header, Now: start}
 	readBy := src.readBy(start)
+	cb := &Callback{Header: r.Header, Now: start, Deadline: readBy}
 	control := http.NewResponseController(w)
 	if err := control.SetReadDeadline(readBy); err != nil {
 		// A server without deadlines is told by the reader's own end: closing the body fails the read.
@@ -241,7 +241,9 @@ func verify(src *Source, cb *Callback, withBody bool) *rejection {
 		if v.NeedsBody() != withBody {
 			continue
 		}
-		if err := v.Verify(cb); err != nil {
+		if err := v.Verify(cb); errors.Is(err, ErrUndecided) {
+			return unavailable(err)
+		} else if err != nil {
 			return &rejection{http.StatusUnauthorized, ResultUnverified, "verification_failed", "The callback could not be verified.", err}
 		}
 	}

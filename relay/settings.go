@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -109,13 +110,16 @@ type Provider interface {
 // Verifier checks who calls.
 type Verifier interface {
 	// Verify returns nil if the callback comes from who holds the secret. The error is logged, and must name neither
-	// secret nor signature.
+	// secret nor signature. It wraps ErrUndecided where the callback should be sent again, instead of being refused.
 	Verify(c *Callback) error
 	// NeedsBody is false for a verifier that can decide before the body is read.
 	NeedsBody() bool
 	// Headers are those that carry secrets or signatures. They are not stored.
 	Headers() []string
 }
+
+// ErrUndecided is why a verifier neither lets a callback pass nor refuses it: something that it needs is away.
+var ErrUndecided = errors.New("the callback cannot be verified now")
 
 // Callback is one inbound request, as verifiers see it.
 type Callback struct {
@@ -124,6 +128,8 @@ type Callback struct {
 	Body   []byte // nil before it is read
 	TaskID string // empty before the body is read, and where the body names none
 	Now    time.Time
+	// Deadline is when Verify must have returned, so that enough time is left for the store; zero: it may wait.
+	Deadline time.Time
 }
 
 // Signer signs what goes to a destination.
