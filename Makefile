@@ -49,7 +49,7 @@ unit:
 
 # SQLite first, then real Redis servers.
 conformance:
-	$(RACE) ./relay/storetest ./relay/sqlitestore ./relay/spool
+	$(RACE) ./relay/internal/storetest ./relay/sqlitestore ./relay/spool
 	$(RACE) ./relay/redisstore
 
 goldens:

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/callbackrelay/caddy-relay/relay/engine"
+
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
@@ -56,7 +58,7 @@ func (*AdminAPI) Routes() []caddy.AdminRoute {
 }
 
 // endpoint answers one admin request with what is to be encoded, or an error.
-type endpoint func(e *relay.Engine, r *http.Request) (any, error)
+type endpoint func(e *engine.Engine, r *http.Request) (any, error)
 
 // route serves one path, which has one method. It answers errors itself, since Caddy would leave out their code.
 func route(method, pattern string, serve endpoint) caddy.AdminRoute {
@@ -83,7 +85,7 @@ func route(method, pattern string, serve endpoint) caddy.AdminRoute {
 }
 
 // activeEngine gives the engine of the config that runs now.
-func activeEngine() (*relay.Engine, error) {
+func activeEngine() (*engine.Engine, error) {
 	module, err := caddy.ActiveContext().AppIfConfigured("relay")
 	if err != nil {
 		return nil, &apiError{http.StatusServiceUnavailable, "not_configured", "No relay is configured."}
@@ -92,7 +94,7 @@ func activeEngine() (*relay.Engine, error) {
 }
 
 // withStore gives 503 where the store is not open, whatever keeps it from that.
-func withStore(e *relay.Engine) error {
+func withStore(e *engine.Engine) error {
 	if _, err := e.Store(); err != nil {
 		return &apiError{http.StatusServiceUnavailable, "store_unavailable", "The store is not open: " + err.Error() + "."}
 	}

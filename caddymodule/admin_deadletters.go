@@ -7,13 +7,15 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/callbackrelay/caddy-relay/relay/engine"
+
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
 // statusTimeout is how long a store may take to say how it is.
 const statusTimeout = 5 * time.Second
 
-func status(e *relay.Engine, r *http.Request) (any, error) {
+func status(e *engine.Engine, r *http.Request) (any, error) {
 	if q := parseQuery(r); q.err != nil {
 		return nil, q.err
 	}
@@ -22,7 +24,7 @@ func status(e *relay.Engine, r *http.Request) (any, error) {
 	return e.Status(ctx), nil
 }
 
-func listDeadLetters(e *relay.Engine, r *http.Request) (any, error) {
+func listDeadLetters(e *engine.Engine, r *http.Request) (any, error) {
 	q := parseQuery(r, "source", "destination", "since", "limit", "cursor")
 	selection := relay.Selection{Source: q.text("source"), Destination: q.text("destination"), Since: q.time("since")}
 	limit, cursor := q.limit(), q.text("cursor")
@@ -62,7 +64,7 @@ func (s selection) parse() (relay.Selection, error) {
 	return relay.Selection{Source: s.Source, Destination: s.Destination, Since: since, Until: until}, err
 }
 
-func redrive(e *relay.Engine, r *http.Request) (any, error) {
+func redrive(e *engine.Engine, r *http.Request) (any, error) {
 	var request struct {
 		selection
 		Rate perSecond `json:"rate"`
@@ -85,7 +87,7 @@ func redrive(e *relay.Engine, r *http.Request) (any, error) {
 	return map[string]int{"redriven": n}, nil
 }
 
-func discard(e *relay.Engine, r *http.Request) (any, error) {
+func discard(e *engine.Engine, r *http.Request) (any, error) {
 	var request struct {
 		selection
 		Orphaned bool `json:"orphaned"`
@@ -112,7 +114,7 @@ func discard(e *relay.Engine, r *http.Request) (any, error) {
 }
 
 func pause(paused bool) endpoint {
-	return func(e *relay.Engine, r *http.Request) (any, error) {
+	return func(e *engine.Engine, r *http.Request) (any, error) {
 		var none struct{}
 		if err := readJSON(r, &none, false); err != nil {
 			return nil, err

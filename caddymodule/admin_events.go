@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/callbackrelay/caddy-relay/relay/engine"
+
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
@@ -63,7 +65,7 @@ type attemptView struct {
 // displayStates is how pending deliveries are shown, as the engine says for a whole answer.
 type displayStates func(source, destination string) relay.State
 
-func listEvents(e *relay.Engine, r *http.Request) (any, error) {
+func listEvents(e *engine.Engine, r *http.Request) (any, error) {
 	q := parseQuery(r, "source", "task_id", "state", "destination", "since", "until", "limit", "cursor")
 	filter := relay.EventFilter{
 		Source:      q.text("source"),
@@ -96,7 +98,7 @@ func listEvents(e *relay.Engine, r *http.Request) (any, error) {
 	return page, nil
 }
 
-func showEvent(e *relay.Engine, r *http.Request) (any, error) {
+func showEvent(e *engine.Engine, r *http.Request) (any, error) {
 	if q := parseQuery(r); q.err != nil {
 		return nil, q.err
 	}
@@ -111,14 +113,14 @@ func showEvent(e *relay.Engine, r *http.Request) (any, error) {
 	view.eventDetails = &eventDetails{
 		Variants: make([]variantView, len(rec.Variants)),
 		Headers:  rec.Headers,
-		Payload:  payload(rec.Body),
+		Payload:  shownBody(rec.Body),
 		Files:    append([]string{}, e.Files(rec)...),
 	}
 	for i := range view.Deliveries {
 		view.Deliveries[i].Attempts = viewAttempts(rec.Deliveries[i].Attempts)
 	}
 	for i, v := range rec.Variants {
-		view.Variants[i] = variantView{v.N, v.ReceivedAt, v.Headers, payload(v.Body)}
+		view.Variants[i] = variantView{v.N, v.ReceivedAt, v.Headers, shownBody(v.Body)}
 	}
 	return view, nil
 }
@@ -183,8 +185,8 @@ func viewAttempts(attempts []relay.Attempt) []attemptView {
 	return views
 }
 
-// payload shows a body as it is if it is JSON, and as a text otherwise.
-func payload(body []byte) json.RawMessage {
+// shownBody returns a body as it is if it is JSON, and as a text otherwise.
+func shownBody(body []byte) json.RawMessage {
 	if json.Valid(body) {
 		return body
 	}
@@ -192,7 +194,7 @@ func payload(body []byte) json.RawMessage {
 	return text
 }
 
-func replay(e *relay.Engine, r *http.Request) (any, error) {
+func replay(e *engine.Engine, r *http.Request) (any, error) {
 	var request struct {
 		Destinations []string `json:"destinations"`
 		Variant      int      `json:"variant"`

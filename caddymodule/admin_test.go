@@ -3,11 +3,14 @@ package caddymodule
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -290,29 +293,29 @@ func TestAdminStoreClosed(t *testing.T) {
 }
 
 func TestViewDelivery(t *testing.T) {
-	engine := relay.New(relay.Options{OpenStore: func(context.Context) (relay.Store, error) { return nil, relay.ErrClosed }})
-	defer func() { _ = engine.Close() }()
-	engine.Push(&relay.Settings{Sources: map[string]*relay.Source{"a": {Name: "a", Destinations: []*relay.Destination{{Name: "b"}}}}})
-	due := viewDelivery(engine.DisplayStates(), "a", &relay.DeliveryRecord{Destination: "b", State: relay.StatePending, NextAttempt: time.Hour})
+	e := engine.New(engine.Options{OpenStore: func(context.Context, *slog.Logger) (relay.Store, error) { return nil, relay.ErrClosed }})
+	defer func() { _ = e.Close() }()
+	e.Push(&relay.Settings{Sources: map[string]*relay.Source{"a": {Name: "a", Destinations: []*relay.Destination{{Name: "b"}}}}})
+	due := viewDelivery(e.DisplayStates(), "a", &relay.DeliveryRecord{Destination: "b", State: relay.StatePending, NextAttempt: time.Hour})
 	if due.State != relay.StatePending || time.Until(due.NextAttemptAt) < 59*time.Minute {
 		t.Errorf("pending: %+v", due)
 	}
-	orphaned := viewDelivery(engine.DisplayStates(), "a", &relay.DeliveryRecord{Destination: "c", State: relay.StatePending, NextAttempt: time.Hour})
+	orphaned := viewDelivery(e.DisplayStates(), "a", &relay.DeliveryRecord{Destination: "c", State: relay.StatePending, NextAttempt: time.Hour})
 	if orphaned.State != relay.StateOrphaned || !orphaned.NextAttemptAt.IsZero() {
 		t.Errorf("orphaned: %+v", orphaned)
 	}
-	dead := viewDelivery(engine.DisplayStates(), "a", &relay.DeliveryRecord{Destination: "c", State: relay.StateDead, Reason: "expired"})
+	dead := viewDelivery(e.DisplayStates(), "a", &relay.DeliveryRecord{Destination: "c", State: relay.StateDead, Reason: "expired"})
 	if dead.State != relay.StateDead || dead.Reason != "expired" {
 		t.Errorf("dead: %+v", dead)
 	}
 }
 
-func TestPayload(t *testing.T) {
+func TestShownBody(t *testing.T) {
 	for in, expected := range map[string]string{
 		`{"a":1e400,"a":"<x>"}`: `{"a":1e400,"a":"<x>"}`,
 		"not \"JSON\"":          `"not \"JSON\""`,
 	} {
-		if got := string(payload([]byte(in))); got != expected {
+		if got := string(shownBody([]byte(in))); got != expected {
 			t.Errorf("got %s, expected %s", got, expected)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/callbackrelay/caddy-relay/relay/engine"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
@@ -48,7 +50,7 @@ type App struct {
 	sources map[string]registration
 
 	emitter    *emitter
-	generation *relay.Generation
+	generation *engine.Generation
 }
 
 // registration is a source with the configuration that it was made from.

@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/callbackrelay/caddy-relay/relay/filter"
 
-	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
 // unmarshalBlock reads the block of a `to` subdirective.
@@ -70,7 +70,7 @@ func (to *Destination) setWhen(d *caddyfile.Dispenser) error {
 	if strings.TrimSpace(to.When) == "" {
 		return d.Errf("wrong number of arguments: expected when <CEL expression>")
 	}
-	if _, err := relay.ParseWhen(to.When); err != nil {
+	if _, err := filter.Parse(to.When); err != nil {
 		return d.Errf("when: %w", err)
 	}
 	return nil

@@ -14,6 +14,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/callbackrelay/caddy-relay/relay/filter"
+	"github.com/callbackrelay/caddy-relay/relay/signer"
+
 	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/time/rate"
@@ -161,7 +164,7 @@ func (d *Destination) build(ctx caddy.Context) (*relay.Destination, error) {
 		{"url", func() (err error) { dst.URL, err = resolveURL(d.URL); return err }},
 		{"when", func() (err error) {
 			if d.When != "" {
-				dst.When, err = relay.ParseWhen(d.When)
+				dst.When, err = filter.Parse(d.When)
 			}
 			return err
 		}},
@@ -388,7 +391,7 @@ func (s *Sign) build(secrets func([]string) ([]string, error)) (relay.Signer, er
 	if err != nil {
 		return nil, err
 	}
-	return relay.NewSigner(both[0], both[1])
+	return signer.New(both[0], both[1])
 }
 
 func (s *Sign) literalSecret() bool { return literal([]string{s.Secret, s.Previous}) }

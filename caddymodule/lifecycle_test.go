@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -371,7 +373,7 @@ func TestRegisterMetrics(t *testing.T) {
 		}
 	}
 	registry = prometheus.NewPedanticRegistry()
-	registry.MustRegister(relay.NewMetrics())
+	registry.MustRegister(meter.New())
 	if err := registerMetrics(registry); err == nil {
 		t.Error("another collector was taken for the process's own")
 	}

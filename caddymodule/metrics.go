@@ -3,13 +3,13 @@ package caddymodule
 import (
 	"errors"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 
-	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // metrics are the process's: they live on through every reload, while each config has a registry of its own.
-var metrics = relay.NewMetrics()
+var metrics = meter.New()
 
 // registerMetrics shows the metrics in a config's registry, where the admin router or the app may have shown them already.
 func registerMetrics(registry *prometheus.Registry) error {

@@ -4,9 +4,9 @@ import (
 	"log/slog"
 	"runtime/debug"
 
-	"github.com/caddyserver/caddy/v2"
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 
-	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/caddyserver/caddy/v2"
 )
 
 // engines holds the engine of every store in use, by the store's identity. So a reload that changes settings keeps the
@@ -15,7 +15,7 @@ var engines = caddy.NewUsagePool()
 
 // pooledEngine is an engine that outlives the config it was made for.
 type pooledEngine struct {
-	*relay.Engine
+	*engine.Engine
 	identity string
 	store    Store // as it was configured when the engine was made
 	loggers  *loggers
@@ -27,12 +27,11 @@ func acquireEngine(store Store) (*pooledEngine, error) {
 	identity := store.Identity()
 	value, _, err := engines.LoadOrNew(identity, func() (caddy.Destructor, error) {
 		p := &pooledEngine{identity: identity, loggers: newLoggers(), store: store}
-		logger := slog.New(latestLog{loggers: p.loggers})
-		options := store.Options(logger)
+		options := store.Options()
 		options.Metrics = metrics
-		options.Logger = logger
+		options.Logger = slog.New(latestLog{loggers: p.loggers})
 		options.Version = version()
-		p.Engine = relay.New(options)
+		p.Engine = engine.New(options)
 		return p, nil
 	})
 	if err != nil {

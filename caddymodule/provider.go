@@ -4,6 +4,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/callbackrelay/caddy-relay/relay/payload"
+
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/provider"
 )
@@ -116,7 +118,7 @@ func (c *Custom) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		err := setList(d, d.Val()+" <gjson path>...", (*[]string)(to), func(paths []string) error {
 			for _, p := range paths {
-				if err := relay.CheckPath(p); err != nil {
+				if err := payload.CheckPath(p); err != nil {
 					return err
 				}
 			}

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/callbackrelay/caddy-relay/relay/engine"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
@@ -174,13 +176,13 @@ func (r *Redis) Identity() string {
 }
 
 // Options opens the store, and the spool unless it is off.
-func (r *Redis) Options(logger *slog.Logger) relay.Options {
-	o, path := r.options, r.spoolPath
-	o.Logger = logger
-	options := relay.Options{
-		PerSource:    true, // each is on one master
-		StoreTimeout: o.Timeout,
-		OpenStore: func(ctx context.Context) (relay.Store, error) {
+func (r *Redis) Options() engine.Options {
+	path := r.spoolPath
+	options := engine.Options{
+		StoreTimeout: r.options.Timeout,
+		OpenStore: func(ctx context.Context, logger *slog.Logger) (relay.Store, error) {
+			o := r.options
+			o.Logger = logger
 			store, err := redisstore.Open(ctx, o)
 			if err != nil {
 				return nil, err // not a nil *Store in a Store that is not nil
@@ -189,7 +191,7 @@ func (r *Redis) Options(logger *slog.Logger) relay.Options {
 		},
 	}
 	if path != "" {
-		options.OpenSpool = func(ctx context.Context) (relay.Spool, error) {
+		options.OpenSpool = func(ctx context.Context, _ *slog.Logger) (relay.Spool, error) {
 			s, err := spool.Open(ctx, spool.Options{Path: path})
 			if err != nil {
 				return nil, err

@@ -69,10 +69,10 @@ func TestRedisIdentity(t *testing.T) {
 	if a, b := mustRedis(t, `{"addresses":["a:1","b:1"]}`), mustRedis(t, `{"addresses":["b:1","a:1"]}`); a.Identity() != b.Identity() || a.spoolPath != b.spoolPath {
 		t.Errorf("the order of addresses makes %s and %s", a.Identity(), b.Identity())
 	}
-	if mustRedis(t, `{"spool":{"off":true}}`).Options(nil).OpenSpool != nil {
+	if mustRedis(t, `{"spool":{"off":true}}`).Options().OpenSpool != nil {
 		t.Error("a spool that is off is opened")
 	}
-	if o := mustRedis(t, `{"timeout":"3s"}`).Options(nil); o.StoreTimeout != 3*time.Second || o.OpenSpool == nil || o.OpenStore == nil {
+	if o := mustRedis(t, `{"timeout":"3s"}`).Options(); o.StoreTimeout != 3*time.Second || o.OpenSpool == nil || o.OpenStore == nil {
 		t.Errorf("the options are %+v", o)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/callbackrelay/caddy-relay/relay/payload"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
@@ -233,7 +235,7 @@ func parseDedupe(list []string) ([]relay.DedupeField, error) {
 				return nil, fmt.Errorf("expected %s without a name, got %q", kind, s)
 			}
 		case relay.DedupePath:
-			if err := relay.CheckPath(name); err != nil {
+			if err := payload.CheckPath(name); err != nil {
 				return nil, err
 			}
 		case relay.DedupeHeader:

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"path/filepath"
 
+	"github.com/callbackrelay/caddy-relay/relay/engine"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
@@ -23,8 +25,8 @@ type Store interface {
 	// Identity names what is stored where: two configurations with the same identity share one engine and its open
 	// store. It is called after Provision, and must not need the store to be reachable.
 	Identity() string
-	// Options gives OpenStore, and for a store on the network OpenSpool and StoreTimeout. The logger outlives the config.
-	Options(logger *slog.Logger) relay.Options
+	// Options returns OpenStore, and for a store on the network OpenSpool and StoreTimeout.
+	Options() engine.Options
 }
 
 // SQLite keeps events in a local SQLite database: one file, one process.
@@ -61,9 +63,9 @@ func (s *SQLite) Provision(caddy.Context) error {
 func (s *SQLite) Identity() string { return "sqlite:" + s.path }
 
 // Options opens the database.
-func (s *SQLite) Options(logger *slog.Logger) relay.Options {
+func (s *SQLite) Options() engine.Options {
 	path := s.path
-	return relay.Options{OpenStore: func(ctx context.Context) (relay.Store, error) {
+	return engine.Options{OpenStore: func(ctx context.Context, logger *slog.Logger) (relay.Store, error) {
 		store, err := sqlitestore.Open(ctx, sqlitestore.Options{Path: path, Logger: logger})
 		if err != nil {
 			return nil, err // not a nil *Store in a Store that is not nil

@@ -3,21 +3,19 @@ package provider_test
 import (
 	"fmt"
 
-	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/provider"
 )
 
 func ExampleSuno() {
-	src := &relay.Source{Name: "vocals", Provider: provider.Suno()}
-	id, err := relay.Identify(src, []byte(`{
+	task, err := provider.Suno().Identify([]byte(`{
 		"code": 200,
 		"msg": "vocal Removal generated successfully.",
 		"data": {
 			"task_id": "5e72d367bdfbe44785e28d72cb1697c7",
 			"vocal_removal_info": {"origin_url": "", "vocal_url": "https://file.aiquickdraw.com/v.mp3"}
 		}
-	}`), nil)
-	fmt.Println(id.ID, id.Code, id.Files, err)
+	}`))
+	fmt.Println(task.ID, task.Code, task.Files, err)
 	// Output: 5e72d367bdfbe44785e28d72cb1697c7 200 [https://file.aiquickdraw.com/v.mp3] <nil>
 }
 

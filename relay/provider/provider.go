@@ -11,10 +11,10 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/callbackrelay/caddy-relay/relay"
-	"github.com/callbackrelay/caddy-relay/relay/internal/jsonvalue"
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
-// Paths are gjson paths into a callback's body, as relay.CheckPath allows them.
+// Paths are gjson paths into a callback's body, as payload.CheckPath allows them.
 type Paths struct {
 	// TaskID is where the task's id may stand. Where several paths find one, all must find the same.
 	TaskID []string
@@ -50,7 +50,7 @@ func Custom(p Paths) (relay.Provider, error) {
 	}
 	parser := newParser(p)
 	for _, path := range parser.all {
-		if err := relay.CheckPath(path); err != nil {
+		if err := payload.CheckPath(path); err != nil {
 			return nil, err
 		}
 	}
@@ -105,10 +105,10 @@ func (p *parser) taskID(doc string) (string, error) {
 			continue
 		case v.Type != gjson.String && (!p.integerID || v.Type != gjson.Number):
 			return "", fmt.Errorf("the task id at %s is not a string", path)
-		case id != "" && id != jsonvalue.Text(v):
+		case id != "" && id != payload.Text(v):
 			return "", fmt.Errorf("the body names two tasks, at %s", strings.Join(p.at.TaskID, " and "))
 		}
-		if id = jsonvalue.Text(v); id == "" {
+		if id = payload.Text(v); id == "" {
 			return "", fmt.Errorf("the task id at %s is empty", path)
 		}
 	}
@@ -126,7 +126,7 @@ func word(doc string, paths []string, name string) (string, error) {
 		case gjson.JSON:
 			return "", fmt.Errorf("the %s at %s is an object or array", name, path)
 		default:
-			return jsonvalue.Text(v), nil
+			return payload.Text(v), nil
 		}
 	}
 	return "", nil

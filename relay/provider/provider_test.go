@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/callbackrelay/caddy-relay/relay/payload"
+
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/provider"
 )
@@ -88,7 +90,7 @@ func FuzzCustom(f *testing.F) {
 	f.Add(`a\.b.#(c.d=="e")#.f`, "w?l*", []byte(`{"a.b":[{"c":{"d":"e"},"f":"x"}],"will":["https://a"]}`))
 	f.Fuzz(func(t *testing.T, id, files string, body []byte) {
 		p, err := provider.Custom(provider.Paths{TaskID: []string{id}, Stage: []string{id}, Code: []string{files}, Files: []string{files}})
-		if err != nil || relay.CheckBody(body, p.Paths()) != nil {
+		if err != nil || payload.CheckBody(body, p.Paths()) != nil {
 			return
 		}
 		task, err := p.Identify(body)

@@ -233,3 +233,6 @@ func (s *Store) Close() error {
 	defer logs.remove(s.log)
 	return s.client.Close()
 }
+
+// PerSource implements relay.Store: each source has a slot, and its scripts, of its own.
+func (s *Store) PerSource() bool { return true }

@@ -7,7 +7,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/internal/redistest"
 	"github.com/callbackrelay/caddy-relay/relay/redisstore"
-	"github.com/callbackrelay/caddy-relay/relay/storetest"
+	"github.com/callbackrelay/caddy-relay/relay/internal/storetest"
 )
 
 func TestSuite(t *testing.T) { suite(t, func(*redisstore.Options) {}) }

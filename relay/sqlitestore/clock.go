@@ -42,3 +42,19 @@ func (c *clock) resume(stored, wall int64) {
 
 // now is the store's time in milliseconds.
 func (c *clock) now() int64 { return c.base + (c.Elapsed() - c.start).Milliseconds() }
+
+const never = int64(1) << 62
+
+func millis(t time.Time) int64 { return t.UnixMilli() }
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+func duration(ms int64) time.Duration { return time.Duration(ms) * time.Millisecond }
+
+// ceil is a duration in whole milliseconds, so that nothing is due before its time.
+func ceil(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/callbackrelay/caddy-relay/relay/internal/storetest"
 	"github.com/callbackrelay/caddy-relay/relay/sqlitestore"
-	"github.com/callbackrelay/caddy-relay/relay/storetest"
 )
 
 func TestConformance(t *testing.T) {

@@ -1,17 +1,13 @@
 package sqlitestore
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
-
-	"github.com/callbackrelay/caddy-relay/relay"
 )
 
 const (
@@ -154,60 +150,3 @@ func (s *Store) findOldest(c *sqlite.Conn) {
 		s.mem.Unlock()
 	}
 }
-
-// Counts implements relay.Store.
-func (s *Store) Counts() []relay.Count {
-	now := s.clock.now()
-	s.mem.Lock()
-	defer s.mem.Unlock()
-	counts := make([]relay.Count, 0, len(s.byID))
-	for _, d := range s.byID {
-		c := relay.Count{
-			Source: d.source, Destination: d.name, Pending: d.pending - int64(len(d.leases)), InFlight: int64(len(d.leases)),
-			Delivered: d.delivered, Dead: d.dead, Paused: d.paused, LeaseExpired: d.expired,
-		}
-		if d.pending > 0 && d.oldestKnown {
-			c.OldestPending = duration(max(0, now-d.oldest))
-		}
-		counts = append(counts, c)
-	}
-	return counts
-}
-
-// measureFree looks how much room is left.
-func (s *Store) measureFree() {
-	s.free.Store(freeBytes(s.path))
-	s.freeAt.Store(int64(s.clock.Elapsed()))
-}
-
-// short says that there is too little room for new events. Settles go on, since they are what makes room in the end.
-func (s *Store) short() bool {
-	if s.clock.Elapsed()-time.Duration(s.freeAt.Load()) > freeEvery {
-		s.measureFree()
-	}
-	free := s.free.Load()
-	return free >= 0 && free < s.minFree
-}
-
-func (s *Store) errShort() error {
-	return fmt.Errorf("less than %d MiB are free where %s is, so that new callbacks are refused: %w", s.minFree>>20, s.path, relay.ErrStoreFull)
-}
-
-// Health implements relay.Store.
-func (s *Store) Health(ctx context.Context) error {
-	s.measureFree()
-	if s.short() {
-		return s.errShort()
-	}
-	return s.read(ctx, func(c *sqlite.Conn) error {
-		_, err := exists(c.Prep("SELECT 1 FROM meta LIMIT 1"))
-		return err
-	})
-}
-
-// Info implements relay.Store.
-func (s *Store) Info() relay.StoreInfo {
-	return relay.StoreInfo{Driver: "sqlite", Location: s.path, FreeBytes: s.free.Load()}
-}
-
-var _ relay.Store = (*Store)(nil)

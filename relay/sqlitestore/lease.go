@@ -12,6 +12,15 @@ import (
 // leaseColumns are what readLease reads.
 const leaseColumns = "event, tries, used, replay, variant, chain, since FROM delivery "
 
+// lease is one delivery in somebody's hands.
+type lease struct {
+	token   uint64
+	expires int64
+	chain   string
+	// settling is set while a transaction is about to end the lease.
+	settling bool
+}
+
 // lease takes what is due, up to op.Max: what waited for its due time first, then in the order of acceptance. It reads
 // what has been committed and writes nothing. The caller holds write.
 func (s *Store) lease(op *relay.Lease, now int64) error {

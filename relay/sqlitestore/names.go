@@ -7,6 +7,52 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
+// destination is what memory knows of a destination. It is changed under Store.mem by who also holds Store.write, once
+// the change is durable, so that either lock suffices for reading.
+type destination struct {
+	id           int64
+	source, name string
+	sourceID     int64
+
+	paused                   bool
+	pending, delivered, dead int64 // pending includes what is leased
+
+	// cursor is the highest event whose ready delivery was leased: ready ones behind it are in flight. What becomes
+	// due again goes to waiting, so that a lease never passes over what is in flight.
+	cursor int64
+	low    int64 // as stored: no delivery of an event before this one is ready
+	// readyMaybe and nextDue bound from below what a lease would find: nothing, if not readyMaybe and nextDue is ahead.
+	readyMaybe bool
+	nextDue    int64 // never if nothing waits
+
+	leases  map[int64]*lease // by event
+	expired int64
+
+	oldest      int64 // the acceptance of the oldest pending delivery, when last looked at; 0 if unknown
+	oldestKnown bool
+}
+
+func (s *Store) newDestination(id, source int64, name string) *destination {
+	d := &destination{
+		id: id, sourceID: source, source: s.sourceNames[source], name: name,
+		nextDue: never, leases: map[int64]*lease{},
+	}
+	s.destinations[relay.DestinationName{Source: d.source, Destination: name}] = d
+	s.byID[id] = d
+	return d
+}
+
+// lowest is the first event that may have a ready delivery, in flight or not.
+func (d *destination) lowest() int64 {
+	low := d.cursor + 1
+	for event := range d.leases {
+		low = min(low, event)
+	}
+	return max(low, d.low)
+}
+
+func (d *destination) noteDue(at int64) { d.nextDue = min(d.nextDue, at) }
+
 // find gives a destination, or nil. The caller holds write or mem.
 func (s *Store) find(source, name string) *destination {
 	return s.destinations[relay.DestinationName{Source: source, Destination: name}]
@@ -45,6 +91,9 @@ func (s *Store) ensureSource(name string) (int64, error) {
 	s.sources[name], s.sourceNames[id] = id, name
 	return id, nil
 }
+
+// tally is a change of a destination's counts by a transaction.
+type tally struct{ pending, delivered, dead, low int64 }
 
 // tallies collects what a transaction changes in the counts.
 type tallies map[*destination]*tally
@@ -89,17 +138,4 @@ func (t tallies) apply() {
 			d.oldestKnown = false
 		}
 	}
-}
-
-// Statements that are run all the time compare with +? and not with ?. SQLite would look at the value of a bare parameter
-// to plan by it, and so prepare the statement anew whenever it is bound (https://www.sqlite.org/queryplanner-ng.html, "the
-// query planner stability guarantee", whose switch cannot be reached from here).
-
-// exec runs a statement that gives no rows.
-func exec(st *sqlite.Stmt) error {
-	_, err := st.Step()
-	if reset := st.Reset(); err == nil {
-		err = reset
-	}
-	return err
 }

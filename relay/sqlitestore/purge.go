@@ -6,7 +6,6 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -59,19 +58,6 @@ func (s *Store) Purge(_ context.Context, p relay.PurgePolicy) (relay.PurgeResult
 		}
 	}
 	return w.result, nil
-}
-
-func (s *Store) meta(key string) (int64, error) {
-	st := s.conn.Prep("SELECT coalesce((SELECT value FROM meta WHERE key = ?), 0)")
-	st.BindText(1, key)
-	return sqlitex.ResultInt64(st)
-}
-
-func (s *Store) setMeta(key string, value int64) error {
-	st := s.conn.Prep("INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2 WHERE value <> ?2")
-	st.BindText(1, key)
-	st.BindInt64(2, value)
-	return exec(st)
 }
 
 // eventRow is what the sweep needs of an event.

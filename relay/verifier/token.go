@@ -8,6 +8,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // TokenOptions describe where a sender repeats a secret that it was told.
@@ -15,7 +16,7 @@ type TokenOptions struct {
 	// Secrets, any of which will do. At least one.
 	Secrets []string
 	// Query names a parameter of the URL's query, Header a header, and Body is the gjson path of a string in the body, as
-	// relay.CheckPath allows it. Exactly one of them.
+	// payload.CheckPath allows it. Exactly one of them.
 	Query, Header, Body string
 }
 
@@ -39,7 +40,7 @@ func Token(o TokenOptions) (relay.Verifier, error) {
 		}
 	}
 	if o.Body != "" {
-		if err := relay.CheckPath(o.Body); err != nil {
+		if err := payload.CheckPath(o.Body); err != nil {
 			return nil, fmt.Errorf("body: %w", err)
 		}
 	}
@@ -69,7 +70,7 @@ func (v *tokenVerifier) Verify(c *relay.Callback) error {
 func (v *tokenVerifier) token(c *relay.Callback) (string, error) {
 	if v.body != "" {
 		// Nobody has vouched for the body yet, so it may be anything.
-		if err := relay.CheckBody(c.Body, []string{v.body}); err != nil {
+		if err := payload.CheckBody(c.Body, []string{v.body}); err != nil {
 			return "", err
 		}
 		token := gjson.GetBytes(c.Body, v.body)

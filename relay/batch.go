@@ -1,0 +1,116 @@
+package relay
+
+import "time"
+
+// Batch is what waits to be written, in one durable step.
+type Batch struct {
+	Settles []*Settle
+	Accepts []*Accept
+	Leases  []*Lease
+}
+
+// Result is what became of an accept.
+type Result int
+
+const (
+	Accepted  Result = iota + 1 // a new event, or this very event, stored by an earlier try in doubt
+	Duplicate                   // the key is there already, with the same fingerprint
+	Conflict                    // the key is there already, with another fingerprint
+)
+
+// Accept is the request to store an event and its deliveries.
+type Accept struct {
+	Event *Event
+	// Window is how long after its first acceptance a key is remembered.
+	Window     time.Duration
+	Deliveries []NewDelivery
+
+	Result Result
+	// FirstID is the id of the event that has the key: Event.ID unless the result is Duplicate or Conflict.
+	FirstID string
+	// Leased holds the deliveries that were leased at once, in no particular order.
+	Leased []*Leased
+	Err    error
+}
+
+// MaxVariants is how many bodies of conflicting callbacks are kept for an event; later ones are only counted.
+const MaxVariants = 8
+
+// NewDelivery is one delivery of an event to be accepted.
+type NewDelivery struct {
+	Destination string
+	// LeaseFor, if positive, asks for the delivery to be leased as it is accepted. The store declines (and leaves the
+	// delivery pending) where the destination is paused, older deliveries of it are due, or Ordered forbids.
+	LeaseFor time.Duration
+	// Ordered makes the delivery wait until every earlier ordered delivery of the same task and destination is settled.
+	// One that is replayed goes before later ones again, but waits for the one that is in flight: never two at a time.
+	Ordered bool
+}
+
+// Lease asks for up to Max due deliveries of one destination.
+type Lease struct {
+	Source      string
+	Destination string
+	Max         int
+	For         time.Duration // how long the lease is valid, by the store's clock
+	// Probe takes waiting deliveries whether or not they are due, those without any attempt first, then in the order of
+	// their due times. Ordered still holds.
+	Probe bool
+
+	Leased []*Leased
+	// Next is how long until something of this destination becomes due (or a lease expires); negative if nothing waits.
+	// Zero means that more is due now than Max allowed.
+	Next time.Duration
+	// Paused says that nothing was leased because an operator has paused the destination.
+	Paused bool
+	// Dead are deliveries whose event is gone, which became dead letters instead (payload_missing).
+	Dead []DeadLetter
+	Err  error
+}
+
+// Leased is a delivery in the hands of one worker, until its lease expires.
+type Leased struct {
+	Event       *Event // with the body to send: a variant's, if one was replayed
+	Destination string
+	// Token fences: a settle is refused when it is no longer the delivery's current one.
+	Token uint64
+	// Tries counts all attempts so far, those of probes too.
+	Tries int
+	// Used counts the attempts that used up the retry budget.
+	Used int
+	// Replay is how often the delivery was replayed.
+	Replay int
+	// Age is how long ago the event was accepted, or the delivery last replayed, by the store's clock at the lease.
+	Age time.Duration
+
+	// LeasedAt is when the engine asked for the lease: not later than its beginning by the store's clock.
+	LeasedAt time.Time
+}
+
+// Outcome is what a settle makes of a delivery.
+type Outcome int
+
+const (
+	OutcomeDelivered Outcome = iota + 1
+	OutcomeRetry             // pending again, due after Delay
+	OutcomeDead              // a dead letter
+	OutcomeRelease           // pending and due again, as if it had not been leased; no attempt is recorded
+)
+
+// Settle ends a lease.
+type Settle struct {
+	Leased  *Leased
+	Outcome Outcome
+	// Delay is how long from now, by the store's clock, a retry is due.
+	Delay time.Duration
+	// Used says that the attempt used up some of the retry budget.
+	Used bool
+	// Attempt is recorded with the delivery; nil where none was made.
+	Attempt *Attempt
+	// Reason is why the delivery is dead where its last attempt does not say it: expired, payload_missing.
+	Reason string
+
+	// Unblocked says that another delivery of the destination became due by this settle: its task's next one.
+	Unblocked bool
+	Err       error
+}

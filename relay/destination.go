@@ -1,0 +1,54 @@
+package relay
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Signer signs what goes to a destination.
+type Signer interface {
+	// Sign gives the value of webhook-signature, by Standard Webhooks.
+	Sign(id string, at time.Time, body []byte) (string, error)
+}
+
+// Destination is a downstream webhook of a source.
+type Destination struct {
+	Name      string
+	URL       *url.URL
+	When      Filter // nil: every event
+	Timeout   time.Duration
+	Retry     RetryPolicy
+	Permanent []int // statuses that make a dead letter at once
+	// Header is set on every attempt. A Host in it sets the request's host.
+	Header      http.Header
+	Signer      Signer // nil: not signed
+	MaxInFlight int
+	Rate        rate.Limit // deliveries per second; zero: not limited
+	Breaker     BreakerPolicy
+	Expire      time.Duration
+	OrderTask   bool
+	Transport   http.RoundTripper
+}
+
+// BreakerPolicy says when a destination is held. Zero failures: never.
+type BreakerPolicy struct {
+	Failures int
+	Probe    time.Duration
+}
+
+// Filter is a destination's `when`.
+type Filter interface {
+	// Match reports whether the destination wants the event. An error says why there is no answer, and quotes nothing of
+	// the event; the event is then delivered, since a filter must never lose a callback by mistake.
+	Match(v *View) (bool, error)
+}
+
+// View is an event as the filters of a source see it, one after the other.
+type View struct {
+	Event *Event
+	// Decoded is what a filter has read from the event, for the next one to use.
+	Decoded any
+}

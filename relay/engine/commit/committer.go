@@ -1,0 +1,280 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// Committer writes what waits, in one durable step after the other: callbacks that arrive while one step is under way
+// share the next. There is no lingering for more.
+type Committer struct {
+	params  Params
+	lanes   Lanes
+	signal  chan struct{} // capacity 1: something waits
+	healthy atomic.Bool   // the last use of the store succeeded
+
+	mu      sync.Mutex
+	accepts []*Accepting
+	settles []*Settling
+	late    []*Settling       // settles that could not be written, until their next try
+	hungry  map[Lane]struct{} // lanes that may want a lease
+	closed  bool
+}
+
+// Accepting is an accept with those who wait for it.
+type Accepting struct {
+	relay.Accept
+	Lanes []Lane        // per delivery; nil where none was configured
+	Done  chan struct{} // closed when the outcome is set
+}
+
+// Settling is a settle with the slot that it frees.
+type Settling struct {
+	relay.Settle
+	Lane Lane
+	late bool // it could not be written once: its slot is not free before it is
+}
+
+// settleRetry is how long a settle that could not be written waits for its next try. Its slot stays taken.
+const settleRetry = time.Second
+
+func newCommitter(p Params, lanes Lanes) *Committer {
+	c := &Committer{params: p, lanes: lanes, signal: make(chan struct{}, 1), hungry: map[Lane]struct{}{}}
+	c.healthy.Store(true)
+	return c
+}
+
+// Accept queues an accept and reports whether it is still taken: not after the stop.
+func (c *Committer) Accept(a *Accepting) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.accepts = append(c.accepts, a)
+	c.wake()
+	return true
+}
+
+// Withdraw takes an accept that nobody waits for any more out of the queue, unless it is being applied already: while
+// the store hangs, the queue must not grow with callbacks that were answered 503.
+func (c *Committer) Withdraw(a *Accepting) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.Index(c.accepts, a); i >= 0 {
+		c.accepts = slices.Delete(slices.Clone(c.accepts), i, i+1) // a batch may hold the same array
+	}
+}
+
+// Settle queues a settle.
+func (c *Committer) Settle(s *Settling) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settles = append(c.settles, s)
+	c.wake()
+}
+
+// Feed asks a lane at the next step what it wants to lease.
+func (c *Committer) Feed(l Lane) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hungry[l] = struct{}{}
+	c.wake()
+}
+
+// retryLate puts what could not be written into the queue again.
+func (c *Committer) retryLate() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settles, c.late = append(c.settles, c.late...), nil
+	c.wake()
+}
+
+func (c *Committer) wake() {
+	select {
+	case c.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Committer) run(store relay.Store, stop <-chan struct{}) {
+	for {
+		for c.step(store) {
+		}
+		select {
+		case <-c.signal:
+		case <-stop:
+			c.mu.Lock()
+			c.closed = true
+			c.mu.Unlock()
+			c.retryLate()
+			for c.step(store) { // what came before the stop
+			}
+			return
+		}
+	}
+}
+
+// step applies one batch and reports whether anything waited.
+func (c *Committer) step(store relay.Store) bool {
+	accepts, settles, hungry := c.take()
+	batch := relay.Batch{}
+	credit := make(map[Lane]int, len(hungry))
+	for _, l := range hungry {
+		credit[l] = 0
+	}
+	for _, s := range settles {
+		batch.Settles = append(batch.Settles, &s.Settle)
+		if s.Lane != nil && !s.late {
+			credit[s.Lane]++
+		}
+	}
+	// While the store's answers get lost, so would the leases that they bring.
+	lease := c.healthy.Load()
+	for _, a := range accepts {
+		for i, l := range a.Lanes {
+			if l == nil || !lease {
+				continue
+			}
+			a.Deliveries[i].LeaseFor = l.Reserve()
+		}
+		batch.Accepts = append(batch.Accepts, &a.Accept)
+	}
+	var leasing []Lane
+	for l, n := range credit {
+		if lease := l.Want(n); lease != nil {
+			leasing = append(leasing, l)
+			batch.Leases = append(batch.Leases, lease)
+		}
+	}
+	if len(batch.Settles)+len(batch.Accepts)+len(batch.Leases) == 0 {
+		return false
+	}
+
+	before := time.Now()
+	store.Apply(context.Background(), &batch)
+	err := Failure(&batch)
+	c.healthy.Store(err == nil)
+	c.params.Meter.ObserveStore("apply", before, err)
+
+	// A lease runs from before the step, so that its holder never believes it longer than the store does.
+	for _, s := range settles {
+		c.settled(s)
+	}
+	for _, a := range accepts {
+		c.finish(a, before)
+	}
+	for i, l := range leasing {
+		l.Leased(batch.Leases[i], before)
+	}
+	return true
+}
+
+// maxStep bounds the bodies of one step, in bytes: it must be over in the store's time.
+const maxStep = 8 << 20
+
+// take removes what the next step writes: at most relay.MaxTouched deliveries, settles first, since they free slots.
+func (c *Committer) take() (accepts []*Accepting, settles []*Settling, hungry []Lane) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := min(len(c.settles), relay.MaxTouched/2)
+	settles, c.settles = cut(c.settles, n)
+	touched, size, m := n, 0, 0
+	for m < len(c.accepts) {
+		touched += max(1, len(c.accepts[m].Deliveries))
+		size += len(c.accepts[m].Event.Body)
+		if (touched > relay.MaxTouched || size > maxStep) && m > 0 {
+			break
+		}
+		m++
+	}
+	accepts, c.accepts = cut(c.accepts, m)
+	for l := range c.hungry {
+		hungry = append(hungry, l)
+	}
+	clear(c.hungry)
+	return accepts, settles, hungry
+}
+
+// cut takes the first n of a queue, and gives its array away when nothing is left in it.
+func cut[T any](queue []T, n int) (head, rest []T) {
+	if n == len(queue) {
+		return queue, nil
+	}
+	return queue[:n:n], queue[n:]
+}
+
+// settled frees the slot of a settle that is durable, and tries again what is not.
+func (c *Committer) settled(s *Settling) {
+	if s.Err != nil && !errors.Is(s.Err, relay.ErrLeaseLost) && !errors.Is(s.Err, relay.ErrNotFound) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.closed {
+			return // the lease ends with its time, and the attempt is made again
+		}
+		c.params.Logger().Error("outcome of an attempt cannot be stored yet",
+			"event_id", s.Leased.Event.ID, "destination", s.Leased.Destination, "error", s.Err)
+		s.Err, s.late = nil, true
+		if c.late = append(c.late, s); len(c.late) == 1 {
+			time.AfterFunc(settleRetry, c.retryLate)
+		}
+		return
+	}
+	if s.Lane != nil {
+		s.Lane.Settled(s)
+	}
+}
+
+// finish hands leased deliveries to their lanes and wakes those who wait.
+func (c *Committer) finish(a *Accepting, before time.Time) {
+	for i, l := range a.Lanes {
+		if l == nil {
+			// One that is configured since then has looked for deliveries before this one was there.
+			name := relay.DestinationName{Source: a.Event.Source, Destination: a.Deliveries[i].Destination}
+			if l = c.lanes.Lane(name); l == nil {
+				continue
+			}
+		}
+		reserved := a.Deliveries[i].LeaseFor > 0
+		var leased *relay.Leased
+		for _, d := range a.Leased {
+			if d.Destination == a.Deliveries[i].Destination {
+				leased = d
+			}
+		}
+		l.Accepted(reserved, leased, a.Err == nil && a.Result == relay.Accepted, before)
+	}
+	close(a.Done)
+}
+
+// Failure returns why a batch could not be done, nil if it was. A lease that was lost is no failure of the store.
+func Failure(b *relay.Batch) error {
+	for _, s := range b.Settles {
+		if s.Err != nil && !errors.Is(s.Err, relay.ErrLeaseLost) {
+			return s.Err
+		}
+	}
+	for _, a := range b.Accepts {
+		if a.Err != nil {
+			return a.Err
+		}
+	}
+	for _, l := range b.Leases {
+		if l.Err != nil {
+			return l.Err
+		}
+	}
+	return nil
+}
+
+// Healthy reports whether the last use of the store succeeded.
+func (c *Committer) Healthy() bool { return c.healthy.Load() }
+
+// SetHealthy notes how the store was used by others.
+func (c *Committer) SetHealthy(healthy bool) { c.healthy.Store(healthy) }

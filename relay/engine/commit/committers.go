@@ -1,0 +1,94 @@
+// Package commit writes what waits, accepts and settles and leases together, in one durable step after the other.
+package commit
+
+import (
+	"log/slog"
+	"sync"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
+)
+
+// Params are what committers work with.
+type Params struct {
+	Meter  *meter.Metrics
+	Logger func() *slog.Logger // of the current settings; it never blocks
+}
+
+// Committers are those of an engine: one for each source where the store writes each by itself, so that one which hangs
+// holds up no other; else one for all, since a store with a single writer is better served with all that waits at once.
+type Committers struct {
+	params Params
+	stop   chan struct{} // closed when they must end
+	loops  sync.WaitGroup
+
+	mu       sync.Mutex
+	bySource map[string]*Committer
+	store    relay.Store // nil before it is open
+	lanes    Lanes
+	stopped  bool
+}
+
+// New returns committers without a store.
+func New(p Params) *Committers {
+	return &Committers{params: p, stop: make(chan struct{}), bySource: map[string]*Committer{}}
+}
+
+// Run lets them write to the store from now on, for those lanes.
+func (cs *Committers) Run(store relay.Store, lanes Lanes) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.store, cs.lanes = store, lanes
+}
+
+// Of returns the committer of a source, or nil before Run.
+func (cs *Committers) Of(source string) *Committer {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.store == nil {
+		return nil
+	}
+	if !cs.store.PerSource() {
+		source = ""
+	}
+	c := cs.bySource[source]
+	if c == nil {
+		c = newCommitter(cs.params, cs.lanes)
+		cs.bySource[source] = c
+		if c.closed = cs.stopped; !c.closed {
+			store := cs.store
+			cs.loops.Go(func() { c.run(store, cs.stop) })
+		}
+	}
+	return c
+}
+
+// Healthy reports whether the store did what it was last asked for, by each of them.
+func (cs *Committers) Healthy() bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for _, c := range cs.bySource {
+		if !c.healthy.Load() {
+			return false
+		}
+	}
+	return true
+}
+
+// Recovered notes that whatever failed for them would succeed now.
+func (cs *Committers) Recovered() {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for _, c := range cs.bySource {
+		c.healthy.Store(true)
+	}
+}
+
+// Stop writes what is queued and waits for the end. What comes later is refused.
+func (cs *Committers) Stop() {
+	cs.mu.Lock()
+	cs.stopped = true
+	cs.mu.Unlock()
+	close(cs.stop)
+	cs.loops.Wait()
+}

@@ -1,0 +1,30 @@
+package commit
+
+import (
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// Lane is what a committer knows of the lane of a destination.
+type Lane interface {
+	// Want returns the lease that the lane asks for at this step, or nil. credit is how many of its slots the step is about
+	// to free.
+	Want(credit int) *relay.Lease
+	// Leased takes what came of that lease. before is when the step began: not later than the lease.
+	Leased(lease *relay.Lease, before time.Time)
+	// Reserve takes a slot for a delivery that is about to be accepted and returns how long to lease it; zero if it must
+	// wait in the store.
+	Reserve() time.Duration
+	// Accepted takes a delivery for which Reserve was asked: d if it was leased at once, else nil. stored reports whether
+	// it waits in the store now.
+	Accepted(reserved bool, d *relay.Leased, stored bool, before time.Time)
+	// Settled frees the slot of a settle that is durable, or was refused.
+	Settled(s *Settling)
+}
+
+// Lanes finds lanes.
+type Lanes interface {
+	// Lane returns the lane of a destination, or nil where none was ever configured.
+	Lane(name relay.DestinationName) Lane
+}

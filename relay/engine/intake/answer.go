@@ -1,0 +1,74 @@
+package intake
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// retryAfter5 is what a sender is told while the gateway cannot take its callback, in seconds.
+const retryAfter5 = "5"
+
+// rejection is the answer to a callback that is not accepted.
+type rejection struct {
+	status  int
+	result  string
+	code    string // for programs
+	message string // one sentence, for the sender
+	reason  error  // for the log; nil where message says it all
+}
+
+// answer tells the sender that its callback is durable.
+func (in *Intake) answer(ctx context.Context, w http.ResponseWriter, src *relay.Source, ev *relay.Event, o Outcome) Receipt {
+	receipt := Receipt{Result: o.result(), EventID: o.EventID, TaskID: ev.TaskID}
+	header := w.Header()
+	header["Relay-Event-Id"] = []string{o.EventID}
+	if o.Result != relay.Accepted {
+		header["Relay-Duplicate"] = []string{"true"}
+	}
+	if src.Response.Body != "" {
+		header["Content-Type"] = []string{src.Response.ContentType}
+	}
+	w.WriteHeader(src.Response.Status)
+	_, _ = io.WriteString(w, src.Response.Body) // the callback is durable, whether or not its sender still listens
+
+	logger := in.params.Report.Logger(src.Logger)
+	if o.Result == relay.Conflict {
+		logger.Warn("callback conflicts with an earlier one of the same key; its body is kept as a variant of the event",
+			"source", src.Name, "event_id", o.EventID, "task_id", ev.TaskID)
+	}
+	if logger.Enabled(ctx, slog.LevelDebug) { // its arguments cost something even where nobody wants them
+		logger.Debug("callback "+receipt.Result, "source", src.Name, "event_id", o.EventID, "task_id", ev.TaskID)
+	}
+	return receipt
+}
+
+func tooLarge(src *relay.Source) *rejection {
+	return &rejection{
+		http.StatusRequestEntityTooLarge, relay.ResultTooLarge, "body_too_large",
+		fmt.Sprintf("The body is larger than %d bytes.", src.MaxBody), nil,
+	}
+}
+
+func unavailable(err error) *rejection {
+	return &rejection{http.StatusServiceUnavailable, relay.ResultUnavailable, "unavailable", "The callback cannot be taken now; send it again.", err}
+}
+
+// reject answers a callback that is not accepted.
+func reject(w http.ResponseWriter, rej *rejection) {
+	header := w.Header()
+	switch rej.status {
+	case http.StatusMethodNotAllowed:
+		header.Set("Allow", http.MethodPost)
+	case http.StatusServiceUnavailable:
+		header.Set("Retry-After", retryAfter5)
+	}
+	header.Set("Content-Type", "application/json")
+	w.WriteHeader(rej.status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": rej.code, "message": rej.message})
+}

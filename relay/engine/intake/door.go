@@ -1,0 +1,185 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
+	"github.com/callbackrelay/caddy-relay/relay/engine/lane"
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
+	"github.com/callbackrelay/caddy-relay/relay/engine/report"
+	"github.com/callbackrelay/caddy-relay/relay/engine/spooling"
+)
+
+const (
+	maxWaiting = 4096 // accepts that wait for the store
+
+	// answerShare is what the store must leave of ack_within to the answer, if that is no more than a tenth.
+	answerShare = 250 * time.Millisecond
+	// spoolShare is what a callback that waits for the store leaves of ack_within to the spool, if that is no more than half.
+	spoolShare = 2 * time.Second
+)
+
+// errFull says that too many accepts wait already.
+var errFull = errors.New("the gateway is full")
+
+// DoorParams are what a door works with.
+type DoorParams struct {
+	Access   *commit.Access
+	Commit   *commit.Committers
+	Lanes    *lane.Lanes
+	Spooling *spooling.Spooling
+	// StoreTimeout is how long an accept waits for the store before the spool takes it.
+	StoreTimeout time.Duration
+	Meter        *meter.Metrics
+	Report       *report.Reporter
+}
+
+// Door accepts events, whoever has them: the HTTP intake or an operator.
+type Door struct {
+	params    DoorParams
+	waiting   atomic.Int64
+	filtering chan struct{} // holds one for each event that filters look at
+}
+
+// NewDoor returns a door.
+func NewDoor(p DoorParams) *Door {
+	return &Door{params: p, filtering: make(chan struct{}, runtime.GOMAXPROCS(0))}
+}
+
+// Outcome is what became of an event that was accepted.
+type Outcome struct {
+	Result    relay.Result
+	EventID   string // of the event that has the dedupe key
+	Spooled   bool   // it is durable in the spool, and not yet in the store
+	Unmatched bool   // no destination wants it
+}
+
+// result returns the outcome as metrics have it.
+func (o Outcome) result() string {
+	switch {
+	case o.Result == relay.Duplicate:
+		return relay.ResultDuplicate
+	case o.Result == relay.Conflict:
+		return relay.ResultConflict
+	case o.Spooled:
+		return relay.ResultSpooled
+	case o.Unmatched:
+		return relay.ResultUnmatched
+	}
+	return relay.ResultAccepted
+}
+
+// Accept makes an event and its deliveries durable, in the store, or in the spool where the store cannot take it, in what
+// is left of the source's AckWithin since start. After an error the event may be stored all the same: the sender's next
+// try is then a duplicate. It does not end with ctx: a sender who hangs up may have sent all the same.
+func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, start time.Time) (Outcome, error) {
+	defer d.waiting.Add(-1)
+	if d.waiting.Add(1) > maxWaiting {
+		return Outcome{}, errFull
+	}
+	answerBy := start.Add(src.AckWithin - min(answerShare, src.AckWithin/10))
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), answerBy)
+	defer cancel()
+	deliveries, err := d.route(ctx, src, ev)
+	if err != nil {
+		return Outcome{}, err
+	}
+	a := &commit.Accepting{
+		Accept: relay.Accept{Event: ev, Window: src.DedupeWindow, Deliveries: deliveries},
+		Lanes:  d.params.Lanes.For(src.Name, deliveries), Done: make(chan struct{}),
+	}
+	spooled, err := d.accept(ctx, a)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if spooled {
+		return Outcome{Result: relay.Accepted, EventID: ev.ID, Spooled: true}, nil
+	}
+	return Outcome{Result: a.Result, EventID: a.FirstID, Unmatched: len(deliveries) == 0}, nil
+}
+
+// route decides where an event goes. What is decided here is kept through every later try to store it (2). An error says
+// that ctx has ended before it was the event's turn to be looked at by filters.
+func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event) ([]relay.NewDelivery, error) {
+	deliveries := make([]relay.NewDelivery, 0, len(src.Destinations))
+	var view *relay.View
+	for _, dst := range src.Destinations {
+		if dst.When != nil {
+			if view == nil {
+				// What a filter makes of a body may take many times its memory.
+				select {
+				case d.filtering <- struct{}{}:
+					defer func() { <-d.filtering }()
+				case <-ctx.Done():
+					return nil, errFull
+				}
+				view = &relay.View{Event: ev}
+			}
+			match, err := dst.When.Match(view)
+			if err != nil {
+				// A filter must never lose a callback by mistake.
+				d.params.Meter.Lane(relay.DestinationName{Source: src.Name, Destination: dst.Name}).WhenErrors.Inc()
+				d.params.Report.Logger(src.Logger).Warn("`when` cannot be evaluated; the event is delivered all the same",
+					"source", src.Name, "destination", dst.Name, "event_id", ev.ID, "error", err)
+			} else if !match {
+				continue
+			}
+		}
+		deliveries = append(deliveries, relay.NewDelivery{Destination: dst.Name, Ordered: dst.OrderTask})
+	}
+	return deliveries, nil
+}
+
+// accept waits until an accept is durable or ctx ends, and reports whether it is the spool that has it.
+func (d *Door) accept(ctx context.Context, a *commit.Accepting) (spooled bool, err error) {
+	spool := d.params.Spooling.Spooler()
+	if spool == nil {
+		return false, d.acceptInStore(ctx, a)
+	}
+	early, cancel := leaving(ctx, spoolShare)
+	defer cancel()
+	if !spool.Follows(early, a.Event.Source) {
+		bounded, cancel := context.WithTimeout(early, d.params.StoreTimeout)
+		defer cancel()
+		err := d.acceptInStore(bounded, a)
+		if err == nil || !spooling.Spoolable(err) {
+			return false, err
+		}
+		spool.Divert(a.Event.Source)
+	}
+	// The first accept may still be under way, and write to itself. Both are of one event id, and so end in one event.
+	again := &relay.Accept{Event: a.Event, Window: a.Window, Deliveries: a.Deliveries}
+	return true, spool.Take(ctx, again)
+}
+
+// leaving bounds a context so that d is left of it, or half of it where that is less.
+func leaving(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	by, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, by.Add(-min(d, time.Until(by)/2)))
+}
+
+// acceptInStore stores an event in the store, which may still be being opened, and waits for that until ctx ends.
+func (d *Door) acceptInStore(ctx context.Context, a *commit.Accepting) error {
+	if _, err := d.params.Access.Await(ctx); err != nil {
+		return err
+	}
+	c := d.params.Commit.Of(a.Event.Source)
+	if !c.Accept(a) {
+		return relay.ErrClosed
+	}
+	select {
+	case <-a.Done:
+		return a.Err
+	case <-ctx.Done():
+		c.Withdraw(a)
+		return ctx.Err()
+	}
+}

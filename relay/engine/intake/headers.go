@@ -1,0 +1,43 @@
+package intake
+
+import (
+	"net/http"
+	"net/textproto"
+	"strings"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// maxHeaders is how many bytes of request headers are stored with an event.
+const maxHeaders = 16 << 10
+
+// storedHeaders are the request's headers as they are kept with the event: none that carries a secret, and no more of
+// them than maxHeaders.
+func storedHeaders(r *http.Request, src *relay.Source) relay.Headers {
+	headers := make(relay.Headers, len(r.Header))
+	headers["content-type"] = r.Header.Get("Content-Type") // told to every destination
+	room := maxHeaders
+next:
+	for name, values := range r.Header {
+		switch name {
+		case "Authorization", "Proxy-Authorization", "Cookie":
+			continue
+		}
+		for _, v := range src.Verifiers {
+			for _, secret := range v.Headers() {
+				if textproto.CanonicalMIMEHeaderKey(secret) == name {
+					continue next
+				}
+			}
+		}
+		value := strings.Join(values, ", ")
+		if room -= len(name) + len(value); room < 0 {
+			break
+		}
+		headers[strings.ToLower(name)] = strings.ToValidUTF8(value, "\ufffd")
+	}
+	if parent := inboundTrace(r.Context()); parent != "" {
+		headers["traceparent"] = parent
+	}
+	return headers
+}

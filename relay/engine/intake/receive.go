@@ -1,0 +1,108 @@
+// Package intake takes callbacks in: receive, verify, identify, accept, answer. What is accepted is durable (1).
+package intake
+
+import (
+	"bytes"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
+	"github.com/callbackrelay/caddy-relay/relay/engine/report"
+)
+
+// Params are what an intake works with.
+type Params struct {
+	Door   *Door
+	Meter  *meter.Metrics
+	Report *report.Reporter
+}
+
+// Intake takes callbacks in over HTTP.
+type Intake struct {
+	params  Params
+	reading atomic.Int64 // bytes of bodies being read
+}
+
+// New returns an intake.
+func New(p Params) *Intake { return &Intake{params: p} }
+
+// Receipt is what became of a callback, for placeholders and logs.
+type Receipt struct {
+	Result  string // one of relay.Results
+	EventID string // of the event that has the dedupe key; empty if the callback was rejected
+	TaskID  string // empty if the callback was rejected
+}
+
+// Receive handles one callback: it checks, identifies, accepts and answers, never later than the source's AckWithin.
+// client is the caller's address after trusted proxies; it may be invalid where it is unknown.
+func (in *Intake) Receive(w http.ResponseWriter, r *http.Request, src *relay.Source, client netip.Addr) Receipt {
+	start := time.Now()
+	m := in.params.Meter.Source(src.Name)
+	receipt, rej := in.receive(w, r, src, client, start)
+	if rej != nil {
+		receipt.Result = rej.result
+		reject(w, rej)
+		log := in.params.Report.Logger(src.Logger).With("source", src.Name, "status", rej.status, "reason", rej.code,
+			"remote_addr", r.RemoteAddr, "client_ip", client.String())
+		if rej.reason != nil {
+			log = log.With("error", rej.reason)
+		}
+		log.Warn("callback rejected: " + rej.message)
+	} else {
+		m.Called(start)
+	}
+	m.Count(receipt.Result)
+	m.AckDuration.Observe(time.Since(start).Seconds())
+	return receipt
+}
+
+func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Source, client netip.Addr, start time.Time) (Receipt, *rejection) {
+	readBy := readBy(src, start)
+	cb := &relay.Callback{Header: r.Header, Now: start, Deadline: readBy}
+	control := http.NewResponseController(w)
+	if err := control.SetReadDeadline(readBy); err != nil {
+		// A server without deadlines is told by the reader's own end: closing the body fails the read.
+		timer := time.AfterFunc(time.Until(readBy), func() { _ = r.Body.Close() })
+		defer timer.Stop()
+	}
+	if rej := checkRequest(r, src, client, cb); rej != nil {
+		return Receipt{}, rej
+	}
+	if rej := verify(src, cb, false); rej != nil {
+		return Receipt{}, rej
+	}
+	body, rej := in.readBody(w, r, src, readBy)
+	defer in.reading.Add(-int64(cap(body)))
+	if rej != nil {
+		return Receipt{}, rej
+	}
+	// Before, it stays: a server reads what is left of a body before it sends the answer of who did not read it.
+	_ = control.SetReadDeadline(time.Time{})
+
+	// Some signatures cover the task id, so it is read first; what is wrong with the shape is told only to who is verified.
+	id, shape := Identify(src, body, r.Header)
+	cb.Body, cb.TaskID = body, id.ID
+	if rej := verify(src, cb, true); rej != nil {
+		return Receipt{}, rej
+	}
+	if shape != nil {
+		return Receipt{}, &rejection{http.StatusBadRequest, relay.ResultInvalid, "invalid_body", relay.Sentence(shape), nil}
+	}
+
+	if cap(body) > 2*len(body) {
+		body = bytes.Clone(body) // its event stays in memory for a while: not with room for more than it has
+	}
+	ev := &relay.Event{
+		ID: NewID(start), Source: src.Name,
+		TaskID: id.ID, Stage: id.Stage, Code: id.Code, Key: id.Key, Fingerprint: id.Fingerprint,
+		Origin: relay.OriginCallback, ReceivedAt: start, Headers: storedHeaders(r, src), Body: body,
+	}
+	outcome, err := in.params.Door.Accept(r.Context(), src, ev, start)
+	if err != nil {
+		return Receipt{TaskID: ev.TaskID}, unavailable(err)
+	}
+	return in.answer(r.Context(), w, src, ev, outcome), nil
+}

@@ -1,0 +1,224 @@
+// Package meter holds the metrics of the process: counters that outlive engines and registries, and gauges that are read from
+// the engine at each scrape.
+package meter
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// Metrics are the metrics of one process, for however many engines and registries: counters outlive the engine that
+// counted, and a reload registers the same collectors again. Labels are configured names only.
+type Metrics struct {
+	callbacks       *prometheus.CounterVec
+	lastCallback    *prometheus.GaugeVec
+	ackDuration     *prometheus.HistogramVec
+	attempts        *prometheus.CounterVec
+	attemptDuration *prometheus.HistogramVec
+	latency         *prometheus.HistogramVec
+	whenErrors      *prometheus.CounterVec
+	purged          *prometheus.CounterVec
+	storeDuration   *prometheus.HistogramVec
+	storeErrors     *prometheus.CounterVec
+	logDropped      prometheus.Counter
+
+	mu      sync.Mutex
+	sources map[string]*Source
+	lanes   map[relay.DestinationName]*Lane
+	gauged  []Gauged
+}
+
+// Source holds the metrics of one source, looked up once.
+type Source struct {
+	AckDuration prometheus.Observer
+	results     map[string]prometheus.Counter
+	last        *prometheus.GaugeVec // has a series only once a callback came
+	name        string
+}
+
+// Count counts a callback by what became of it, one of relay.Results.
+func (s *Source) Count(result string) { s.results[result].Inc() }
+
+// Called notes when the last callback came that was not rejected.
+func (s *Source) Called(at time.Time) {
+	s.last.WithLabelValues(s.name).Set(float64(at.UnixMilli()) / 1000)
+}
+
+// Lane holds the metrics of one destination, looked up once.
+type Lane struct {
+	Delivered, Retry, Dead   prometheus.Counter
+	AttemptDuration, Latency prometheus.Observer
+	WhenErrors, Purged       prometheus.Counter
+}
+
+// New returns the collectors. Register the result with every registry that is to show them.
+func New() *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "caddy_relay_" + name, Help: help}, labels)
+	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "caddy_relay_" + name, Help: help, Buckets: buckets}, labels)
+	}
+	return &Metrics{
+		callbacks: counter("callbacks_total", "Callbacks by what became of them.", "source", "result"),
+		lastCallback: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "caddy_relay_last_callback_timestamp_seconds", Help: "When the last callback came that was not rejected.",
+		}, []string{"source"}),
+		ackDuration: histogram("ack_duration_seconds", "Time until a callback was answered.",
+			[]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}, "source"),
+		attempts: counter("attempts_total", "Attempts by their outcome.", "source", "destination", "result"),
+		attemptDuration: histogram("attempt_duration_seconds", "Time that an attempt took.",
+			[]float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60}, "source", "destination"),
+		latency: histogram("delivery_latency_seconds", "Time from the acceptance of an event, or its replay, to its delivery.",
+			[]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 60, 300, 900, 3600, 21600, 86400}, "source", "destination"),
+		whenErrors:    counter("when_errors_total", "Events that a `when` could not be evaluated for, and which were delivered.", "source", "destination"),
+		purged:        counter("purged_total", "Deliveries deleted past their retention.", "source", "destination"),
+		storeDuration: histogram("store_duration_seconds", "Time that an operation of the store took.", prometheus.ExponentialBuckets(.0002, 4, 9), "operation"),
+		storeErrors:   counter("store_errors_total", "Operations of the store that failed.", "operation"),
+		logDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "caddy_relay_log_dropped_total", Help: "Log lines and hooks dropped because their sink does not keep up.",
+		}),
+		sources: map[string]*Source{},
+		lanes:   map[relay.DestinationName]*Lane{},
+	}
+}
+
+func (m *Metrics) vectors() []prometheus.Collector {
+	return []prometheus.Collector{
+		m.callbacks, m.lastCallback, m.ackDuration, m.attempts, m.attemptDuration, m.latency,
+		m.whenErrors, m.purged, m.storeDuration, m.storeErrors, m.logDropped,
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range m.vectors() {
+		c.Describe(ch)
+	}
+	for _, d := range descs {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector. It never waits for a store.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range m.vectors() {
+		c.Collect(ch)
+	}
+	m.mu.Lock()
+	var current Gauged // the newest one: while a reload changes the store there are two
+	if n := len(m.gauged); n > 0 {
+		current = m.gauged[n-1]
+	}
+	m.mu.Unlock()
+	if current != nil {
+		current.Gauges().collect(ch)
+	}
+}
+
+// Show makes the gauges of an engine visible, in place of those of an engine shown before.
+func (m *Metrics) Show(g Gauged) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gauged = append(m.gauged, g)
+}
+
+// Hide ends Show.
+func (m *Metrics) Hide(g Gauged) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i := slices.Index(m.gauged, g); i >= 0 {
+		m.gauged = slices.Delete(m.gauged, i, i+1)
+	}
+}
+
+// Source returns the metrics of a source.
+func (m *Metrics) Source(name string) *Source {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.sources[name]
+	if s == nil {
+		s = &Source{
+			AckDuration: m.ackDuration.WithLabelValues(name),
+			results:     map[string]prometheus.Counter{},
+			last:        m.lastCallback, name: name,
+		}
+		for _, r := range relay.Results {
+			s.results[r] = m.callbacks.WithLabelValues(name, r)
+		}
+		m.sources[name] = s
+	}
+	return s
+}
+
+// Lane returns the metrics of a destination.
+func (m *Metrics) Lane(n relay.DestinationName) *Lane {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.lanes[n]
+	if l == nil {
+		l = &Lane{
+			Delivered:       m.attempts.WithLabelValues(n.Source, n.Destination, "delivered"),
+			Retry:           m.attempts.WithLabelValues(n.Source, n.Destination, "retry"),
+			Dead:            m.attempts.WithLabelValues(n.Source, n.Destination, "dead"),
+			AttemptDuration: m.attemptDuration.WithLabelValues(n.Source, n.Destination),
+			Latency:         m.latency.WithLabelValues(n.Source, n.Destination),
+			WhenErrors:      m.whenErrors.WithLabelValues(n.Source, n.Destination),
+			Purged:          m.purged.WithLabelValues(n.Source, n.Destination),
+		}
+		m.lanes[n] = l
+	}
+	return l
+}
+
+// DropLane deletes the series of a destination that left the config.
+func (m *Metrics) DropLane(n relay.DestinationName) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.lanes, n)
+	labels := prometheus.Labels{"source": n.Source, "destination": n.Destination}
+	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
+		m.attempts, m.attemptDuration, m.latency, m.whenErrors, m.purged,
+	} {
+		v.DeletePartialMatch(labels)
+	}
+}
+
+// KeepSources shows the series of the sources of the config, from before their first callback on, and deletes those of others.
+func (m *Metrics) KeepSources(sources map[string]*relay.Source) {
+	for name := range sources {
+		m.Source(name)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name := range m.sources {
+		if sources[name] == nil {
+			delete(m.sources, name)
+			labels := prometheus.Labels{"source": name}
+			m.callbacks.DeletePartialMatch(labels)
+			m.lastCallback.DeletePartialMatch(labels)
+			m.ackDuration.DeletePartialMatch(labels)
+		}
+	}
+}
+
+// CountPurged counts deliveries that were deleted past their retention.
+func (m *Metrics) CountPurged(n relay.DestinationName, deliveries int) {
+	m.purged.WithLabelValues(n.Source, n.Destination).Add(float64(deliveries))
+}
+
+// CountDropped counts a log line or a hook that was dropped because its sink does not keep up.
+func (m *Metrics) CountDropped() { m.logDropped.Inc() }
+
+// ObserveStore observes an operation of the store.
+func (m *Metrics) ObserveStore(operation string, start time.Time, err error) {
+	m.storeDuration.WithLabelValues(operation).Observe(time.Since(start).Seconds())
+	if err != nil {
+		m.storeErrors.WithLabelValues(operation).Inc()
+	}
+}

@@ -1,0 +1,191 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// Event gives one event with its deliveries, attempts and variants.
+func (e *Engine) Event(ctx context.Context, id string) (*relay.EventRecord, error) {
+	store, err := e.Store()
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	rec, err := store.Event(ctx, id)
+	e.meter.ObserveStore("event", start, err)
+	return rec, err
+}
+
+// Events lists events, newest first.
+func (e *Engine) Events(ctx context.Context, f relay.EventFilter) ([]relay.EventRecord, string, error) {
+	store, err := e.Store()
+	if err != nil {
+		return nil, "", err
+	}
+	start := time.Now()
+	events, next, err := store.Events(ctx, f)
+	e.meter.ObserveStore("events", start, err)
+	return events, next, err
+}
+
+// DeadLetters lists deliveries given up, newest event first.
+func (e *Engine) DeadLetters(ctx context.Context, s relay.Selection, limit int, cursor string) ([]relay.DeadLetter, string, error) {
+	store, err := e.Store()
+	if err != nil {
+		return nil, "", err
+	}
+	start := time.Now()
+	letters, next, err := store.DeadLetters(ctx, s, limit, cursor)
+	e.meter.ObserveStore("dead_letters", start, err)
+	return letters, next, err
+}
+
+// Files are the URLs that an event's payload names, by its source's provider.
+func (e *Engine) Files(rec *relay.EventRecord) []string {
+	src := e.settings.Load().Sources[rec.Source]
+	if src == nil || !gjson.ValidBytes(rec.Body) {
+		return nil
+	}
+	task, err := src.Provider.Identify(rec.Body)
+	if err != nil {
+		return nil
+	}
+	return task.Files
+}
+
+// Replay makes the settled deliveries of an event pending anew, with a fresh retry budget: of all destinations of its
+// source if none is named, with the first body if variant is 0. It skips what is not settled.
+func (e *Engine) Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error) {
+	store, err := e.Store()
+	if err != nil {
+		return 0, 0, err
+	}
+	rec, err := store.Event(ctx, id)
+	if err != nil {
+		return 0, 0, err
+	}
+	s := e.settings.Load()
+	for _, name := range destinations {
+		if s.Destination(rec.Source, name) == nil {
+			return 0, 0, fmt.Errorf("destination %q of source %q: %w", name, rec.Source, relay.ErrNotFound)
+		}
+	}
+	if len(destinations) == 0 {
+		for _, d := range rec.Deliveries {
+			if s.Destination(rec.Source, d.Destination) != nil {
+				destinations = append(destinations, d.Destination)
+			} else {
+				skipped++ // orphaned: there is nowhere to send it
+			}
+		}
+	}
+	if len(destinations) == 0 {
+		return 0, skipped, nil
+	}
+	start := time.Now()
+	replayed, n, err := store.Replay(ctx, id, destinations, variant)
+	e.meter.ObserveStore("replay", start, err)
+	e.lanes.Wake(rec.Source)
+	return replayed, skipped + n, err
+}
+
+// Redrive replays all dead letters of the selection, each once, whoever asks: perSecond of them a second, or all at
+// once if that is zero. What was redriven before an error stays so.
+func (e *Engine) Redrive(ctx context.Context, s relay.Selection, perSecond float64) (int, error) {
+	var every time.Duration
+	if perSecond > 0 {
+		every = time.Duration(float64(time.Second) / perSecond)
+	}
+	cursor := ""
+	return e.bulk(ctx, "redrive", s.Source, func(store relay.Store, done int) (n int, more bool, err error) {
+		n, cursor, err = store.Redrive(ctx, s, time.Duration(done)*every, every, cursor)
+		return n, cursor != "", err
+	})
+}
+
+// Discard deletes all dead letters of the selection, and with Orphaned the pending deliveries of those of its destinations
+// that are in no config.
+func (e *Engine) Discard(ctx context.Context, s relay.Selection) (int, error) {
+	store, err := e.Store()
+	if err != nil {
+		return 0, err
+	}
+	if _, shared := store.(relay.SharedStore); !shared && s.Until.IsZero() {
+		s.Until = time.Now().Add(time.Millisecond) // what dies from now on has been seen by nobody
+	}
+	orphaned := s.Orphaned
+	s.Orphaned = false
+	done, err := e.discard(ctx, s)
+	if err != nil || !orphaned {
+		return done, err
+	}
+	for _, c := range store.Counts() {
+		if s.Source != "" && s.Source != c.Source || s.Destination != "" && s.Destination != c.Destination ||
+			c.Pending+c.InFlight == 0 || e.settings.Load().Destination(c.Source, c.Destination) != nil {
+			continue
+		}
+		n, err := e.discard(ctx, relay.Selection{Source: c.Source, Destination: c.Destination, Orphaned: true})
+		done += n
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+func (e *Engine) discard(ctx context.Context, s relay.Selection) (int, error) {
+	return e.bulk(ctx, "discard", s.Source, func(store relay.Store, _ int) (n int, more bool, err error) {
+		n, err = store.Discard(ctx, s)
+		return n, n == relay.MaxTouched, err
+	})
+}
+
+// bulk repeats a bounded step until it finds no more, then wakes the lanes.
+func (e *Engine) bulk(ctx context.Context, operation, source string, step func(store relay.Store, done int) (n int, more bool, err error)) (done int, err error) {
+	store, err := e.Store()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { e.lanes.Wake(source) }()
+	for {
+		start := time.Now()
+		n, more, err := step(store, done)
+		e.meter.ObserveStore(operation, start, err)
+		done += n
+		if err == nil && more {
+			err = ctx.Err()
+		}
+		if err != nil || !more {
+			return done, err
+		}
+	}
+}
+
+// Pause holds or releases a destination, lastingly.
+func (e *Engine) Pause(ctx context.Context, source, destination string, paused bool) error {
+	store, err := e.Store()
+	if err != nil {
+		return err
+	}
+	if e.settings.Load().Destination(source, destination) == nil {
+		return fmt.Errorf("destination %q of source %q: %w", destination, source, relay.ErrNotFound)
+	}
+	e.pausing.Lock()
+	defer e.pausing.Unlock()
+	start := time.Now()
+	err = store.Pause(ctx, source, destination, paused)
+	e.meter.ObserveStore("pause", start, err)
+	if err != nil {
+		return err
+	}
+	if l := e.lanes.Get(relay.DestinationName{Source: source, Destination: destination}); l != nil {
+		l.Pause(paused)
+	}
+	return nil
+}

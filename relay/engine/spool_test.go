@@ -1,0 +1,140 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/spool"
+)
+
+// failing is a store that fails accepts by their body, so long as fail says so.
+type failing struct {
+	relay.Store
+	fail func(*relay.Event) error
+}
+
+func (f *failing) Apply(ctx context.Context, b *relay.Batch) {
+	passed := relay.Batch{Settles: b.Settles, Leases: b.Leases}
+	for _, a := range b.Accepts {
+		if a.Err = f.fail(a.Event); a.Err == nil {
+			passed.Accepts = append(passed.Accepts, a)
+		}
+	}
+	f.Store.Apply(ctx, &passed)
+}
+
+func newSpoolingGateway(t *testing.T, src *relay.Source, fail func(*relay.Event) error, o spool.Options) *gateway {
+	t.Helper()
+	g := &gateway{t: t, source: src}
+	inner := openSQLite(filepath.Join(t.TempDir(), "relay.db"))
+	g.Engine = engine.New(engine.Options{
+		OpenStore: func(ctx context.Context, _ *slog.Logger) (relay.Store, error) {
+			s, err := inner(ctx, slog.New(slog.DiscardHandler))
+			return &failing{s, fail}, err
+		},
+		OpenSpool: func(ctx context.Context, _ *slog.Logger) (relay.Spool, error) { return spool.Open(ctx, o) },
+		Logger:    slog.New(slog.DiscardHandler), Version: "test",
+	})
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	g.Push(g.settings())
+	return g
+}
+
+// What the store refuses for what it says is set aside; what came behind it is delivered.
+func TestAStuckCallbackBlocksNothing(t *testing.T) {
+	c := newConsumer(t, nil)
+	var down atomic.Bool
+	down.Store(true)
+	poison := errors.New("not this one")
+	d := destination(t, "billing", c.URL)
+	d.MaxInFlight = 1 // so that deliveries arrive in the order of their acceptance
+	g := newSpoolingGateway(t, newSource(d), func(e *relay.Event) error {
+		switch {
+		case down.Load():
+			return relay.ErrUnavailable
+		case strings.Contains(string(e.Body), "poison"):
+			return poison
+		}
+		return nil
+	}, spool.Options{Path: filepath.Join(t.TempDir(), "spool.db")})
+	g.mustAccept("first")
+	g.mustAccept("poison")
+	g.mustAccept("last")
+	if st := g.Status(t.Context()).Spool; st == nil || st.Events != 3 {
+		t.Fatalf("spool is %+v", st)
+	}
+	down.Store(false)
+	if r := c.next(t); !strings.Contains(r.body, "first") {
+		t.Errorf("first came %s", r.body)
+	}
+	if r := c.next(t); !strings.Contains(r.body, "last") {
+		t.Errorf("then came %s", r.body)
+	}
+	g.await("the refused one is set aside", func() bool { return g.Status(context.Background()).Spool.Stuck == 1 })
+	g.await("nothing waits", func() bool { return g.Status(context.Background()).Spool.Events == 0 })
+	g.mustAccept("after")
+	c.next(t)
+}
+
+func TestAFullSpool(t *testing.T) {
+	g := newSpoolingGateway(t, newSource(), func(*relay.Event) error { return relay.ErrUnavailable },
+		spool.Options{Path: filepath.Join(t.TempDir(), "spool.db"), MaxBytes: 10})
+	w := g.send(callback("one"))
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("with a full spool the answer is %d", w.Code)
+	}
+}
+
+// What an earlier process left in the spool and this one cannot read is set aside; what came behind it is delivered, and
+// new callbacks go to the store again.
+func TestAnUnreadableEntryBlocksNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spool.db")
+	c := newConsumer(t, nil)
+	var down atomic.Bool
+	down.Store(true)
+	fail := func(*relay.Event) error {
+		if down.Load() {
+			return relay.ErrUnavailable
+		}
+		return nil
+	}
+	g := newSpoolingGateway(t, newSource(destination(t, "billing", c.URL)), fail, spool.Options{Path: path})
+	g.mustAccept("damaged")
+	g.mustAccept("behind")
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(sqlitex.ExecuteTransient(conn, "UPDATE item SET meta = x'00' WHERE seq = 1", nil), conn.Close()); err != nil {
+		t.Fatal(err)
+	}
+	down.Store(false)
+	if r := c.next(t); !strings.Contains(r.body, "behind") {
+		t.Errorf("delivered was %s", r.body)
+	}
+	g.await("the damaged one is set aside, and nothing waits", func() bool {
+		st := g.Status(context.Background()).Spool
+		return st.Stuck == 1 && st.Events == 0
+	})
+	g.mustAccept("after")
+	c.next(t)
+}

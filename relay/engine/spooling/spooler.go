@@ -1,0 +1,202 @@
+package spooling
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+const (
+	// handoverBelow is how few entries of a source may be left for new callbacks to wait for the last of them, rather than
+	// to line up behind: else a source that is never silent would go through its spool for ever.
+	handoverBelow = 256
+	drainBatch    = 128
+	drainPause    = 250 * time.Millisecond
+	drainLongest  = 2 * time.Second
+)
+
+// Spooler takes callbacks that the store cannot, and hands them over in order once it can.
+type Spooler struct {
+	params Params
+	spool  relay.Spool
+	signal chan struct{} // capacity 1: something waits to be appended
+	stop   <-chan struct{}
+	loops  *sync.WaitGroup
+
+	mu      sync.Mutex
+	queue   []*spooling
+	sources map[string]*spoolSource
+	closed  bool
+}
+
+// spoolSource is what the spooler knows of one source.
+type spoolSource struct {
+	waiting  int           // entries, with those that are about to be appended
+	down     bool          // the store did not take the last callback
+	draining bool          // a goroutine drains it
+	handover chan struct{} // closed when new callbacks need wait no longer; nil where they need not wait at all
+	news     chan struct{} // capacity 1: an entry was appended
+}
+
+// spooling is an accept on its way into the spool.
+type spooling struct {
+	accept *relay.Accept
+	done   chan struct{}
+	err    error
+}
+
+func newSpooler(p Params, spool relay.Spool, stop <-chan struct{}, loops *sync.WaitGroup) (*Spooler, error) {
+	s := &Spooler{params: p, spool: spool, stop: stop, loops: loops, signal: make(chan struct{}, 1), sources: map[string]*spoolSource{}}
+	waiting, err := spool.Waiting()
+	if err != nil {
+		return nil, err
+	}
+	for source, n := range waiting {
+		s.of(source).waiting = n
+	}
+	return s, nil
+}
+
+// of gives what is known of a source. The caller holds s.mu, or is the only one.
+func (s *Spooler) of(source string) *spoolSource {
+	st := s.sources[source]
+	if st == nil {
+		st = &spoolSource{news: make(chan struct{}, 1)}
+		s.sources[source] = st
+	}
+	return st
+}
+
+// Follows reports whether a callback of the source must go through the spool: because earlier ones are there, or because the
+// store is down. It waits for a drain that is nearly done. Where it is true, an entry is counted, and must be taken.
+func (s *Spooler) Follows(ctx context.Context, source string) bool {
+	for {
+		s.mu.Lock()
+		st := s.of(source)
+		if st.waiting == 0 && !st.down {
+			s.mu.Unlock()
+			return false
+		}
+		handover := st.handover
+		if handover == nil || ctx.Err() != nil {
+			st.waiting++
+			s.mu.Unlock()
+			return true
+		}
+		s.mu.Unlock()
+		select {
+		case <-handover:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Divert notes that the store did not take a callback, and counts an entry, which must be taken.
+func (s *Spooler) Divert(source string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.of(source)
+	if !st.down {
+		s.params.Logger().Warn("the store does not take callbacks: they go to the spool", "source", source)
+	}
+	st.down = true
+	st.waiting++
+}
+
+// Take puts an accept into the spool, durably, and waits for that until ctx ends. The entry has been counted.
+func (s *Spooler) Take(ctx context.Context, a *relay.Accept) error {
+	op := &spooling{accept: a, done: make(chan struct{})}
+	s.mu.Lock()
+	if s.closed {
+		s.of(a.Event.Source).waiting--
+		s.mu.Unlock()
+		return relay.ErrClosed
+	}
+	s.queue = append(s.queue, op)
+	s.mu.Unlock()
+	select {
+	case s.signal <- struct{}{}:
+	default:
+	}
+	select {
+	case <-op.done:
+		return op.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// appendLoop appends what waits, together, until the engine stops.
+func (s *Spooler) appendLoop() {
+	for {
+		select {
+		case <-s.signal:
+		case <-s.stop:
+			s.mu.Lock()
+			s.closed = true
+			s.mu.Unlock()
+			s.appendAll() // what came before the stop
+			return
+		}
+		s.appendAll()
+	}
+}
+
+func (s *Spooler) appendAll() {
+	s.mu.Lock()
+	queue := s.queue
+	s.queue = nil
+	s.mu.Unlock()
+	if len(queue) == 0 {
+		return
+	}
+	accepts := make([]*relay.Accept, len(queue))
+	for i, op := range queue {
+		accepts[i] = op.accept
+	}
+	err := s.spool.Append(accepts)
+	for i, op := range queue {
+		if err != nil && len(queue) > 1 {
+			op.err = s.spool.Append(accepts[i : i+1]) // one that is too large must not take the others with it
+		} else {
+			op.err = err
+		}
+		close(op.done)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, op := range queue {
+		st := s.of(op.accept.Event.Source)
+		if op.err != nil {
+			st.waiting--
+		}
+		// Even after a failure: the drain finds out whether the store is up again.
+		s.drainSoon(op.accept.Event.Source, st)
+	}
+}
+
+// drainSoon sees to it that a source is drained. The caller holds s.mu.
+func (s *Spooler) drainSoon(source string, st *spoolSource) {
+	select {
+	case st.news <- struct{}{}:
+	default:
+	}
+	if !st.draining && !s.closed {
+		st.draining = true
+		s.loops.Go(func() { s.drain(source, st) })
+	}
+}
+
+// start begins to drain what an earlier process has left.
+func (s *Spooler) start() {
+	s.loops.Go(s.appendLoop)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for source, st := range s.sources {
+		if st.waiting > 0 {
+			s.drainSoon(source, st)
+		}
+	}
+}

@@ -1,0 +1,133 @@
+// Package spooling has callbacks taken by the spool while the store cannot take them, and hands them over in order once it
+// can.
+package spooling
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
+)
+
+// openPause bounds the pause between two tries to open the spool.
+const openPause = 30 * time.Second
+
+// Params are what spooling works with.
+type Params struct {
+	// Open opens the spool; nil: there is none.
+	Open   func(context.Context) (relay.Spool, error)
+	Access *commit.Access
+	Commit *commit.Committers
+	// Stored is told of each accept that the store has taken over from the spool.
+	Stored func(*relay.Accept)
+	Meter  *meter.Metrics
+	Logger func() *slog.Logger // of the current settings; it never blocks
+}
+
+// Spooling is the spool of an engine, which may not be open yet.
+type Spooling struct {
+	params  Params
+	spooler atomic.Pointer[Spooler]
+	ctx     context.Context
+	cancel  context.CancelFunc
+	loops   sync.WaitGroup
+
+	mu  sync.Mutex
+	err error // why the spool is not open
+}
+
+// New returns spooling that takes nothing before Open.
+func New(p Params) *Spooling {
+	s := &Spooling{params: p}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Open opens the spool, or keeps trying to until Close: without one, callbacks get 503 while the store cannot take them.
+func (s *Spooling) Open(ctx context.Context) {
+	if s.params.Open == nil {
+		return
+	}
+	err := s.open(ctx)
+	if err == nil {
+		return
+	}
+	s.params.Logger().Error("spool cannot be opened; while the store cannot take callbacks they get 503", "error", err)
+	s.loops.Go(func() {
+		for pause := time.Second; err != nil; pause = min(2*pause, openPause) {
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			err = s.open(s.ctx)
+		}
+		s.params.Logger().Info("spool opened")
+	})
+}
+
+func (s *Spooling) open(ctx context.Context) (err error) {
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.err = err
+	}()
+	spool, err := s.params.Open(ctx)
+	if err != nil {
+		return err
+	}
+	spooler, err := newSpooler(s.params, spool, s.ctx.Done(), &s.loops)
+	if err != nil {
+		return errors.Join(err, spool.Close())
+	}
+	spooler.start()
+	s.spooler.Store(spooler)
+	return nil
+}
+
+// Spooler returns the spooler, or nil while no spool is open.
+func (s *Spooling) Spooler() *Spooler { return s.spooler.Load() }
+
+// Stop ends drains and appends, and waits for them. What has come before is in the spool then.
+func (s *Spooling) Stop() {
+	s.cancel()
+	s.loops.Wait()
+}
+
+// Close closes the spool after Stop, and logs loudly what stays in it: that is lost with the disk of this node (10).
+func (s *Spooling) Close() error {
+	spooler := s.spooler.Swap(nil)
+	if spooler == nil {
+		return nil
+	}
+	if stat := spooler.spool.Stat(); stat.Events+stat.Stuck > 0 {
+		s.params.Logger().Error("the spool is not empty: its callbacks are delivered when this gateway runs again with the same spool",
+			"path", stat.Path, "events", stat.Events, "stuck", stat.Stuck, "oldest", stat.Oldest)
+	}
+	return spooler.spool.Close()
+}
+
+// Stat describes the spool. up reports whether it is open; err says why not, where it could not be opened. configured
+// reports whether there is to be one.
+func (s *Spooling) Stat() (stat relay.SpoolStat, configured, up bool, err error) {
+	if s.params.Open == nil {
+		return stat, false, false, nil
+	}
+	if spooler := s.spooler.Load(); spooler != nil {
+		return spooler.spool.Stat(), true, true, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return stat, true, false, s.err
+}
+
+// Spoolable reports whether an accept that failed so belongs into the spool.
+func Spoolable(err error) bool {
+	return errors.Is(err, relay.ErrUnavailable) || errors.Is(err, relay.ErrStoreFull) || errors.Is(err, context.DeadlineExceeded)
+}

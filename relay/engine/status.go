@@ -1,0 +1,205 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/lane"
+)
+
+// Status is what the admin API shows at /relay/status.
+type Status struct {
+	Store StoreStatus        `json:"store"`
+	Spool *SpoolStatus       `json:"spool"` // null where there is none
+	Nodes []relay.NodeStatus `json:"nodes"`
+	// Drift says that gateways which share the store have different sources.
+	Drift        bool                `json:"drift"`
+	Sources      []SourceStatus      `json:"sources"`
+	Destinations []DestinationStatus `json:"destinations"`
+}
+
+// StoreStatus says how a store is.
+type StoreStatus struct {
+	relay.StoreInfo
+	Up    bool   `json:"up"`
+	Error string `json:"error,omitempty"`
+}
+
+// SpoolStatus says what the spool holds.
+type SpoolStatus struct {
+	Location      string  `json:"location"`
+	Up            bool    `json:"up"`
+	Error         string  `json:"error,omitempty"`
+	Events        int     `json:"events"`
+	Stuck         int     `json:"stuck"` // set aside, since the store refuses them
+	Bytes         int64   `json:"bytes"`
+	OldestSeconds float64 `json:"oldest_seconds"`
+}
+
+// SourceStatus is one configured source.
+type SourceStatus struct {
+	Name string `json:"name"`
+	// Open says that neither an address list nor a verifier keeps anyone from calling.
+	Open         bool     `json:"open"`
+	Destinations []string `json:"destinations"`
+}
+
+// DestinationStatus is one destination, configured or orphaned.
+type DestinationStatus struct {
+	Source string `json:"source"`
+	Name   string `json:"name"`
+	// State is active, held, paused or orphaned.
+	State                string        `json:"state"`
+	Counts               StateCounts   `json:"counts"`
+	OldestPendingSeconds float64       `json:"oldest_pending_seconds"`
+	Paused               bool          `json:"paused"`
+	Breaker              BreakerStatus `json:"breaker"`
+}
+
+// StateCounts are the deliveries of a destination by state. Held, paused and orphaned ones are counted there and not as pending.
+type StateCounts struct {
+	Pending   int64 `json:"pending"`
+	InFlight  int64 `json:"in_flight"`
+	Delivered int64 `json:"delivered"`
+	Dead      int64 `json:"dead"`
+	Held      int64 `json:"held"`
+	Paused    int64 `json:"paused"`
+	Orphaned  int64 `json:"orphaned"`
+}
+
+// BreakerStatus is the breaker of a destination, on this node.
+type BreakerStatus struct {
+	State     string     `json:"state"` // breakerClosed or breakerOpen
+	Failures  int        `json:"failures"`
+	NextProbe *time.Time `json:"next_probe,omitempty"`
+}
+
+const (
+	breakerClosed = "closed"
+	breakerOpen   = "open"
+)
+
+// Status describes store, sources and destinations.
+func (e *Engine) Status(ctx context.Context) Status {
+	host, _ := os.Hostname() // an empty name says as much as an error would
+	s := e.settings.Load()
+	st := Status{Nodes: []relay.NodeStatus{{Name: host, PID: os.Getpid()}}, Sources: []SourceStatus{}, Destinations: []DestinationStatus{}}
+	var counts []relay.Count
+	store, err := e.Store()
+	if err == nil {
+		err = store.Health(ctx)
+		st.Store = StoreStatus{StoreInfo: store.Info(), Up: true} // with what that has found out
+		counts = store.Counts()
+	}
+	if err != nil {
+		st.Store.Up, st.Store.Error = false, err.Error()
+	}
+	st.Spool = e.spoolStatus()
+	if shared, ok := store.(relay.SharedStore); ok {
+		if nodes := shared.Nodes(); len(nodes) > 0 {
+			st.Nodes = nodes
+			st.Drift = slices.ContainsFunc(nodes, func(n relay.NodeStatus) bool { return n.Config != nodes[0].Config })
+		}
+	}
+	for _, src := range s.Sources {
+		names := []string{}
+		for _, d := range src.Destinations {
+			names = append(names, d.Name)
+		}
+		st.Sources = append(st.Sources, SourceStatus{src.Name, src.Open(), names})
+	}
+	for _, c := range withNone(s, counts) {
+		if s.Destination(c.Source, c.Destination) != nil || c.Pending+c.InFlight+c.Dead > 0 {
+			st.Destinations = append(st.Destinations, e.destinationStatus(c))
+		}
+	}
+	slices.SortFunc(st.Sources, func(a, b SourceStatus) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(st.Destinations, func(a, b DestinationStatus) int {
+		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Name, b.Name))
+	})
+	return st
+}
+
+func (e *Engine) destinationStatus(c relay.Count) DestinationStatus {
+	d := DestinationStatus{
+		Source: c.Source, Name: c.Destination, State: "active", Paused: c.Paused,
+		Counts:               StateCounts{Pending: c.Pending, InFlight: c.InFlight, Delivered: c.Delivered, Dead: c.Dead},
+		OldestPendingSeconds: c.OldestPending.Seconds(),
+		Breaker:              BreakerStatus{State: breakerClosed},
+	}
+	if l := e.lanes.Get(relay.DestinationName{Source: c.Source, Destination: c.Destination}); l != nil {
+		d.Breaker = breakerStatus(l.Breaker())
+	}
+	if state := e.displayState(c.Source, c.Destination, c.Paused); state != "" {
+		d.State = string(state)
+		d.Counts.Pending = 0
+		switch state {
+		case relay.StateOrphaned:
+			d.Counts.Orphaned = c.Pending
+		case relay.StatePaused:
+			d.Counts.Paused = c.Pending
+		case relay.StateHeld:
+			d.Counts.Held = c.Pending
+		}
+	}
+	return d
+}
+
+// DisplayStates says how pending deliveries of a destination are shown: orphaned, paused, held, or (empty) pending. Ask
+// once for a whole list: the store is asked once what is paused, since another gateway may have been told.
+func (e *Engine) DisplayStates() func(source, destination string) relay.State {
+	paused := map[relay.DestinationName]bool{}
+	if store, err := e.Store(); err == nil {
+		for _, c := range store.Counts() {
+			paused[relay.DestinationName{Source: c.Source, Destination: c.Destination}] = c.Paused
+		}
+	}
+	return func(source, destination string) relay.State {
+		return e.displayState(source, destination, paused[relay.DestinationName{Source: source, Destination: destination}])
+	}
+}
+
+func (e *Engine) displayState(source, destination string, paused bool) relay.State {
+	if e.settings.Load().Destination(source, destination) == nil {
+		return relay.StateOrphaned
+	}
+	if paused {
+		return relay.StatePaused
+	}
+	if l := e.lanes.Get(relay.DestinationName{Source: source, Destination: destination}); l != nil && l.Breaker().Open {
+		return relay.StateHeld
+	}
+	return ""
+}
+
+func breakerStatus(b lane.Breaker) BreakerStatus {
+	st := BreakerStatus{State: breakerClosed, Failures: b.Failures}
+	if b.Open {
+		st.State, st.NextProbe = breakerOpen, &b.NextProbe
+	}
+	return st
+}
+
+func (e *Engine) spoolStatus() *SpoolStatus {
+	stat, configured, up, err := e.spooling.Stat()
+	if !configured {
+		return nil
+	}
+	st := &SpoolStatus{
+		Location: stat.Path, Up: up, Events: stat.Events, Stuck: stat.Stuck, Bytes: stat.Bytes, OldestSeconds: stat.Age().Seconds(),
+	}
+	if err != nil {
+		st.Error = err.Error()
+	}
+	return st
+}
+
+// Spooled counts what waits in the spool, without what is stuck.
+func (e *Engine) Spooled() int {
+	stat, _, _, _ := e.spooling.Stat()
+	return stat.Events
+}

@@ -1,0 +1,189 @@
+// Package sweep looks after what nobody waits for: it gives up what has expired, deletes what is past its retention, and
+// looks how the store is.
+package sweep
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
+	"github.com/callbackrelay/caddy-relay/relay/engine/lane"
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
+)
+
+const (
+	sweepLongest  = time.Minute
+	sweepShortest = time.Second
+	healthTimeout = 2 * time.Second
+	sweepPause    = 5 * time.Millisecond
+)
+
+// Params are what a sweeper works with.
+type Params struct {
+	// Settings returns the current settings, and reports whether they are there to stay: while a reload may yet fail, what
+	// they would give up or delete must not go.
+	Settings func() (s *relay.Settings, lasting bool)
+	Commit   *commit.Committers
+	Lanes    *lane.Lanes
+	Meter    *meter.Metrics
+	GaveUp   func(relay.DeadLetter) // is told of each dead letter; it must not block
+}
+
+// Sweeper sweeps the store of an engine.
+type Sweeper struct {
+	params  Params
+	again   chan struct{} // capacity 1: other settings count now
+	healthy atomic.Bool
+}
+
+// New returns a sweeper that does nothing before Run.
+func New(p Params) *Sweeper {
+	return &Sweeper{params: p, again: make(chan struct{}, 1)}
+}
+
+// Again has the sweeper look at once, since other settings count now.
+func (s *Sweeper) Again() {
+	select {
+	case s.again <- struct{}{}:
+	default:
+	}
+}
+
+// Healthy reports whether the store was healthy when it was last looked at.
+func (s *Sweeper) Healthy() bool { return s.healthy.Load() }
+
+// Run sweeps until ctx ends.
+func (s *Sweeper) Run(ctx context.Context, store relay.Store) {
+	s.healthy.Store(true)
+	var ill string
+	for {
+		settings, lasting := s.params.Settings()
+		ill = s.checkHealth(ctx, store, settings, ill)
+		if lasting {
+			s.expire(ctx, store, settings)
+			s.purge(ctx, store, settings)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.again: // what the new settings watch over may be shorter
+		case <-time.After(every(settings)):
+		}
+	}
+}
+
+// checkHealth logs what is wrong with the store, once until that changes.
+func (s *Sweeper) checkHealth(ctx context.Context, store relay.Store, settings *relay.Settings, before string) (ill string) {
+	bounded, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	if err := store.Health(bounded); err != nil && ctx.Err() == nil {
+		ill = err.Error()
+	}
+	switch {
+	case ill == before:
+	case ill != "":
+		settings.Logger.Error("store unhealthy", "error", ill)
+	default:
+		settings.Logger.Info("store healthy again")
+	}
+	if s.healthy.Store(ill == ""); ill == "" {
+		s.params.Commit.Recovered()
+	}
+	return ill
+}
+
+// every is a tenth of the shortest time that the sweeper watches over.
+func every(s *relay.Settings) time.Duration {
+	shortest := 10 * sweepLongest
+	consider := func(d time.Duration) {
+		if d > 0 {
+			shortest = min(shortest, d)
+		}
+	}
+	consider(s.Retention)
+	consider(s.DeadLetterRetention)
+	for _, src := range s.Sources {
+		for _, dst := range src.Destinations {
+			consider(dst.Expire)
+		}
+	}
+	return max(shortest/10, sweepShortest)
+}
+
+// expire gives up what a held or paused destination has kept for too long. What is not held is leased when it expires.
+func (s *Sweeper) expire(ctx context.Context, store relay.Store, settings *relay.Settings) {
+	for _, c := range store.Counts() {
+		dst := settings.Destination(c.Source, c.Destination)
+		if dst == nil || dst.Expire <= 0 || c.Pending == 0 {
+			continue
+		}
+		for ctx.Err() == nil {
+			start := time.Now()
+			expired, err := store.Expire(ctx, c.Source, c.Destination, dst.Expire)
+			s.params.Meter.ObserveStore("expire", start, err)
+			if err != nil {
+				settings.Logger.Error("expired deliveries cannot be given up yet", "source", c.Source, "destination", c.Destination, "error", err)
+				break
+			}
+			for _, d := range expired {
+				s.params.GaveUp(d)
+			}
+			if len(expired) < relay.MaxTouched || !breathe(ctx) {
+				break
+			}
+		}
+		if l := s.params.Lanes.Get(relay.DestinationName{Source: c.Source, Destination: c.Destination}); l != nil && dst.OrderTask {
+			l.Wake() // what expired may have stood before others of its task
+		}
+	}
+}
+
+// purge deletes what is past its retention, in small steps.
+func (s *Sweeper) purge(ctx context.Context, store relay.Store, settings *relay.Settings) {
+	if len(settings.Sources) == 0 {
+		return // nothing is configured yet, or any more: there is no retention to go by
+	}
+	policy := relay.PurgePolicy{
+		Retention: settings.Retention, DeadLetterRetention: settings.DeadLetterRetention,
+		Windows: make(map[string]time.Duration, len(settings.Sources)), DefaultWindow: relay.DefaultDedupeWindow,
+	}
+	for name, src := range settings.Sources {
+		policy.Windows[name] = src.DedupeWindow
+	}
+	letters := map[relay.DestinationName]int{}
+	defer func() {
+		for name, n := range letters {
+			settings.Logger.Warn("dead letters past their retention were purged", "source", name.Source, "destination", name.Destination, "dead_letters", n)
+		}
+	}()
+	for ctx.Err() == nil {
+		start := time.Now()
+		res, err := store.Purge(ctx, policy)
+		s.params.Meter.ObserveStore("purge", start, err)
+		for name, n := range res.Deliveries { // even after an error, which may be of another source
+			s.params.Meter.CountPurged(name, n)
+		}
+		for name, n := range res.DeadLetters {
+			letters[name] += n
+		}
+		if err != nil {
+			settings.Logger.Error("purge failed; it is tried again", "error", err)
+			return
+		}
+		if !res.More || !breathe(ctx) {
+			return
+		}
+	}
+}
+
+// breathe lets callbacks through between two steps of a long sweep, and reports whether to go on.
+func breathe(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(sweepPause):
+		return true
+	}
+}

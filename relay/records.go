@@ -1,0 +1,137 @@
+package relay
+
+import (
+	"cmp"
+	"time"
+)
+
+// Count is what a store holds of one destination.
+type Count struct {
+	Source, Destination                string
+	Pending, InFlight, Delivered, Dead int64
+	Paused                             bool
+	// OldestPending is how long ago the oldest delivery not settled was accepted; it may lag by some seconds.
+	OldestPending time.Duration
+	// LeaseExpired counts the leases that expired since the store was opened.
+	LeaseExpired int64
+}
+
+// EventFilter selects events. Zero fields select all.
+type EventFilter struct {
+	Source      string
+	TaskID      string
+	Destination string
+	// State is pending, delivered or dead, as an event's State is.
+	State        State
+	Since, Until time.Time // ReceivedAt in [Since, Until)
+	Limit        int
+	Cursor       string
+}
+
+// Selection selects dead letters by the time they were given up.
+type Selection struct {
+	Source, Destination string
+	Since, Until        time.Time // DeadAt in [Since, Until)
+	// Orphaned adds, for Discard, pending deliveries of exactly Source and Destination, which then must both be given.
+	Orphaned bool
+}
+
+// EventRecord is an event as the store has it. Lists leave out Headers, Body, attempts and variants.
+type EventRecord struct {
+	Event
+	Duplicates int
+	Conflicts  int // callbacks of the same key that said something else, kept as a variant or not
+	Deliveries []DeliveryRecord
+	Variants   []Variant
+}
+
+// State is pending while any delivery is pending or in flight, else dead if any is dead, else delivered.
+func (r *EventRecord) State() State {
+	state := StateDelivered
+	for _, d := range r.Deliveries {
+		switch d.State {
+		case StatePending, StateInFlight:
+			return StatePending
+		case StateDead:
+			state = StateDead
+		}
+	}
+	return state
+}
+
+// DeliveryRecord is a delivery as the store has it.
+type DeliveryRecord struct {
+	Destination string
+	State       State
+	Tries       int
+	Replay      int
+	Variant     int
+	// NextAttempt is how long from now the delivery is due, where it is pending; zero if it is due.
+	NextAttempt time.Duration
+	Reason      string // why it is dead, where the last attempt does not say it
+	DeadAt      time.Time
+	Attempts    []Attempt
+}
+
+// Variant is the body of a conflicting callback.
+type Variant struct {
+	N          int // 1 to MaxVariants
+	ReceivedAt time.Time
+	Headers    Headers
+	Body       []byte
+}
+
+// DeadLetter is a delivery given up.
+type DeadLetter struct {
+	EventID     string    `json:"event_id"`
+	Source      string    `json:"source"`
+	TaskID      string    `json:"task_id"`
+	Destination string    `json:"destination"`
+	Attempts    int       `json:"attempts"`
+	LastStatus  int       `json:"last_status"`
+	LastError   string    `json:"last_error"`
+	DeadAt      time.Time `json:"dead_at"`
+}
+
+// PurgePolicy says what Purge may delete.
+type PurgePolicy struct {
+	Retention           time.Duration // after the last settle, if nothing is dead
+	DeadLetterRetention time.Duration // after the last settle, if anything is dead
+	// Windows are the dedupe windows of the current sources. Records of other sources are kept for DefaultWindow.
+	Windows       map[string]time.Duration
+	DefaultWindow time.Duration
+}
+
+// PurgeResult counts what Purge deleted.
+type PurgeResult struct {
+	Events      int
+	DeadLetters map[DestinationName]int // with the events of dead letters
+	Deliveries  map[DestinationName]int // all deliveries that went, dead letters among them
+	More        bool
+}
+
+// DestinationName names a destination within its source.
+type DestinationName struct{ Source, Destination string }
+
+// StoreInfo describes a store.
+type StoreInfo struct {
+	Driver    string `json:"driver"`
+	Location  string `json:"location"`
+	FreeBytes int64  `json:"free_bytes"` // -1 where unknown
+	// EvictionPolicy is what Redis does at maxmemory, as far as has been seen: noeviction is the one that loses nothing.
+	// It is unknown where Redis does not say.
+	EvictionPolicy string `json:"eviction_policy,omitempty"`
+}
+
+// NodeStatus is one gateway.
+type NodeStatus struct {
+	Name string `json:"name"`
+	PID  int    `json:"pid"`
+	// Config is a hash of the gateway's sources. Where two gateways differ, one of them has an old configuration.
+	Config string `json:"config,omitempty"`
+}
+
+// Compare orders nodes for people.
+func (n NodeStatus) Compare(other NodeStatus) int {
+	return cmp.Or(cmp.Compare(n.Name, other.Name), cmp.Compare(n.PID, other.PID), cmp.Compare(n.Config, other.Config))
+}

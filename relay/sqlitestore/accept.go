@@ -1,0 +1,157 @@
+package sqlitestore
+
+import (
+	"fmt"
+
+	"github.com/oklog/ulid/v2"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// accept stores an event and its deliveries, unless its key is remembered.
+func (s *Store) accept(tx *transaction, op *relay.Accept) error {
+	op.Err, op.Leased = nil, nil
+	ev := op.Event
+	id, err := ulid.ParseStrict(ev.ID)
+	if err != nil {
+		op.Err = fmt.Errorf("event id %q: %w", ev.ID, err)
+		return nil
+	}
+	key := recentKey{s.sources[ev.Source], ev.Key}
+	known, err := s.remembered(key, tx.now-ceil(op.Window))
+	if err != nil {
+		return err
+	}
+	if known != nil {
+		return s.repeat(op, known, id)
+	}
+	if s.short() {
+		op.Err = s.errShort()
+		return nil
+	}
+	op.Result, op.FirstID = relay.Accepted, ev.ID
+	ev.Seq = s.nextSeq
+	if added, err := s.insertEvent(tx, ev, key, id); !added || err != nil {
+		return err
+	}
+	s.nextSeq++
+	for i := range op.Deliveries {
+		if err := s.insertDelivery(tx, op, &op.Deliveries[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// repeat handles a callback whose key is remembered.
+func (s *Store) repeat(op *relay.Accept, f *first, id ulid.ULID) error {
+	op.FirstID = f.id.String()
+	if f.id == id {
+		op.Result, op.Event.Seq = relay.Accepted, f.event // an earlier try, whose outcome its caller did not learn
+		return nil
+	}
+	if f.fingerprint == op.Event.Fingerprint {
+		op.Result = relay.Duplicate
+		st := s.conn.Prep("INSERT INTO repeat (event, duplicates) VALUES (?, 1) ON CONFLICT (event) DO UPDATE SET duplicates = duplicates + 1")
+		st.BindInt64(1, f.event)
+		return exec(st)
+	}
+	if s.short() { // a variant may be as large as an event
+		op.Err = s.errShort()
+		return nil
+	}
+	op.Result = relay.Conflict
+	st := s.conn.Prep("INSERT INTO repeat (event, conflicts) VALUES (?, 1) ON CONFLICT (event) DO UPDATE SET conflicts = conflicts + 1")
+	st.BindInt64(1, f.event)
+	if err := exec(st); err != nil {
+		return err
+	}
+	return s.keepVariant(f.event, op.Event)
+}
+
+// keepVariant keeps the body of a conflict, unless it is there already or there are enough of them.
+func (s *Store) keepVariant(event int64, ev *relay.Event) error {
+	st := s.conn.Prep(`INSERT INTO variant (event, n, fingerprint, received, headers, body)
+		SELECT ?1, count(*) + 1, ?2, ?3, ?4, ?5 FROM variant WHERE event = ?1
+		HAVING count(*) < ?6 AND NOT EXISTS (SELECT 1 FROM variant WHERE event = ?1 AND fingerprint = ?2)`)
+	st.BindInt64(1, event)
+	st.BindBytes(2, ev.Fingerprint[:])
+	st.BindInt64(3, millis(ev.ReceivedAt))
+	bindBlob(st, 4, ev.Headers.Encode())
+	st.BindBytes(5, ev.Body)
+	st.BindInt64(6, relay.MaxVariants)
+	return exec(st)
+}
+
+// insertEvent adds an event and the record of its key, unless the event is there: one that was in doubt may come again
+// when its key's window has ended.
+func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id ulid.ULID) (added bool, err error) {
+	st := s.conn.Prep(`INSERT INTO event (seq, id, source, task, stage, code, key, fingerprint, origin, accepted, received, headers, body)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`)
+	st.BindInt64(1, ev.Seq)
+	st.BindBytes(2, id[:])
+	st.BindInt64(3, key.source)
+	st.BindText(4, ev.TaskID)
+	st.BindText(5, ev.Stage)
+	st.BindText(6, ev.Code)
+	st.BindBytes(7, ev.Key[:])
+	st.BindBytes(8, ev.Fingerprint[:])
+	st.BindText(9, string(ev.Origin))
+	st.BindInt64(10, tx.now)
+	st.BindInt64(11, millis(ev.ReceivedAt))
+	bindBlob(st, 12, ev.Headers.Encode())
+	st.BindBytes(13, ev.Body)
+	if err := exec(st); err != nil {
+		return false, err
+	}
+	if s.conn.Changes() == 0 {
+		st = s.conn.Prep("SELECT seq FROM event WHERE id = ?")
+		st.BindBytes(1, id[:])
+		ev.Seq, err = sqlitex.ResultInt64(st)
+		return false, err
+	}
+	a := &addition{event: ev, key: key}
+	if before, ok := s.recent.keys[key]; ok {
+		a.before = &before
+	}
+	tx.added = append(tx.added, a)
+	// The next accept of the same batch must find the key already.
+	s.recent.keys[key] = first{event: ev.Seq, id: id, fingerprint: ev.Fingerprint, at: tx.now}
+	return true, nil
+}
+
+func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, n *relay.NewDelivery) error {
+	d := s.find(op.Event.Source, n.Destination)
+	state, chain := int64(ready), ""
+	if n.Ordered {
+		chain = op.Event.TaskID
+		first, err := s.firstOf(d, chain, ready, waiting, blocked)
+		if err != nil {
+			return err
+		}
+		if first != 0 {
+			state = blocked
+		}
+	}
+	tx.tallies.of(d).pending++
+	switch {
+	case state != ready:
+	case n.LeaseFor > 0 && !d.paused && !d.readyMaybe && d.nextDue > tx.now:
+		s.token++
+		tx.begun = append(tx.begun, &beginning{
+			ending{d, op.Event.Seq, &lease{token: s.token, expires: tx.now + ceil(n.LeaseFor), chain: chain}},
+			op, &relay.Leased{Event: op.Event, Destination: d.name, Token: s.token},
+		})
+	default:
+		d.readyMaybe = true
+	}
+	st := s.conn.Prep("INSERT INTO delivery (event, destination, state, chain) VALUES (?, ?, ?, ?)")
+	bind(st, op.Event.Seq, d.id, state)
+	if chain == "" {
+		st.BindNull(4)
+	} else {
+		st.BindText(4, chain)
+	}
+	return exec(st)
+}

@@ -1,0 +1,317 @@
+package sqlitestore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// Replay implements relay.Store.
+func (s *Store) Replay(_ context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error) {
+	s.write.Lock()
+	defer s.write.Unlock()
+	seq, source, err := s.eventOf(id)
+	if err != nil {
+		return 0, 0, err
+	}
+	if variant != 0 {
+		st := s.conn.Prep("SELECT 1 FROM variant WHERE event = ? AND n = ?")
+		bind(st, seq, int64(variant))
+		if found, err := exists(st); !found || err != nil {
+			return 0, 0, orNotFound(err, "variant %d of event %s", variant, id)
+		}
+	}
+	targets := make([]*destination, 0, len(destinations))
+	for _, name := range destinations {
+		d, err := s.ensure(source, name)
+		if err != nil {
+			return 0, 0, explain(err)
+		}
+		targets = append(targets, d)
+	}
+	now, t := s.clock.now(), tallies{}
+	err = s.transact(t, func() error {
+		for _, d := range targets {
+			done, err := s.replay(d, seq, int64(variant), now, now, t)
+			if err != nil {
+				return err
+			}
+			if done {
+				replayed++
+			} else {
+				skipped++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, 0, explain(err)
+	}
+	return replayed, skipped, nil
+}
+
+// replay makes a delivery pending anew, or makes it where there was none. It is false for one that is not settled.
+func (s *Store) replay(d *destination, seq, variant, due, now int64, t tallies) (bool, error) {
+	st := s.conn.Prep("SELECT state, chain FROM delivery WHERE event = ? AND destination = ?")
+	bind(st, seq, d.id)
+	found, err := st.Step()
+	state, chain := st.ColumnInt64(0), st.ColumnText(1)
+	if reset := st.Reset(); err == nil {
+		err = reset
+	}
+	if err != nil {
+		return false, err
+	}
+	if !found {
+		st = s.conn.Prep("INSERT INTO delivery (event, destination, state, due, since, replay, variant) VALUES (?, ?, 1, ?, ?, 1, ?)")
+		bind(st, seq, d.id, due, due, variant)
+		t.of(d).pending++
+		d.noteDue(due)
+		return true, exec(st)
+	}
+	switch state {
+	case delivered:
+		t.of(d).delivered--
+	case dead:
+		t.of(d).dead--
+	default:
+		return false, nil
+	}
+	next := int64(waiting)
+	if chain != "" {
+		next = blocked // until it has the turn
+	}
+	t.of(d).pending++
+	d.noteDue(due)
+	st = s.conn.Prep(`UPDATE delivery SET state = ?, due = ?, since = ?, used = 0, replay = replay + 1, variant = ?, settled = 0, dead_at = 0, reason = ''
+		WHERE event = ? AND destination = ?`)
+	bind(st, next, due, due, variant, seq, d.id)
+	if err := exec(st); err != nil {
+		return false, err
+	}
+	_, err = s.pass(d, chain, now)
+	return true, err
+}
+
+// eventOf finds an event by its id. The caller holds write.
+func (s *Store) eventOf(id string) (seq int64, source string, err error) {
+	if s.closed {
+		return 0, "", relay.ErrClosed
+	}
+	key, err := ulid.ParseStrict(id)
+	if err != nil {
+		return 0, "", orNotFound(nil, "event %q", id)
+	}
+	st := s.conn.Prep("SELECT seq, source FROM event WHERE id = ?")
+	st.BindBytes(1, key[:])
+	defer func() { _ = st.Reset() }()
+	if found, err := st.Step(); !found || err != nil {
+		return 0, "", orNotFound(err, "event %s", id)
+	}
+	return st.ColumnInt64(0), s.sourceNames[st.ColumnInt64(1)], nil
+}
+
+func orNotFound(err error, format string, args ...any) error {
+	if err != nil {
+		return explain(err)
+	}
+	return fmt.Errorf(format+": %w", append(args, relay.ErrNotFound)...)
+}
+
+// letter is a dead delivery that a selection found.
+type letter struct {
+	destination *destination
+	event       int64
+	variant     int64
+}
+
+// Redrive implements relay.Store.
+func (s *Store) Redrive(_ context.Context, sel relay.Selection, after, every time.Duration, cursor string) (n int, next string, err error) {
+	from := letterPlace{}
+	if cursor != "" {
+		if from, err = parsePlace(cursor); err != nil {
+			return 0, "", err
+		}
+	}
+	s.write.Lock()
+	defer s.write.Unlock()
+	letters, err := s.selectDead(sel, from)
+	if err != nil {
+		return 0, "", explain(err)
+	}
+	now, t := s.clock.now(), tallies{}
+	err = s.transact(t, func() error {
+		for i, l := range letters {
+			due := now + ceil(after) + ceil(time.Duration(i)*every)
+			if _, err := s.replay(l.destination, l.event, l.variant, due, now, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, "", explain(err)
+	}
+	if n = len(letters); n == relay.MaxTouched {
+		last := letters[n-1]
+		next = letterPlace{last.event, last.destination.id}.String()
+	}
+	return n, next, nil
+}
+
+// selectDead gives up to relay.MaxTouched dead letters of a selection that come after a place, oldest event first. The
+// caller holds write.
+func (s *Store) selectDead(sel relay.Selection, from letterPlace) ([]letter, error) {
+	if s.closed {
+		return nil, relay.ErrClosed
+	}
+	var letters []letter
+	since, until := span(sel.Since, sel.Until)
+	for _, d := range s.byID {
+		if !matches(sel, d) || d.dead == 0 {
+			continue
+		}
+		first := from.event
+		if d.id <= from.destination {
+			first++ // of that very event this destination's letter is past
+		}
+		st := s.conn.Prep(`SELECT event, variant FROM delivery INDEXED BY delivery_dead
+			WHERE destination = ? AND state = 3 AND event >= ? AND dead_at >= ? AND dead_at < ? ORDER BY event LIMIT ?`)
+		bind(st, d.id, first, since, until, relay.MaxTouched)
+		if err := each(st, func() {
+			letters = append(letters, letter{destination: d, event: st.ColumnInt64(0), variant: st.ColumnInt64(1)})
+		}); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(letters, func(a, b letter) int {
+		return cmp.Or(cmp.Compare(a.event, b.event), cmp.Compare(a.destination.id, b.destination.id))
+	})
+	return letters[:min(len(letters), relay.MaxTouched)], nil
+}
+
+func matches(sel relay.Selection, d *destination) bool {
+	return (sel.Source == "" || sel.Source == d.source) && (sel.Destination == "" || sel.Destination == d.name)
+}
+
+// span gives times as wall clock milliseconds; a zero time does not bound.
+func span(since, until time.Time) (from, to int64) {
+	to = never
+	if !since.IsZero() {
+		from = millis(since)
+	}
+	if !until.IsZero() {
+		to = millis(until)
+	}
+	return from, to
+}
+
+// Discard implements relay.Store.
+func (s *Store) Discard(_ context.Context, sel relay.Selection) (int, error) {
+	s.write.Lock()
+	defer s.write.Unlock()
+	letters, err := s.selectDead(sel, letterPlace{})
+	if err != nil {
+		return 0, explain(err)
+	}
+	var orphans []int64
+	d := s.find(sel.Source, sel.Destination)
+	if sel.Orphaned && d != nil {
+		if err := s.requeue(d, s.clock.now()); err != nil {
+			return 0, explain(err)
+		}
+		if orphans, err = s.selectPending(d, relay.MaxTouched-len(letters)); err != nil {
+			return 0, explain(err)
+		}
+	}
+	t := tallies{}
+	err = s.transact(t, func() error {
+		for _, l := range letters {
+			t.of(l.destination).dead--
+			if err := s.deleteDelivery(l.destination, l.event); err != nil {
+				return err
+			}
+		}
+		for _, event := range orphans {
+			t.of(d).pending--
+			if err := s.deleteDelivery(d, event); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, explain(err)
+	}
+	return len(letters) + len(orphans), nil
+}
+
+// Where a destination's pending deliveries are, with the index that finds no others: it says what delivery_old says, word
+// for word, since SQLite uses it for no other.
+const (
+	fromBlocked = "FROM delivery d INDEXED BY delivery_old WHERE destination = ?1 AND state = 4 AND state IN (1, 4)"
+	fromReady   = "FROM delivery d WHERE destination = ?1 AND " + isReady
+	fromWaiting = "FROM delivery d INDEXED BY delivery_old WHERE destination = ?1 AND state = 1 AND state IN (1, 4)"
+)
+
+// isReady finds the ready deliveries of the destination ?1 without looking at those that were settled long ago.
+const isReady = "state = 0 AND d.event >= (SELECT low FROM destination WHERE id = ?1)"
+
+// selectPending gives deliveries of a destination that are neither settled nor leased. Blocked ones come first, so that
+// none is left without the one that it waits for.
+func (s *Store) selectPending(d *destination, most int) ([]int64, error) {
+	var events []int64
+	for _, from := range []string{fromBlocked, fromReady, fromWaiting} {
+		st := s.conn.Prep("SELECT event " + from + " LIMIT ?2")
+		bind(st, d.id, int64(most-len(events)+len(d.leases)))
+		if err := each(st, func() {
+			if event := st.ColumnInt64(0); d.leases[event] == nil && len(events) < most {
+				events = append(events, event)
+			}
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
+}
+
+func (s *Store) deleteDelivery(d *destination, event int64) error {
+	for _, query := range []string{
+		"DELETE FROM attempt WHERE event = ? AND destination = ?",
+		"DELETE FROM delivery WHERE event = ? AND destination = ?",
+	} {
+		st := s.conn.Prep(query)
+		bind(st, event, d.id)
+		if err := exec(st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Pause implements relay.Store.
+func (s *Store) Pause(_ context.Context, source, name string, paused bool) error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	if s.closed {
+		return relay.ErrClosed
+	}
+	d, err := s.ensure(source, name)
+	if err != nil {
+		return explain(err)
+	}
+	if err := sqlitex.Execute(s.conn, "UPDATE destination SET paused = ? WHERE id = ?", &sqlitex.ExecOptions{Args: []any{paused, d.id}}); err != nil {
+		return explain(err)
+	}
+	s.mem.Lock()
+	defer s.mem.Unlock()
+	d.paused = paused
+	return nil
+}

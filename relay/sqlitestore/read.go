@@ -1,0 +1,327 @@
+package sqlitestore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"zombiezen.com/go/sqlite"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+const (
+	scanned      = 1000 // rows that one page of a list looks at
+	shownTries   = 1000 // attempts of one event that are shown, the newest
+	longestRead  = 2 * time.Second
+	defaultLimit = 50
+)
+
+// read runs f on a reading connection, for no longer than a snapshot may be held.
+func (s *Store) read(ctx context.Context, f func(c *sqlite.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, longestRead)
+	defer cancel()
+	c, err := s.readers.Take(ctx)
+	if err != nil {
+		if s.isClosing() {
+			return relay.ErrClosed
+		}
+		return err
+	}
+	defer s.readers.Put(c)
+	if err = exec(c.Prep("BEGIN")); err == nil {
+		defer func() {
+			// A connection that stays interrupted would stay in its transaction, and its snapshot in the log.
+			c.SetInterrupt(nil)
+			_ = exec(c.Prep("ROLLBACK")) // a reading transaction has nothing to commit
+		}()
+		err = f(c)
+	}
+	if err != nil && s.isClosing() {
+		return relay.ErrClosed // which interrupts
+	}
+	return explain(err)
+}
+
+func (s *Store) isClosing() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+const eventColumns = "seq, id, source, task, stage, code, key, origin, received"
+
+// Events implements relay.Store.
+func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay.EventRecord, next string, err error) {
+	before, err := parseCursor(f.Cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	limit := cmp.Or(max(f.Limit, 0), defaultLimit)
+	from, to := span(f.Since, f.Until)
+	err = s.read(ctx, func(c *sqlite.Conn) error {
+		n := 0
+		take := func(st *sqlite.Stmt) (done bool, err error) {
+			r := s.readEvent(st)
+			n++
+			if (f.Source == "" || f.Source == r.Source) && millis(r.ReceivedAt) >= from && millis(r.ReceivedAt) < to {
+				if err := s.readDeliveries(c, &r); err != nil {
+					return true, err
+				}
+				if wanted(&f, &r) {
+					if err := s.readRepeats(c, &r); err != nil {
+						return true, err
+					}
+					events = append(events, r)
+				}
+			}
+			if len(events) == limit || n == scanned {
+				next = strconv.FormatInt(r.Seq, 10)
+				return true, nil
+			}
+			return false, nil
+		}
+		if f.TaskID == "" {
+			st := c.Prep("SELECT " + eventColumns + " FROM event WHERE seq < ? ORDER BY seq DESC LIMIT ?")
+			bind(st, before, scanned)
+			return until(st, take)
+		}
+		seqs, err := s.eventsOf(c, f.TaskID, before)
+		for _, seq := range seqs {
+			if err != nil || next != "" {
+				break
+			}
+			st := c.Prep("SELECT " + eventColumns + " FROM event WHERE seq = ? AND task = ?")
+			st.BindInt64(1, seq)
+			st.BindText(2, f.TaskID)
+			err = until(st, take)
+		}
+		if next == "" && len(seqs) == scanned { // some of them may be gone, so that fewer rows were looked at
+			next = strconv.FormatInt(seqs[scanned-1], 10)
+		}
+		return err
+	})
+	return events, next, err
+}
+
+func wanted(f *relay.EventFilter, r *relay.EventRecord) bool {
+	if f.State != "" && r.State() != f.State {
+		return false
+	}
+	return f.Destination == "" || slices.ContainsFunc(r.Deliveries, func(d relay.DeliveryRecord) bool { return d.Destination == f.Destination })
+}
+
+func parseCursor(cursor string) (int64, error) {
+	if cursor == "" {
+		return never, nil
+	}
+	seq, err := strconv.ParseInt(cursor, 10, 64)
+	if err != nil || seq < 0 {
+		return 0, fmt.Errorf("%q: %w", cursor, relay.ErrBadCursor)
+	}
+	return seq, nil
+}
+
+func (s *Store) readEvent(st *sqlite.Stmt) relay.EventRecord {
+	var id ulid.ULID
+	st.ColumnBytes(1, id[:])
+	s.mem.Lock()
+	source := s.sourceNames[st.ColumnInt64(2)]
+	s.mem.Unlock()
+	r := relay.EventRecord{Event: relay.Event{
+		ID: id.String(), Seq: st.ColumnInt64(0), Source: source, TaskID: st.ColumnText(3), Stage: st.ColumnText(4), Code: st.ColumnText(5),
+		Origin: relay.Origin(st.ColumnText(7)), ReceivedAt: fromMillis(st.ColumnInt64(8)),
+	}}
+	st.ColumnBytes(6, r.Key[:])
+	return r
+}
+
+// ofEvent are an event's deliveries, looked up one by one for the destinations that its source ever had.
+const ofEvent = " FROM destination t CROSS JOIN delivery d ON d.destination = t.id AND d.event = ?1 WHERE t.source = ?2"
+
+func (s *Store) readDeliveries(c *sqlite.Conn, r *relay.EventRecord) error {
+	st := c.Prep("SELECT d.destination, d.state, d.due, d.tries, d.replay, d.variant, d.dead_at, d.reason" + ofEvent)
+	s.mem.Lock()
+	source := s.sources[r.Source]
+	s.mem.Unlock()
+	bind(st, r.Seq, source)
+	now := s.clock.now()
+	err := each(st, func() {
+		s.mem.Lock()
+		d := s.byID[st.ColumnInt64(0)]
+		name, leased := d.name, d.leases[r.Seq] != nil
+		s.mem.Unlock()
+		rec := relay.DeliveryRecord{
+			Destination: name, State: stateOf(st.ColumnInt64(1), leased), Tries: st.ColumnInt(3), Replay: st.ColumnInt(4),
+			Variant: st.ColumnInt(5), DeadAt: fromMillis(st.ColumnInt64(6)), Reason: st.ColumnText(7),
+		}
+		if rec.State == relay.StatePending {
+			rec.NextAttempt = duration(max(0, st.ColumnInt64(2)-now))
+		}
+		r.Deliveries = append(r.Deliveries, rec)
+	})
+	slices.SortFunc(r.Deliveries, func(a, b relay.DeliveryRecord) int { return cmp.Compare(a.Destination, b.Destination) })
+	return err
+}
+
+func (s *Store) readRepeats(c *sqlite.Conn, r *relay.EventRecord) error {
+	st := c.Prep("SELECT duplicates, conflicts FROM repeat WHERE event = ?")
+	st.BindInt64(1, r.Seq)
+	return each(st, func() { r.Duplicates, r.Conflicts = st.ColumnInt(0), st.ColumnInt(1) })
+}
+
+// Event implements relay.Store.
+func (s *Store) Event(ctx context.Context, id string) (rec *relay.EventRecord, err error) {
+	key, err := ulid.ParseStrict(id)
+	if err != nil {
+		return nil, orNotFound(nil, "event %q", id)
+	}
+	err = s.read(ctx, func(c *sqlite.Conn) error {
+		st := c.Prep("SELECT " + eventColumns + ", headers, body FROM event WHERE id = ?")
+		st.BindBytes(1, key[:])
+		var bad error
+		if err := each(st, func() {
+			r := s.readEvent(st)
+			r.Headers, bad = relay.DecodeHeaders(blob(st, 9))
+			r.Body = blob(st, 10)
+			rec = &r
+		}); err != nil || bad != nil {
+			return cmp.Or(err, bad)
+		}
+		if rec == nil {
+			return orNotFound(nil, "event %s", id)
+		}
+		for _, part := range []func(*sqlite.Conn, *relay.EventRecord) error{s.readDeliveries, s.readRepeats, s.readAttempts, s.readVariants} {
+			if err := part(c, rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return rec, err
+}
+
+func (s *Store) readAttempts(c *sqlite.Conn, r *relay.EventRecord) error {
+	st := c.Prep("SELECT destination, at, duration, status, error, response FROM attempt WHERE event = ? ORDER BY destination, n DESC LIMIT ?")
+	bind(st, r.Seq, shownTries)
+	byName := map[string]*relay.DeliveryRecord{}
+	for i := range r.Deliveries {
+		byName[r.Deliveries[i].Destination] = &r.Deliveries[i]
+	}
+	err := each(st, func() {
+		s.mem.Lock()
+		name := s.byID[st.ColumnInt64(0)].name
+		s.mem.Unlock()
+		if d := byName[name]; d != nil {
+			d.Attempts = append(d.Attempts, relay.Attempt{
+				At: fromMillis(st.ColumnInt64(1)), Duration: time.Duration(st.ColumnInt64(2)) * time.Microsecond,
+				Status: st.ColumnInt(3), Error: st.ColumnText(4), Response: blob(st, 5),
+			})
+		}
+	})
+	for _, d := range byName {
+		slices.Reverse(d.Attempts)
+	}
+	return err
+}
+
+func (s *Store) readVariants(c *sqlite.Conn, r *relay.EventRecord) error {
+	var bad error
+	st := c.Prep("SELECT n, received, headers, body FROM variant WHERE event = ? ORDER BY n")
+	st.BindInt64(1, r.Seq)
+	err := each(st, func() {
+		headers, err := relay.DecodeHeaders(blob(st, 2))
+		bad = cmp.Or(bad, err)
+		r.Variants = append(r.Variants, relay.Variant{
+			N: st.ColumnInt(0), ReceivedAt: fromMillis(st.ColumnInt64(1)), Headers: headers, Body: blob(st, 3),
+		})
+	})
+	return cmp.Or(err, bad)
+}
+
+// letterPlace is where a dead letter stands in a list of them: ordered by event, and among those of an event by destination.
+type letterPlace struct{ event, destination int64 }
+
+func (p letterPlace) String() string { return fmt.Sprintf("%d.%d", p.event, p.destination) }
+
+func parsePlace(cursor string) (p letterPlace, err error) {
+	event, destination, _ := strings.Cut(cursor, ".")
+	if p.event, err = strconv.ParseInt(event, 10, 64); err == nil {
+		p.destination, err = strconv.ParseInt(destination, 10, 64)
+	}
+	if err != nil || p.event < 0 || p.destination < 0 {
+		return p, fmt.Errorf("%q: %w", cursor, relay.ErrBadCursor)
+	}
+	return p, nil
+}
+
+// DeadLetters implements relay.Store. The cursor is the place of the page's last letter.
+func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int, cursor string) (letters []relay.DeadLetter, next string, err error) {
+	limit = cmp.Or(max(limit, 0), defaultLimit)
+	before := letterPlace{never, never}
+	if cursor != "" {
+		if before, err = parsePlace(cursor); err != nil {
+			return nil, "", err
+		}
+	}
+	type row struct {
+		letterPlace
+		letter relay.DeadLetter
+	}
+	var found []row
+	err = s.read(ctx, func(c *sqlite.Conn) error {
+		s.mem.Lock()
+		var destinations []*destination
+		for _, d := range s.byID {
+			if matches(sel, d) {
+				destinations = append(destinations, d)
+			}
+		}
+		s.mem.Unlock()
+		since, until := span(sel.Since, sel.Until)
+		for _, d := range destinations {
+			st := c.Prep(`SELECT d.event, d.tries, d.dead_at, d.reason, e.id, e.task, a.status, a.error
+				FROM delivery d INDEXED BY delivery_dead JOIN event e ON e.seq = d.event
+				LEFT JOIN attempt a ON a.event = d.event AND a.destination = d.destination AND a.n = d.tries
+				WHERE d.destination = ? AND d.state = 3 AND d.event <= ? AND d.dead_at >= ? AND d.dead_at < ? ORDER BY d.event DESC LIMIT ?`)
+			bind(st, d.id, before.event, since, until, int64(limit+2)) // the cursor's own row, and one that says that there are more
+			if err := each(st, func() {
+				p := row{letterPlace: letterPlace{st.ColumnInt64(0), d.id}}
+				if p.event == before.event && d.id >= before.destination {
+					return
+				}
+				var id ulid.ULID
+				st.ColumnBytes(4, id[:])
+				p.letter = relay.DeadLetter{
+					EventID: id.String(), Source: d.source, TaskID: st.ColumnText(5), Destination: d.name, Attempts: st.ColumnInt(1),
+					LastStatus: st.ColumnInt(6), LastError: cmp.Or(st.ColumnText(3), st.ColumnText(7)), DeadAt: fromMillis(st.ColumnInt64(2)),
+				}
+				found = append(found, p)
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	slices.SortFunc(found, func(a, b row) int {
+		return cmp.Or(cmp.Compare(b.event, a.event), cmp.Compare(b.destination, a.destination))
+	})
+	for i, p := range found {
+		if i == limit {
+			return letters, found[i-1].String(), nil
+		}
+		letters = append(letters, p.letter)
+	}
+	return letters, "", nil
+}

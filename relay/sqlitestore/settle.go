@@ -1,0 +1,84 @@
+package sqlitestore
+
+import (
+	"fmt"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// settle ends a lease, unless its token is no longer the current one.
+func (s *Store) settle(tx *transaction, op *relay.Settle) error {
+	op.Err, op.Unblocked = nil, false
+	ev := op.Leased.Event
+	d := s.find(ev.Source, op.Leased.Destination)
+	if d == nil {
+		op.Err = relay.ErrLeaseLost
+		return nil
+	}
+	l := d.leases[ev.Seq]
+	if l == nil || l.settling || l.token != op.Leased.Token {
+		op.Err = relay.ErrLeaseLost
+		return nil
+	}
+	l.settling = true
+	tx.ended = append(tx.ended, &ending{d, ev.Seq, l})
+
+	if op.Attempt != nil {
+		if err := s.recordAttempt(d, op); err != nil {
+			return err
+		}
+	}
+	tries, used := 0, 0
+	if op.Attempt != nil {
+		tries = 1
+	}
+	if op.Used {
+		used = 1
+	}
+	count := tx.tallies.of(d)
+	switch op.Outcome {
+	case relay.OutcomeDelivered:
+		count.pending--
+		count.delivered++
+		st := s.conn.Prep("UPDATE delivery SET state = 2, tries = tries + ?, used = used + ?, settled = ? WHERE event = ? AND destination = ?")
+		bind(st, int64(tries), int64(used), tx.now, ev.Seq, d.id)
+		if err := exec(st); err != nil {
+			return err
+		}
+	case relay.OutcomeDead:
+		count.pending--
+		count.dead++
+		st := s.conn.Prep("UPDATE delivery SET state = 3, tries = tries + ?, used = used + ?, settled = ?, dead_at = ?, reason = ? WHERE event = ? AND destination = ?")
+		bind(st, int64(tries), int64(used), tx.now, millis(s.clock.Wall()))
+		st.BindText(5, op.Reason)
+		st.BindInt64(6, ev.Seq)
+		st.BindInt64(7, d.id)
+		if err := exec(st); err != nil {
+			return err
+		}
+	case relay.OutcomeRetry, relay.OutcomeRelease:
+		due := tx.now
+		if op.Outcome == relay.OutcomeRetry {
+			due += ceil(op.Delay)
+		}
+		d.noteDue(due)
+		st := s.conn.Prep("UPDATE delivery SET state = 1, due = ?, tries = tries + ?, used = used + ? WHERE event = ? AND destination = ?")
+		bind(st, due, int64(tries), int64(used), ev.Seq, d.id)
+		if err := exec(st); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("settle with the unknown outcome %d", op.Outcome)
+	}
+	unblocked, err := s.pass(d, l.chain, tx.now)
+	op.Unblocked = unblocked
+	return err
+}
+
+func (s *Store) recordAttempt(d *destination, op *relay.Settle) error {
+	st := s.conn.Prep("INSERT INTO attempt (event, destination, n, at, duration, status, error, response) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
+	bind(st, op.Leased.Event.Seq, d.id, int64(op.Leased.Tries+1), millis(op.Attempt.At), op.Attempt.Duration.Microseconds(), int64(op.Attempt.Status))
+	st.BindText(7, op.Attempt.Error)
+	bindBlob(st, 8, op.Attempt.Response)
+	return exec(st)
+}
