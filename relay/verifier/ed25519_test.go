@@ -86,7 +86,7 @@ func TestEd25519RefusesOptions(t *testing.T) {
 	for want, o := range map[string]verifier.Ed25519Options{
 		"either key or jwks":          {Header: "S"},
 		"expected either key or":      {Header: "S", Keys: []string{key}, JWKS: &verifier.JWKSOptions{URL: "https://a"}},
-		"header: the name":            {Keys: []string{key}},
+		"header: expected":            {Keys: []string{key}},
 		"key: expected an Ed25519":    {Header: "S", Keys: []string{key, key[:62]}},
 		"32 bytes in hex":             {Header: "S", Keys: []string{""}},
 		"key: expected":               {Header: "S", Keys: []string{hex.EncodeToString(private)}},

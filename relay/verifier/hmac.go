@@ -1,7 +1,7 @@
 package verifier
 
 import (
-	"crypto/sha1" //nolint:gosec // an HMAC of SHA-1 is sound, and some senders have no other
+	"crypto/sha1" // an HMAC of SHA-1 is sound, and some senders have no other
 	"crypto/sha256"
 	"crypto/sha512"
 	"fmt"

@@ -27,7 +27,7 @@ type signature struct {
 // complete checks what the options have set, and adds what is made of their texts.
 func (s *signature) complete(encoding, signed string, tolerance time.Duration) error {
 	if s.header == "" {
-		return errors.New("header: the name of the signature's header is missing")
+		return errors.New("header: expected the name of the header with the signature")
 	}
 	if err := checkHeaderName("header", s.header); err != nil {
 		return err
