@@ -24,6 +24,10 @@ type Accept struct {
 	// Window is how long after its first acceptance a key is remembered.
 	Window     time.Duration
 	Deliveries []NewDelivery
+	// Again notes that an earlier try of this accept may have been stored, and that nobody holds the leases which it carried.
+	// Those still in flight go to this try: leased anew and fenced against their old tokens, or due at once where LeaseFor is
+	// zero. A store whose leases belong to the process may leave them as they are.
+	Again bool
 
 	Result Result
 	// FirstID is the id of the event that has the key: Event.ID unless the result is Duplicate or Conflict.

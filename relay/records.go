@@ -121,6 +121,13 @@ type StoreInfo struct {
 	// EvictionPolicy is what Redis does at maxmemory, as far as has been seen: noeviction is the one that loses nothing.
 	// It is unknown where Redis does not say.
 	EvictionPolicy string `json:"eviction_policy,omitempty"`
+	// AppendOnly (yes, no) and AppendFsync (always, everysec, no) are what Redis's persistence was set to by the last look;
+	// of several masters the least durable counts. Each is unknown where Redis does not say, and empty for other stores.
+	AppendOnly  string `json:"appendonly,omitempty"`
+	AppendFsync string `json:"appendfsync,omitempty"`
+	// AOFDelayedFsync counts the writes that Redis answered while its disk was still busy with an earlier fsync, since its
+	// start. It is nil where Redis does not say, and for other stores.
+	AOFDelayedFsync *int64 `json:"aof_delayed_fsync,omitempty"`
 }
 
 // NodeStatus is one gateway.

@@ -39,6 +39,7 @@ type SpoolStat struct {
 	Stuck  int
 	Bytes  int64
 	Oldest time.Time // that waits; zero if none does
+	Error  string    // why the spool cannot take what comes; empty if it can
 }
 
 // Age is how long ago the oldest entry came that still waits; zero if none does.

@@ -173,14 +173,3 @@ func explain(err error) error {
 	}
 	return fmt.Errorf("%w: redis: %w", relay.ErrUnavailable, err)
 }
-
-// numbers reads a reply that is a list of integers from the i-th on.
-func numbers(reply any, i int) []int64 {
-	list, _ := reply.([]any)
-	n := make([]int64, 0, len(list))
-	for ; i < len(list); i++ {
-		v, _ := list[i].(int64)
-		n = append(n, v)
-	}
-	return n
-}

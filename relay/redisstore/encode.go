@@ -97,7 +97,8 @@ func decodeRecord(text string) (record, error) {
 		return record{}, fmt.Errorf("unreadable record of a delivery: %.100q", text)
 	}
 	r := record{state: map[string]relay.State{
-		"P": relay.StatePending, "E": relay.StatePending, "L": relay.StateInFlight, "D": relay.StateDelivered, "X": relay.StateDead,
+		statusPending: relay.StatePending, statusExpired: relay.StatePending, statusLeased: relay.StateInFlight,
+		statusDelivered: relay.StateDelivered, statusDead: relay.StateDead,
 	}[f[0]]}
 	number := func(i int) int64 {
 		n, _ := strconv.ParseInt(f[i], 10, 64) // written by the script, which knows only numbers here

@@ -35,7 +35,7 @@ end
 		expireScript, purgeScript, forgetScript, pauseScript, watchScript,
 	} {
 		text := strings.Replace(s.text, "local now, run, seq\n", "local now, run, seq\n"+strings.ReplaceAll(skew, "'TIME'", "'TI' .. 'ME'"), 1)
-		*s = *newScript(change.Replace(text))
+		*s = *newScript(s.name, change.Replace(text))
 	}
 }
 

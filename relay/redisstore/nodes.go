@@ -69,12 +69,11 @@ func (s *Store) beat(ctx context.Context, leave bool) {
 	if c.err != nil {
 		return // the watch says what is wrong
 	}
-	list, _ := c.reply.([]any)
-	nodes := make([]relay.NodeStatus, 0, len(list))
-	for _, v := range list {
-		text, _ := v.(string)
+	r := c.read()
+	nodes := make([]relay.NodeStatus, 0, r.groups(1))
+	for range r.groups(1) {
 		var n relay.NodeStatus
-		if json.Unmarshal([]byte(text), &n) == nil {
+		if json.Unmarshal([]byte(r.text()), &n) == nil {
 			nodes = append(nodes, n)
 		}
 	}

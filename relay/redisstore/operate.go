@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
@@ -37,8 +35,12 @@ func (s *Store) Replay(ctx context.Context, id string, destinations []string, va
 	if s.run(ctx, c); c.err != nil {
 		return 0, 0, c.err
 	}
-	n := numbers(c.reply, 0)
-	if len(n) != 3 || n[0] == 0 {
+	r := c.read()
+	found, done, left := r.number() == 1, r.number(), r.number()
+	if err := r.done(); err != nil {
+		return 0, 0, err
+	}
+	if !found {
 		return 0, 0, fmt.Errorf("event %s, variant %d: %w", id, variant, relay.ErrNotFound)
 	}
 	for _, d := range destinations {
@@ -46,7 +48,7 @@ func (s *Store) Replay(ctx context.Context, id string, destinations []string, va
 		s.wake(name)
 		s.tell(name)
 	}
-	return int(n[1]), int(n[2]), s.look(ctx, source)
+	return int(done), int(left), s.look(ctx, source)
 }
 
 // Pause implements relay.Store. Every gateway obeys from its next lease on.
@@ -70,150 +72,127 @@ func (s *Store) Pause(ctx context.Context, source, destination string, paused bo
 	return nil
 }
 
-// Expire implements relay.Store.
-func (s *Store) Expire(ctx context.Context, source, destination string, age time.Duration) ([]relay.DeadLetter, error) {
-	ctx, end, err := s.enter(ctx)
+// Redrive implements relay.Store.
+func (s *Store) Redrive(ctx context.Context, sel relay.Selection, after, every time.Duration, cursor string) (n int, next string, err error) {
+	from, err := parseCursor(cursor)
 	if err != nil {
-		return nil, err
+		return 0, "", err
 	}
-	defer end()
-	run, _, err := s.clock(ctx, source, destination)
-	if err != nil {
-		return nil, err
-	}
-	old, err := s.pending(ctx, source, destination, strconv.FormatInt(run-age.Microseconds(), 10), relay.MaxTouched)
-	if err != nil || len(old) == 0 {
-		return nil, err
-	}
-	for i := range old {
-		old[i].reason = relay.ErrExpired.Error()
-	}
-	letters, err := s.describe(ctx, old)
-	if err != nil {
-		return nil, err
-	}
-	c := s.groupCall(expireScript, old)
-	c.args = append(c.args, age.Microseconds(), relay.ErrExpired.Error())
-	for _, l := range old {
-		c.args = append(c.args, l.id)
-	}
-	if s.run(ctx, c); c.err != nil {
-		return nil, c.err
-	}
-	list, _ := c.reply.([]any)
-	var expired []relay.DeadLetter
-	for i := 0; i+1 < len(list); i += 2 {
-		id, _ := list[i].(string)
-		tries, _ := list[i+1].(int64)
-		j := slices.IndexFunc(letters, func(d relay.DeadLetter) bool { return d.EventID == id })
-		if j < 0 {
-			continue
+	return s.bulk(ctx, sel, from, func(group []letter) *call {
+		c := s.groupCall(redriveScript, group)
+		for _, l := range group {
+			c.args = append(c.args, l.id, (after + time.Duration(l.place)*every).Microseconds())
 		}
-		letters[j].Attempts, letters[j].DeadAt = int(tries), time.Now()
-		expired = append(expired, letters[j])
-	}
-	s.tally.add(relay.DestinationName{Source: source, Destination: destination}, func(c *relay.Count) {
-		c.Pending -= int64(len(expired))
-		c.Dead += int64(len(expired))
+		return c
 	})
-	return expired, nil
 }
 
-// Purge implements relay.Store.
-func (s *Store) Purge(ctx context.Context, p relay.PurgePolicy) (relay.PurgeResult, error) {
-	result := relay.PurgeResult{
-		DeadLetters: map[relay.DestinationName]int{},
-		Deliveries:  map[relay.DestinationName]int{},
+// Discard implements relay.Store.
+func (s *Store) Discard(ctx context.Context, sel relay.Selection) (int, error) {
+	discard := func(group []letter) *call {
+		c := s.groupCall(discardScript, group)
+		c.args = append(c.args, sel.Orphaned)
+		for _, l := range group {
+			c.args = append(c.args, l.id)
+		}
+		return c
+	}
+	n, _, err := s.bulk(ctx, sel, nil, discard)
+	if err != nil || !sel.Orphaned || n == relay.MaxTouched {
+		return n, err
 	}
 	ctx, end, err := s.enter(ctx)
 	if err != nil {
-		return result, err
+		return n, err
 	}
 	defer end()
-	sources, err := s.selected(ctx, "")
+	if _, _, err := s.clock(ctx, sel.Source, sel.Destination); err != nil {
+		return n, err
+	}
+	pending, err := s.pending(ctx, sel.Source, sel.Destination, "+inf", relay.MaxTouched-n)
+	if err != nil || len(pending) == 0 {
+		return n, err
+	}
+	c := discard(pending)
+	if s.run(ctx, c); c.err != nil {
+		return n, c.err
+	}
+	done, err := c.count()
 	if err != nil {
-		return result, err
+		return n, err
 	}
-	room := relay.MaxTouched
-	for _, source := range sources {
-		touched, failed := s.purgeSource(ctx, source, p, room, &result)
-		err = errors.Join(err, failed)
-		if _, several := s.client.(*redis.ClusterClient); failed != nil && !several {
-			break // in a Cluster the others may be on another master
-		}
-		if room -= touched; room <= 0 {
-			result.More = true
-			break
-		}
-	}
-	return result, err
+	return n + done, s.look(ctx, sel.Source)
 }
 
-// purgeSource deletes what is past its retention of one source, and says how much it touched.
-func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePolicy, room int, result *relay.PurgeResult) (touched int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
-	defer cancel()
-	window, ok := p.Windows[source]
-	if !ok {
-		window = p.DefaultWindow
+// groupCall begins a call on deliveries of one destination.
+func (s *Store) groupCall(script *script, group []letter) *call {
+	source, destination := group[0].source, group[0].destination
+	c := &call{script: script, durable: true, keys: s.keys.destination(s.keys.source(source, blockSize+len(group)), source, destination)}
+	for _, l := range group {
+		c.keys = append(c.keys, s.keys.event(source, l.id))
 	}
-	forget := &call{script: forgetScript, keys: s.keys.source(source, 0), args: []any{window.Microseconds(), relay.MaxTouched}}
-	if s.run(ctx, forget); forget.err != nil {
-		return 0, forget.err
+	return c
+}
+
+// bulk does something with up to MaxTouched dead letters of a selection that come after a row, oldest first: with those
+// of each destination in one script. A script counts only what another gateway has not done meanwhile. next is the cursor
+// of the last row, and empty if there are no more.
+func (s *Store) bulk(ctx context.Context, sel relay.Selection, from *row, do func([]letter) *call) (done int, next string, err error) {
+	ctx, end, err := s.enter(ctx)
+	if err != nil {
+		return 0, "", err
 	}
-	n := numbers(forget.reply, 0)
-	if n[0] == relay.MaxTouched {
-		result.More = true
+	defer end()
+	shelves, err := s.deadShelves(ctx, sel)
+	if err != nil {
+		return 0, "", err
 	}
-	destinations := s.tally.destinations(source)
-	most := max(1, room/max(1, len(destinations)))
-	pipe := s.client.Pipeline()
-	past := func(key string, retention time.Duration) *redis.StringSliceCmd {
-		return pipe.ZRangeArgs(ctx, redis.ZRangeArgs{
-			Key: key, ByScore: true, Start: "-inf", Stop: strconv.FormatInt(n[1]-retention.Microseconds(), 10), Count: int64(most),
-		})
-	}
-	settled, buried := past(s.keys.settled(source), p.Retention), past(s.keys.buried(source), p.DeadLetterRetention)
-	if _, err := pipe.Exec(ctx); err != nil {
-		return 0, explain(err)
-	}
-	ids := append(settled.Val(), buried.Val()...)
-	if len(ids) == 0 {
-		return 0, nil
-	}
-	if len(ids) >= most {
-		ids, result.More = ids[:most], true
-	}
-	if err := s.look(ctx, source); err != nil { // no destination may be missed: its deliveries would stay for ever
-		return 0, err
-	}
-	destinations = s.tally.destinations(source)
-	c := &call{script: purgeScript, durable: true, keys: s.keys.source(source, blockSize*len(destinations)+len(ids))}
-	c.args = append(c.args, len(destinations), p.Retention.Microseconds(), p.DeadLetterRetention.Microseconds())
-	for _, d := range destinations {
-		c.keys = s.keys.destination(c.keys, source, d)
-		c.args = append(c.args, d)
-	}
-	for _, id := range ids {
-		c.keys = append(c.keys, s.keys.event(source, id))
-		c.args = append(c.args, id)
-	}
-	if s.run(ctx, c); c.err != nil {
-		return 0, c.err
-	}
-	gone := numbers(c.reply, 0)
-	if len(gone) != 1+2*len(destinations) {
-		return 0, fmt.Errorf("redis: purge gave %v", c.reply)
-	}
-	result.Events += int(gone[0])
-	for i, d := range destinations {
-		name := relay.DestinationName{Source: source, Destination: d}
-		if gone[1+2*i] > 0 {
-			result.Deliveries[name] += int(gone[1+2*i])
+	touched := map[relay.DestinationName]bool{}
+	defer func() {
+		for name := range touched {
+			s.wake(name)
+			s.tell(name)
+			err = errors.Join(err, s.look(ctx, name.Source))
 		}
-		if gone[2+2*i] > 0 {
-			result.DeadLetters[name] += int(gone[2+2*i])
+	}()
+	for done < relay.MaxTouched {
+		n := relay.MaxTouched - done
+		letters, rows, err := s.letters(ctx, shelves, sel, from, false, n)
+		if err != nil {
+			return done, "", err
 		}
+		groups := map[relay.DestinationName][]letter{}
+		var names []relay.DestinationName // in the order of their oldest
+		for i, l := range letters {
+			l.place = done + i
+			name := relay.DestinationName{Source: l.source, Destination: l.destination}
+			if groups[name] == nil {
+				names = append(names, name)
+			}
+			groups[name] = append(groups[name], l)
+		}
+		var calls []*call
+		for _, name := range names {
+			calls = append(calls, do(groups[name]))
+			touched[name] = true
+		}
+		if len(calls) > 0 {
+			s.run(ctx, calls...)
+		}
+		for _, c := range calls {
+			if c.err != nil {
+				return done, "", c.err
+			}
+			n, err := c.count()
+			if err != nil {
+				return done, "", err
+			}
+			done += n
+		}
+		if len(rows) < n {
+			return done, "", nil
+		}
+		from = &rows[len(rows)-1]
 	}
-	return len(ids) * max(1, len(destinations)), s.look(ctx, source)
+	return done, from.cursor(), nil
 }

@@ -4,6 +4,9 @@ import (
 	"crypto/sha1"
 	_ "embed"
 	"encoding/hex"
+	"fmt"
+
+	"github.com/callbackrelay/caddy-relay/relay"
 )
 
 var (
@@ -35,25 +38,52 @@ var (
 	beatLua string
 )
 
-// script is a Lua script with the name that Redis gives it.
-type script struct{ text, sha string }
+// A delivery's status, as its record begins with.
+const (
+	statusPending   = "P"
+	statusExpired   = "E" // pending, after its lease has expired
+	statusLeased    = "L"
+	statusDelivered = "D"
+	statusDead      = "X"
+)
 
-func newScript(text string) *script {
+// acceptedBefore is the result of an accept that an earlier try has stored.
+const acceptedBefore = relay.Conflict + 1
+
+// constants begins every script of a source: what Go and Lua call by the same letter or number.
+var constants = fmt.Sprintf(`local PENDING, EXPIRED, LEASED, DELIVERED, DEAD = %q, %q, %q, %q, %q
+local ACCEPTED, DUPLICATE, CONFLICT, ACCEPTED_BEFORE = %d, %d, %d, %d
+local OUTCOME_DELIVERED, OUTCOME_RETRY, OUTCOME_DEAD = '%d', '%d', '%d'
+local MAX_TOUCHED, MAX_VARIANTS = %d, %d
+`,
+	statusPending, statusExpired, statusLeased, statusDelivered, statusDead,
+	relay.Accepted, relay.Duplicate, relay.Conflict, acceptedBefore,
+	relay.OutcomeDelivered, relay.OutcomeRetry, relay.OutcomeDead,
+	relay.MaxTouched, relay.MaxVariants,
+)
+
+// script is a Lua script with the name that Redis gives it.
+type script struct{ name, text, sha string }
+
+func newScript(name, text string) *script {
 	sum := sha1.Sum([]byte(text))
-	return &script{text, hex.EncodeToString(sum[:])}
+	return &script{name, text, hex.EncodeToString(sum[:])}
 }
 
+// ofSource makes a script that works on the keys of one source.
+func ofSource(name, text string) *script { return newScript(name, constants+prelude+text) }
+
 var (
-	acceptScript  = newScript(prelude + acceptLua)
-	settleScript  = newScript(prelude + settleLua)
-	leaseScript   = newScript(prelude + leaseLua)
-	replayScript  = newScript(prelude + replayLua)
-	redriveScript = newScript(prelude + redriveLua)
-	discardScript = newScript(prelude + discardLua)
-	expireScript  = newScript(prelude + expireLua)
-	purgeScript   = newScript(prelude + purgeLua)
-	forgetScript  = newScript(prelude + forgetLua)
-	pauseScript   = newScript(prelude + pauseLua)
-	watchScript   = newScript(prelude + watchLua)
-	beatScript    = newScript(beatLua) // of no source
+	acceptScript  = ofSource("accept", acceptLua)
+	settleScript  = ofSource("settle", settleLua)
+	leaseScript   = ofSource("lease", leaseLua)
+	replayScript  = ofSource("replay", replayLua)
+	redriveScript = ofSource("redrive", redriveLua)
+	discardScript = ofSource("discard", discardLua)
+	expireScript  = ofSource("expire", expireLua)
+	purgeScript   = ofSource("purge", purgeLua)
+	forgetScript  = ofSource("forget", forgetLua)
+	pauseScript   = ofSource("pause", pauseLua)
+	watchScript   = ofSource("watch", watchLua)
+	beatScript    = newScript("beat", beatLua)
 )

@@ -6,8 +6,8 @@ import (
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/internal/redistest"
-	"github.com/callbackrelay/caddy-relay/relay/redisstore"
 	"github.com/callbackrelay/caddy-relay/relay/internal/storetest"
+	"github.com/callbackrelay/caddy-relay/relay/redisstore"
 )
 
 func TestSuite(t *testing.T) { suite(t, func(*redisstore.Options) {}) }

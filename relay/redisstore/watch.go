@@ -107,23 +107,19 @@ func (s *Store) look(ctx context.Context, sources ...string) (err error) {
 		}
 		calls := make([]*call, len(sources))
 		for i, source := range sources {
-			c := &call{script: watchScript, keys: s.keys.source(source, blockSize*len(asked[i]))}
-			for _, d := range asked[i] {
-				c.keys = s.keys.destination(c.keys, source, d)
-				c.args = append(c.args, d)
-			}
-			calls[i] = c
+			calls[i] = s.watchCall(source, asked[i])
 		}
 		s.run(ctx, calls...)
 		var again []string
 		var askAgain [][]string
 		for i, c := range calls {
-			if c.err != nil {
-				err = errors.Join(err, c.err)
+			seen, failed := c.watched(len(asked[i]))
+			if failed != nil {
+				err = errors.Join(err, failed)
 				continue
 			}
-			if known := s.looked(sources[i], asked[i], c.reply); len(known) > 0 {
-				again, askAgain = append(again, sources[i]), append(askAgain, known)
+			if more := s.looked(sources[i], asked[i], seen); len(more) > 0 {
+				again, askAgain = append(again, sources[i]), append(askAgain, more)
 			}
 		}
 		sources, asked = again, askAgain
@@ -131,37 +127,63 @@ func (s *Store) look(ctx context.Context, sources ...string) (err error) {
 	return err
 }
 
-// width is how many numbers watch.lua gives of a destination.
-const width = 8
-
-// looked takes what watch.lua gave of a source. If there are more destinations than were asked for, it gives all.
-func (s *Store) looked(source string, asked []string, reply any) (all []string) {
-	list, _ := reply.([]any)
-	if len(list) != 3+width*len(asked) {
-		return nil
+func (s *Store) watchCall(source string, destinations []string) *call {
+	c := &call{script: watchScript, keys: s.keys.source(source, blockSize*len(destinations))}
+	for _, d := range destinations {
+		c.keys = s.keys.destination(c.keys, source, d)
+		c.args = append(c.args, d)
 	}
-	known := map[string]bool{}
-	names, _ := list[2].([]any)
-	for _, n := range names {
-		name, _ := n.(string)
-		known[name] = true
+	return c
+}
+
+// watched is what watch.lua returns: the times of a source, all its destinations, and the numbers of those asked for.
+type watched struct {
+	run, now     int64
+	known        []string
+	destinations []watchedDestination
+}
+
+// watchedDestination is what watch.lua returns of one destination. Times are microseconds.
+type watchedDestination struct {
+	pending, leased, dead, delivered int64
+	paused                           bool
+	oldest, next, expired            int64
+}
+
+func (c *call) watched(destinations int) (w watched, err error) {
+	if c.err != nil {
+		return w, c.err
+	}
+	r := c.read()
+	w.run, w.now, w.known = r.number(), r.number(), r.texts()
+	w.destinations = make([]watchedDestination, destinations)
+	for i := range w.destinations {
+		w.destinations[i] = watchedDestination{
+			pending: r.number(), leased: r.number(), dead: r.number(), delivered: r.number(), paused: r.number() == 1,
+			oldest: r.number(), next: r.number(), expired: r.number(),
+		}
+	}
+	return w, r.done()
+}
+
+// looked takes over what was seen of a source. If there are more destinations than were asked for, it returns all.
+func (s *Store) looked(source string, asked []string, seen watched) (all []string) {
+	for _, name := range seen.known {
 		if !slices.Contains(asked, name) {
 			all = append(all, name)
 		}
 	}
-	n := numbers(reply, 3)
 	var counts []relay.Count
 	for i, d := range asked {
-		row := n[i*width : (i+1)*width]
-		if !known[d] {
+		if !slices.Contains(seen.known, d) {
 			continue // Redis has lost its data
 		}
+		n := seen.destinations[i]
 		counts = append(counts, relay.Count{
-			Source: source, Destination: d, Pending: row[0], InFlight: row[1], Dead: row[2], Delivered: row[3],
-			Paused: row[4] == 1, OldestPending: time.Duration(row[5]) * time.Microsecond,
-			LeaseExpired: row[7],
+			Source: source, Destination: d, Pending: n.pending, InFlight: n.leased, Dead: n.dead, Delivered: n.delivered,
+			Paused: n.paused, OldestPending: time.Duration(n.oldest) * time.Microsecond, LeaseExpired: n.expired,
 		})
-		if row[6] == 0 && row[4] == 0 {
+		if n.next == 0 && !n.paused {
 			s.wake(relay.DestinationName{Source: source, Destination: d})
 		}
 	}
@@ -172,25 +194,22 @@ func (s *Store) looked(source string, asked []string, reply any) (all []string) 
 	return all
 }
 
-// clock gives the times of a source: its own, by which ages are measured, and Redis's, by which deliveries are due. It
+// clock returns the times of a source: its own, by which ages are measured, and Redis's, by which deliveries are due. It
 // ends the leases of destinations that have expired.
 func (s *Store) clock(ctx context.Context, source string, destinations ...string) (run, now int64, err error) {
-	c := &call{script: watchScript, keys: s.keys.source(source, blockSize*len(destinations))}
-	for _, d := range destinations {
-		c.keys = s.keys.destination(c.keys, source, d)
-		c.args = append(c.args, d)
+	c := s.watchCall(source, destinations)
+	s.run(ctx, c)
+	seen, err := c.watched(len(destinations))
+	if err != nil {
+		return 0, 0, err
 	}
-	if s.run(ctx, c); c.err != nil {
-		return 0, 0, c.err
-	}
-	n := numbers(c.reply, 0)
 	for i, d := range destinations {
-		expired := n[3+width*i+7]
+		expired := seen.destinations[i].expired
 		s.tally.add(relay.DestinationName{Source: source, Destination: d}, func(c *relay.Count) {
 			c.LeaseExpired += expired
 			c.InFlight -= expired
 			c.Pending += expired
 		})
 	}
-	return n[0], n[1], nil
+	return seen.run, seen.now, nil
 }

@@ -1,36 +1,57 @@
 package spool
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
-
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
+	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
 // transact runs change in one transaction, durable when it returns without an error. change gets a copy of what the spool
 // knows of itself, which counts from then on.
-func (s *Spool) transact(change func(*relay.SpoolStat) error) (err error) {
+func (s *Spool) transact(change func(*relay.SpoolStat) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return relay.ErrClosed
+	if err := s.ready(); err != nil {
+		return err
 	}
-	stat := s.stat
-	end, err := sqlitex.ImmediateTransaction(s.conn)
-	if err == nil {
-		err = change(&stat)
-		end(&err)
+	stat := *s.stat.Load()
+	if err := s.db.Write(func() error { return change(&stat) }); err != nil {
+		return fmt.Errorf("spool %s: %w", s.options.Path, sqlitefile.Explain(err))
 	}
-	if err != nil {
-		return fmt.Errorf("spool %s: %w", s.options.Path, err)
-	}
-	s.stat = stat
-	_ = s.findOldest() // the change is durable, whatever this says: after the next one it is asked again
+	// The change is durable, whatever these say: after the next one they are tried again.
+	_ = guard.Step(func() error { return s.findOldest(&stat) })
+	_ = guard.Step(s.copyLog)
+	s.stat.Store(&stat)
 	return nil
+}
+
+// copyLog keeps the log short.
+func (s *Spool) copyLog() error {
+	size, err := s.db.LogBytes()
+	if size < copyLogFrom || err != nil {
+		return err
+	}
+	return s.db.Writer.Pragma("wal_checkpoint(passive)")
+}
+
+// read runs what only reads. A fault of the file is found by it too.
+func (s *Spool) read(f func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.ready(); err != nil {
+		return err
+	}
+	if err := s.db.Check(); err != nil {
+		return err
+	}
+	err := guard.Step(f)
+	if guard.Faulted(err) {
+		return s.db.Break(err)
+	}
+	return err
 }
 
 // Append implements relay.Spool.
@@ -41,7 +62,6 @@ func (s *Spool) Append(accepts []*relay.Accept) error {
 	}
 	now := time.Now().UnixMilli()
 	return s.transact(func(stat *relay.SpoolStat) error {
-		st := s.conn.Prep("INSERT INTO item (source, at, size, meta, headers, body) VALUES (?, ?, ?, ?, ?, ?)")
 		for _, a := range accepts {
 			meta, headers := encode(a), a.Event.Headers.Encode()
 			size := int64(len(meta) + len(headers) + len(a.Event.Body))
@@ -49,16 +69,14 @@ func (s *Spool) Append(accepts []*relay.Accept) error {
 			if stat.Bytes += size; stat.Bytes > s.options.MaxBytes {
 				return relay.ErrStoreFull
 			}
+			st := s.db.Writer.Stmt("INSERT INTO item (source, at, size, meta, headers, body) VALUES (?, ?, ?, ?, ?, ?)")
 			st.BindText(1, a.Event.Source)
 			st.BindInt64(2, now)
 			st.BindInt64(3, size)
 			st.BindBytes(4, meta)
 			st.BindBytes(5, headers)
 			st.BindBytes(6, a.Event.Body)
-			if _, err := st.Step(); err != nil {
-				return errors.Join(err, st.Reset())
-			}
-			if err := st.Reset(); err != nil {
+			if err := st.Exec(); err != nil {
 				return err
 			}
 		}
@@ -67,51 +85,35 @@ func (s *Spool) Append(accepts []*relay.Accept) error {
 }
 
 // Next implements relay.Spool.
-func (s *Spool) Next(source string, n int) ([]*relay.Spooled, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, relay.ErrClosed
-	}
+func (s *Spool) Next(source string, n int) (items []*relay.Spooled, err error) {
 	const mostBytes = 16 << 20 // of what is read at once
-	st := s.conn.Prep("SELECT seq, refused, meta, headers, body FROM item WHERE source = ? AND stuck = 0 ORDER BY seq LIMIT ?")
-	defer func() { _ = st.Reset() }()
-	st.BindText(1, source)
-	st.BindInt64(2, int64(n))
-	var items []*relay.Spooled
-	for room := mostBytes; room > 0; {
-		found, err := st.Step()
-		if err != nil || !found {
-			return items, err
-		}
-		body := blob(st, 4)
-		room -= len(body)
-		item := &relay.Spooled{Seq: st.ColumnInt64(0), Refused: st.ColumnInt(1)}
-		item.Accept, item.Err = decode(source, blob(st, 2), blob(st, 3), body)
-		items = append(items, item)
-	}
-	return items, nil
-}
-
-func blob(st *sqlite.Stmt, column int) []byte {
-	b := make([]byte, st.ColumnLen(column))
-	st.ColumnBytes(column, b)
-	return b
+	err = s.read(func() error {
+		st := s.db.Writer.Stmt("SELECT seq, refused, meta, headers, body FROM item WHERE source = ? AND stuck = 0 ORDER BY seq LIMIT ?")
+		st.BindText(1, source)
+		st.BindInt64(2, int64(n))
+		room := mostBytes
+		return st.Until(func(st *sqlitefile.Stmt) (full bool, err error) {
+			body := st.ColumnBlob(4)
+			room -= len(body)
+			item := &relay.Spooled{Seq: st.ColumnInt64(0), Refused: st.ColumnInt(1)}
+			item.Accept, item.Err = decode(source, st.ColumnBlob(2), st.ColumnBlob(3), body)
+			items = append(items, item)
+			return room <= 0, nil
+		})
+	})
+	return items, err
 }
 
 // Remove implements relay.Spool.
 func (s *Spool) Remove(items []*relay.Spooled) error {
 	err := s.transact(func(stat *relay.SpoolStat) error {
 		for _, item := range items {
-			err := sqlitex.Execute(s.conn, "DELETE FROM item WHERE seq = ? RETURNING size", &sqlitex.ExecOptions{
-				Args: []any{item.Seq},
-				ResultFunc: func(st *sqlite.Stmt) error {
-					stat.Events--
-					stat.Bytes -= st.ColumnInt64(0)
-					return nil
-				},
-			})
-			if err != nil {
+			st := s.db.Writer.Stmt("DELETE FROM item WHERE seq = ? RETURNING size")
+			st.BindInt64(1, item.Seq)
+			if err := st.Each(func() {
+				stat.Events--
+				stat.Bytes -= st.ColumnInt64(0)
+			}); err != nil {
 				return err
 			}
 		}
@@ -122,8 +124,8 @@ func (s *Spool) Remove(items []*relay.Spooled) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stat.Events+s.stat.Stuck == 0 && !s.closed {
-		_ = sqlitex.ExecuteTransient(s.conn, "PRAGMA incremental_vacuum", nil) // the room is given back some other time
+	if stat := s.stat.Load(); stat.Events+stat.Stuck == 0 && s.ready() == nil {
+		_ = s.db.Write(func() error { return s.db.Writer.Pragma("incremental_vacuum") }) // or the room is given back some other time
 	}
 	return nil
 }
@@ -137,8 +139,14 @@ func (s *Spool) Refuse(item *relay.Spooled, reason string) (stuck bool, err erro
 			stat.Events--
 			stat.Stuck++
 		}
-		return sqlitex.Execute(s.conn, "UPDATE item SET refused = ?, stuck = ?, reason = ? WHERE seq = ?",
-			&sqlitex.ExecOptions{Args: []any{item.Refused, stuck, reason, item.Seq}})
+		st := s.db.Writer.Stmt("UPDATE item SET refused = ?, stuck = ?, reason = ? WHERE seq = ?")
+		st.Bind(int64(item.Refused), 0)
+		if stuck {
+			st.BindInt64(2, 1)
+		}
+		st.BindText(3, reason)
+		st.BindInt64(4, item.Seq)
+		return st.Exec()
 	})
 	return stuck && err == nil, err
 }

@@ -9,17 +9,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/gofrs/flock"
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
-
 	"github.com/callbackrelay/caddy-relay/relay"
-	"github.com/callbackrelay/caddy-relay/relay/internal/durable"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
+	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
 const (
@@ -29,9 +26,14 @@ const (
 	DefaultMaxAge = 30 * 24 * time.Hour
 
 	applicationID = 0x52656c73 // "Rels"
-	lockWait      = 10 * time.Second
-	lockRetry     = 100 * time.Millisecond
+	// copyLogFrom is how many bytes of log are copied into the database at once.
+	copyLogFrom = 4 << 20
+	// mendEvery bounds how often the file is opened anew after a fault.
+	mendEvery = time.Second
 )
+
+// migrations bring a file from the version of their index to the next one. They are never changed, only added to.
+var migrations = []string{schema}
 
 //go:embed schema.sql
 var schema string
@@ -46,12 +48,13 @@ type Options struct {
 // Spool implements relay.Spool.
 type Spool struct {
 	options Options
-	lock    *flock.Flock
 
 	mu     sync.Mutex
-	conn   *sqlite.Conn
+	db     *sqlitefile.DB
 	closed bool
-	stat   relay.SpoolStat
+	mended time.Time // when that was last tried
+
+	stat atomic.Pointer[relay.SpoolStat] // set with mu, and never nil
 }
 
 var _ relay.Spool = (*Spool)(nil)
@@ -68,116 +71,79 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	if o.Path, err = filepath.Abs(o.Path); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("spool %s: %w", o.Path, err)
-		}
-	}()
-	if err := durable.MakeFolder(filepath.Dir(o.Path)); err != nil {
+	s := &Spool{options: o}
+	s.db, err = sqlitefile.Open(ctx, sqlitefile.Options{
+		Path: o.Path, Kind: "spool", ApplicationID: applicationID, Migrations: migrations, Settings: []string{"auto_vacuum=incremental"},
+	})
+	if err != nil {
 		return nil, err
 	}
-	s := &Spool{options: o, lock: flock.New(o.Path+".lock", flock.SetPermissions(0o600))}
-	waiting, cancel := context.WithTimeout(ctx, lockWait)
-	defer cancel()
-	locked, err := s.lock.TryLockContext(waiting, lockRetry)
-	if !locked {
-		if err == nil || errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("another process has it: %w", relay.ErrStoreLocked)
-		}
-		return nil, err
-	}
-	if err := s.open(); err != nil {
-		if s.conn != nil {
-			err = errors.Join(err, s.conn.Close())
-		}
-		return nil, errors.Join(err, s.lock.Unlock())
+	if err := s.count(); err != nil {
+		return nil, errors.Join(fmt.Errorf("spool %s: %w", o.Path, err), s.db.Close())
 	}
 	return s, nil
 }
 
-func (s *Spool) open() error {
-	// The file is made by us, since SQLite would make it readable for the group.
-	f, err := os.OpenFile(s.options.Path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if s.conn, err = sqlite.OpenConn(s.options.Path, sqlite.OpenReadWrite); err != nil {
-		return err
-	}
-	id, err := sqlitex.ResultInt64(s.conn.Prep("PRAGMA application_id"))
-	if err != nil {
-		return err
-	}
-	tables, err := sqlitex.ResultInt64(s.conn.Prep("SELECT count(*) FROM sqlite_schema"))
-	if err != nil {
-		return err
-	}
-	if id != applicationID && (id != 0 || tables > 0) {
-		return errors.New("the file is a database of another program; give the spool another path")
-	}
-	for _, setting := range []string{"auto_vacuum=incremental", "journal_mode=wal", "synchronous=full", "journal_size_limit=67108864"} {
-		if err := sqlitex.ExecuteTransient(s.conn, "PRAGMA "+setting, nil); err != nil {
-			return err
-		}
-	}
-	if id == 0 {
-		if err := sqlitex.ExecuteScript(s.conn, schema+fmt.Sprintf("PRAGMA application_id=%d;", applicationID), nil); err != nil {
-			return err
-		}
-	}
-	if err := s.count(); err != nil {
-		return err
-	}
-	return durable.SyncFolder(filepath.Dir(s.options.Path))
-}
-
 // count learns what the file holds.
 func (s *Spool) count() error {
-	s.stat.Path = s.options.Path
-	err := sqlitex.Execute(s.conn, "SELECT count(*), coalesce(sum(stuck), 0), coalesce(sum(size), 0) FROM item",
-		&sqlitex.ExecOptions{ResultFunc: func(st *sqlite.Stmt) error {
-			s.stat.Stuck = st.ColumnInt(1)
-			s.stat.Events = st.ColumnInt(0) - s.stat.Stuck
-			s.stat.Bytes = st.ColumnInt64(2)
-			return nil
-		}})
-	return errors.Join(err, s.findOldest())
+	stat := &relay.SpoolStat{Path: s.options.Path}
+	st := s.db.Writer.Stmt("SELECT count(*), coalesce(sum(stuck), 0), coalesce(sum(size), 0) FROM item")
+	if err := st.Each(func() {
+		stat.Stuck = st.ColumnInt(1)
+		stat.Events = st.ColumnInt(0) - stat.Stuck
+		stat.Bytes = st.ColumnInt64(2)
+	}); err != nil {
+		return err
+	}
+	if err := s.findOldest(stat); err != nil {
+		return err
+	}
+	s.stat.Store(stat)
+	return nil
 }
 
 // findOldest learns since when the oldest item waits; what is stuck waits for nothing. The caller holds mu, or is the
 // only one.
-func (s *Spool) findOldest() error {
-	s.stat.Oldest = time.Time{}
-	return sqlitex.Execute(s.conn, "SELECT at FROM item WHERE stuck = 0 ORDER BY seq LIMIT 1",
-		&sqlitex.ExecOptions{ResultFunc: func(st *sqlite.Stmt) error {
-			s.stat.Oldest = time.UnixMilli(st.ColumnInt64(0))
-			return nil
-		}})
+func (s *Spool) findOldest(stat *relay.SpoolStat) error {
+	stat.Oldest = time.Time{}
+	st := s.db.Writer.Stmt("SELECT at FROM item WHERE stuck = 0 ORDER BY seq LIMIT 1")
+	return st.Each(func() { stat.Oldest = time.UnixMilli(st.ColumnInt64(0)) })
+}
+
+// ready returns nil if the file can be used, which it opens anew after a fault. The caller holds mu.
+func (s *Spool) ready() error {
+	if s.closed {
+		return relay.ErrClosed
+	}
+	if fault := s.db.Fault(); fault == nil || time.Since(s.mended) < mendEvery {
+		return fault
+	}
+	s.mended = time.Now()
+	if err := s.db.Mend(); err != nil {
+		return err
+	}
+	if err := guard.Step(s.count); err != nil {
+		return s.db.Break(err)
+	}
+	return nil
 }
 
 // Stat implements relay.Spool.
 func (s *Spool) Stat() relay.SpoolStat {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stat
+	stat := *s.stat.Load()
+	if err := s.db.Health(); err != nil {
+		stat.Error = err.Error()
+	}
+	return stat
 }
 
 // Waiting implements relay.Spool.
 func (s *Spool) Waiting() (map[string]int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, relay.ErrClosed
-	}
 	waiting := map[string]int{}
-	err := sqlitex.Execute(s.conn, "SELECT source, count(*) FROM item WHERE stuck = 0 GROUP BY source",
-		&sqlitex.ExecOptions{ResultFunc: func(st *sqlite.Stmt) error {
-			waiting[st.ColumnText(0)] = st.ColumnInt(1)
-			return nil
-		}})
+	err := s.read(func() error {
+		st := s.db.Writer.Stmt("SELECT source, count(*) FROM item WHERE stuck = 0 GROUP BY source")
+		return st.Each(func() { waiting[st.ColumnText(0)] = st.ColumnInt(1) })
+	})
 	return waiting, err
 }
 
@@ -189,7 +155,7 @@ func (s *Spool) Close() error {
 		return nil
 	}
 	s.closed = true
-	return errors.Join(s.conn.Close(), s.lock.Unlock())
+	return s.db.Close()
 }
 
 // meta is what an item needs of its accept beside headers and body.

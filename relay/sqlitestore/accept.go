@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/oklog/ulid/v2"
-	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -53,18 +52,18 @@ func (s *Store) repeat(op *relay.Accept, f *first, id ulid.ULID) error {
 	}
 	if f.fingerprint == op.Event.Fingerprint {
 		op.Result = relay.Duplicate
-		st := s.conn.Prep("INSERT INTO repeat (event, duplicates) VALUES (?, 1) ON CONFLICT (event) DO UPDATE SET duplicates = duplicates + 1")
+		st := s.db.Writer.Stmt("INSERT INTO repeat (event, duplicates) VALUES (?, 1) ON CONFLICT (event) DO UPDATE SET duplicates = duplicates + 1")
 		st.BindInt64(1, f.event)
-		return exec(st)
+		return st.Exec()
 	}
 	if s.short() { // a variant may be as large as an event
 		op.Err = s.errShort()
 		return nil
 	}
 	op.Result = relay.Conflict
-	st := s.conn.Prep("INSERT INTO repeat (event, conflicts) VALUES (?, 1) ON CONFLICT (event) DO UPDATE SET conflicts = conflicts + 1")
+	st := s.db.Writer.Stmt("INSERT INTO repeat (event, conflicts) VALUES (?, 1) ON CONFLICT (event) DO UPDATE SET conflicts = conflicts + 1")
 	st.BindInt64(1, f.event)
-	if err := exec(st); err != nil {
+	if err := st.Exec(); err != nil {
 		return err
 	}
 	return s.keepVariant(f.event, op.Event)
@@ -72,22 +71,22 @@ func (s *Store) repeat(op *relay.Accept, f *first, id ulid.ULID) error {
 
 // keepVariant keeps the body of a conflict, unless it is there already or there are enough of them.
 func (s *Store) keepVariant(event int64, ev *relay.Event) error {
-	st := s.conn.Prep(`INSERT INTO variant (event, n, fingerprint, received, headers, body)
+	st := s.db.Writer.Stmt(`INSERT INTO variant (event, n, fingerprint, received, headers, body)
 		SELECT ?1, count(*) + 1, ?2, ?3, ?4, ?5 FROM variant WHERE event = ?1
 		HAVING count(*) < ?6 AND NOT EXISTS (SELECT 1 FROM variant WHERE event = ?1 AND fingerprint = ?2)`)
 	st.BindInt64(1, event)
 	st.BindBytes(2, ev.Fingerprint[:])
 	st.BindInt64(3, millis(ev.ReceivedAt))
-	bindBlob(st, 4, ev.Headers.Encode())
+	st.BindBlob(4, ev.Headers.Encode())
 	st.BindBytes(5, ev.Body)
 	st.BindInt64(6, relay.MaxVariants)
-	return exec(st)
+	return st.Exec()
 }
 
 // insertEvent adds an event and the record of its key, unless the event is there: one that was in doubt may come again
 // when its key's window has ended.
 func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id ulid.ULID) (added bool, err error) {
-	st := s.conn.Prep(`INSERT INTO event (seq, id, source, task, stage, code, key, fingerprint, origin, accepted, received, headers, body)
+	st := s.db.Writer.Stmt(`INSERT INTO event (seq, id, source, task, stage, code, key, fingerprint, origin, accepted, received, headers, body)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`)
 	st.BindInt64(1, ev.Seq)
 	st.BindBytes(2, id[:])
@@ -100,15 +99,15 @@ func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id 
 	st.BindText(9, string(ev.Origin))
 	st.BindInt64(10, tx.now)
 	st.BindInt64(11, millis(ev.ReceivedAt))
-	bindBlob(st, 12, ev.Headers.Encode())
+	st.BindBlob(12, ev.Headers.Encode())
 	st.BindBytes(13, ev.Body)
-	if err := exec(st); err != nil {
+	if err := st.Exec(); err != nil {
 		return false, err
 	}
-	if s.conn.Changes() == 0 {
-		st = s.conn.Prep("SELECT seq FROM event WHERE id = ?")
+	if s.db.Writer.Changes() == 0 {
+		st = s.db.Writer.Stmt("SELECT seq FROM event WHERE id = ?")
 		st.BindBytes(1, id[:])
-		ev.Seq, err = sqlitex.ResultInt64(st)
+		ev.Seq, err = st.Int64()
 		return false, err
 	}
 	a := &addition{event: ev, key: key}
@@ -146,12 +145,12 @@ func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, n *relay.NewDe
 	default:
 		d.readyMaybe = true
 	}
-	st := s.conn.Prep("INSERT INTO delivery (event, destination, state, chain) VALUES (?, ?, ?, ?)")
-	bind(st, op.Event.Seq, d.id, state)
+	st := s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, chain) VALUES (?, ?, ?, ?)")
+	st.Bind(op.Event.Seq, d.id, state)
 	if chain == "" {
 		st.BindNull(4)
 	} else {
 		st.BindText(4, chain)
 	}
-	return exec(st)
+	return st.Exec()
 }

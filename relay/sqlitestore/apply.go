@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
 // transaction is what a batch changes, until it is durable.
@@ -39,48 +40,64 @@ type beginning struct {
 
 // Apply implements relay.Store. Leases come after the commit, and write nothing.
 func (s *Store) Apply(_ context.Context, b *relay.Batch) {
-	s.write.Lock()
-	defer s.write.Unlock()
-	if s.closed {
-		fail(b, relay.ErrClosed)
+	written := false
+	err := s.alone(func() error {
+		now := s.clock.now()
+		if err := s.ensureAll(b.Accepts); err != nil {
+			return err
+		}
+		if len(b.Settles)+len(b.Accepts) > 0 {
+			s.applyWrites(b, now)
+		}
+		written = true
+		s.applyLeases(b.Leases, now)
+		return nil
+	})
+	if err == nil {
 		return
 	}
-	now := s.clock.now()
-	if err := s.ensureAll(b.Accepts); err != nil {
-		fail(b, explain(err))
-		return
-	}
-	if len(b.Settles)+len(b.Accepts) > 0 {
-		s.applyWrites(b, now)
+	if !written {
+		for _, op := range b.Settles {
+			op.Err = err
+		}
+		for _, op := range b.Accepts {
+			op.Leased, op.Err = nil, err
+		}
 	}
 	for _, op := range b.Leases {
+		op.Leased, op.Err = nil, err
+	}
+}
+
+func (s *Store) applyLeases(leases []*relay.Lease, now int64) {
+	for _, op := range leases {
 		// Only now: a settle that comes late counts, so long as nobody else has the delivery. If it fails, the next lease
 		// tries again.
 		if d := s.find(op.Source, op.Destination); d != nil {
 			_ = s.requeue(d, now)
 		}
 	}
-	for _, l := range b.Leases {
-		if err := s.lease(l, now); err != nil {
-			l.Leased, l.Err = nil, explain(err)
+	for _, op := range leases {
+		if err := s.lease(op, now); err != nil {
+			op.Leased, op.Err = nil, sqlitefile.Explain(err)
 		}
 	}
 }
 
-// applyWrites commits settles and accepts together. If that fails it commits them one by one, so that an operation that
-// cannot be done fails alone.
+// applyWrites commits settles and accepts together. If one of them is what fails it commits them one by one, so that an
+// operation that cannot be done fails alone. Where nothing can be written, all fail at once: each would wait as long.
 func (s *Store) applyWrites(b *relay.Batch, now int64) {
 	err := s.commit(b.Settles, b.Accepts, now)
 	if err == nil {
 		return
 	}
-	alone := len(b.Settles)+len(b.Accepts) == 1
+	alone := len(b.Settles)+len(b.Accepts) == 1 || errors.Is(err, relay.ErrUnavailable)
 	for i, op := range b.Settles {
 		if !alone {
 			err = s.commit(b.Settles[i:i+1], nil, now)
 		}
 		if err != nil {
-			op.Err = explain(err)
+			op.Err = sqlitefile.Explain(err)
 		}
 	}
 	for i, op := range b.Accepts {
@@ -88,7 +105,7 @@ func (s *Store) applyWrites(b *relay.Batch, now int64) {
 			err = s.commit(nil, b.Accepts[i:i+1], now)
 		}
 		if err != nil {
-			op.Err = explain(err)
+			op.Err = sqlitefile.Explain(err)
 		}
 	}
 }
@@ -143,20 +160,14 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 
 // transact runs change in a transaction, with the tallies that it makes, and applies those to memory once it is durable.
 // The caller holds write.
-func (s *Store) transact(t tallies, change func() error) (err error) {
-	if err := exec(s.conn.Prep("BEGIN IMMEDIATE")); err != nil {
-		return err
-	}
-	if err = change(); err == nil {
-		err = t.save(s.conn)
-	}
-	if err == nil {
-		err = exec(s.conn.Prep("COMMIT"))
-	}
-	if err != nil {
-		if !s.conn.AutocommitEnabled() { // some errors have rolled back already
-			err = errors.Join(err, exec(s.conn.Prep("ROLLBACK")))
+func (s *Store) transact(t tallies, change func() error) error {
+	err := s.db.Write(func() error {
+		if err := change(); err != nil {
+			return err
 		}
+		return t.save(s.db.Writer)
+	})
+	if err != nil {
 		return err
 	}
 	s.askForCheckpoint()
@@ -179,16 +190,4 @@ func (s *Store) ensureAll(accepts []*relay.Accept) error {
 		}
 	}
 	return nil
-}
-
-func fail(b *relay.Batch, err error) {
-	for _, op := range b.Settles {
-		op.Err = err
-	}
-	for _, op := range b.Accepts {
-		op.Err = err
-	}
-	for _, op := range b.Leases {
-		op.Err = err
-	}
 }

@@ -17,12 +17,15 @@ const (
 )
 
 // Expire implements relay.Store.
-func (s *Store) Expire(_ context.Context, source, name string, age time.Duration) ([]relay.DeadLetter, error) {
-	s.write.Lock()
-	defer s.write.Unlock()
-	if s.closed {
-		return nil, relay.ErrClosed
-	}
+func (s *Store) Expire(_ context.Context, source, name string, age time.Duration) (dead []relay.DeadLetter, err error) {
+	err = s.alone(func() (err error) {
+		dead, err = s.expire(source, name, age)
+		return err
+	})
+	return dead, err
+}
+
+func (s *Store) expire(source, name string, age time.Duration) ([]relay.DeadLetter, error) {
 	d := s.find(source, name)
 	if d == nil || d.pending == 0 {
 		return nil, nil
@@ -33,15 +36,15 @@ func (s *Store) Expire(_ context.Context, source, name string, age time.Duration
 		return nil, nil
 	}
 	if err := s.requeue(d, now); err != nil {
-		return nil, explain(err)
+		return nil, err
 	}
 	last, err := s.lastAccepted(by)
 	if last == 0 || err != nil {
-		return nil, explain(err)
+		return nil, err
 	}
 	letters, lastReady, err := s.selectOld(d, last, by)
 	if len(letters) == 0 || err != nil {
-		return nil, explain(err)
+		return nil, err
 	}
 	deadAt := s.clock.Wall()
 	t := tallies{}
@@ -51,12 +54,12 @@ func (s *Store) Expire(_ context.Context, source, name string, age time.Duration
 			chains[l.chain] = true
 			t.of(d).pending--
 			t.of(d).dead++
-			st := s.conn.Prep("UPDATE delivery SET state = 3, settled = ?, dead_at = ?, reason = ? WHERE event = ? AND destination = ?")
-			bind(st, now, millis(deadAt))
+			st := s.db.Writer.Stmt("UPDATE delivery SET state = 3, settled = ?, dead_at = ?, reason = ? WHERE event = ? AND destination = ?")
+			st.Bind(now, millis(deadAt))
 			st.BindText(3, relay.ErrExpired.Error())
 			st.BindInt64(4, l.seq)
 			st.BindInt64(5, d.id)
-			if err := exec(st); err != nil {
+			if err := st.Exec(); err != nil {
 				return err
 			}
 		}
@@ -68,7 +71,7 @@ func (s *Store) Expire(_ context.Context, source, name string, age time.Duration
 		return nil
 	})
 	if err != nil {
-		return nil, explain(err)
+		return nil, err
 	}
 	s.mem.Lock()
 	d.cursor = max(d.cursor, lastReady) // up to there nothing is ready any more
@@ -101,11 +104,11 @@ func (s *Store) selectOld(d *destination, last, by int64) (letters []oldDelivery
 		{fromBlocked + oldEvent, last},
 		{fromBlocked + oldReplay, by},
 	} {
-		st := s.conn.Prep(`SELECT p.event, p.tries, p.chain, e.id, e.task,
+		st := s.db.Writer.Stmt(`SELECT p.event, p.tries, p.chain, e.id, e.task,
 			(SELECT status FROM attempt a WHERE a.event = p.event AND a.destination = ?1 ORDER BY n DESC LIMIT 1)
 			FROM (SELECT event, tries, chain ` + old.from + ` LIMIT ?3) p CROSS JOIN event e ON e.seq = p.event`)
-		bind(st, d.id, old.bound, int64(relay.MaxTouched-len(letters)+len(d.leases)))
-		if err := each(st, func() {
+		st.Bind(d.id, old.bound, int64(relay.MaxTouched-len(letters)+len(d.leases)))
+		if err := st.Each(func() {
 			seq := st.ColumnInt64(0)
 			if d.leases[seq] != nil || len(letters) == relay.MaxTouched {
 				return
@@ -132,7 +135,7 @@ func (s *Store) lastAccepted(by int64) (last int64, err error) {
 	low, high := int64(0), s.nextSeq-1
 	for low < high {
 		middle := low + (high-low+1)/2
-		st := s.conn.Prep("SELECT seq, accepted FROM event WHERE seq <= ? ORDER BY seq DESC LIMIT 1")
+		st := s.db.Writer.Stmt("SELECT seq, accepted FROM event WHERE seq <= ? ORDER BY seq DESC LIMIT 1")
 		st.BindInt64(1, middle)
 		found, err := st.Step()
 		seq, accepted := st.ColumnInt64(0), st.ColumnInt64(1)

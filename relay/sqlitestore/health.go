@@ -1,13 +1,13 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
 // Counts implements relay.Store.
@@ -31,7 +31,7 @@ func (s *Store) Counts() []relay.Count {
 
 // measureFree looks how much room is left.
 func (s *Store) measureFree() {
-	s.free.Store(freeBytes(s.path))
+	s.free.Store(freeBytes(s.db.Path()))
 	s.freeAt.Store(int64(s.clock.Elapsed()))
 }
 
@@ -45,22 +45,25 @@ func (s *Store) short() bool {
 }
 
 func (s *Store) errShort() error {
-	return fmt.Errorf("less than %d MiB are free where %s is, so that new callbacks are refused: %w", s.minFree>>20, s.path, relay.ErrStoreFull)
+	return fmt.Errorf("less than %d MiB are free where %s is, so that new callbacks are refused: %w", s.minFree>>20, s.db.Path(), relay.ErrStoreFull)
 }
 
-// Health implements relay.Store.
+// Health implements relay.Store. What keep has found out goes first, so that nothing here waits for a write.
 func (s *Store) Health(ctx context.Context) error {
+	if err := cmp.Or(s.closing(), s.db.Health()); err != nil {
+		return err
+	}
 	s.measureFree()
 	if s.short() {
 		return s.errShort()
 	}
-	return s.read(ctx, func(c *sqlite.Conn) error {
-		_, err := exists(c.Prep("SELECT 1 FROM meta LIMIT 1"))
-		return err
-	})
+	return s.read(ctx, func(c *sqlitefile.Conn) error { return c.Stmt("SELECT 1 FROM meta LIMIT 1").Exec() })
 }
 
 // Info implements relay.Store.
 func (s *Store) Info() relay.StoreInfo {
-	return relay.StoreInfo{Driver: "sqlite", Location: s.path, FreeBytes: s.free.Load()}
+	return relay.StoreInfo{Driver: "sqlite", Location: s.db.Path(), FreeBytes: s.free.Load()}
 }
+
+// PerSource implements relay.Store: there is one file, and one transaction for all.
+func (s *Store) PerSource() bool { return false }

@@ -1,52 +1,120 @@
 package sqlitestore
 
 import (
-	"encoding/binary"
 	"errors"
-	"os"
+	"fmt"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 const (
-	keepEvery   = 2 * time.Second // how often the age of the oldest delivery is looked up, where any is pending
+	lookEvery   = 500 * time.Millisecond // how often the file is looked at: what is wrong with it shows within a second
+	oldestEvery = 2 * time.Second        // how often the age of the oldest delivery is looked up, where any is pending
 	clockEvery  = time.Minute
 	passiveFrom = 32 << 20 // bytes of log from which it is copied into the database, beside the writer
 	truncateAt  = 64 << 20 // bytes of log at which the writer has to wait for that
 	freeEvery   = time.Second
 )
 
-// keep looks after the file until the store is closed: it moves the log into the database, stores the clock, and finds
-// the oldest deliveries.
-func (s *Store) keep(c *sqlite.Conn) {
-	defer func() { _ = c.Close() }()
-	c.SetInterrupt(s.stop)
-	tick, clock := time.NewTicker(keepEvery), time.NewTicker(clockEvery)
-	defer tick.Stop()
+// keep looks after the file until the store is closed: it notices what others do to it and opens it anew, moves the log into
+// the database, stores the clock, and finds the oldest deliveries. A step that panics is logged and tried again at its time.
+func (s *Store) keep() {
+	look, oldest, clock := time.NewTicker(lookEvery), time.NewTicker(oldestEvery), time.NewTicker(clockEvery)
+	defer look.Stop()
+	defer oldest.Stop()
 	defer clock.Stop()
-	ill := ""
+	ills := map[string]string{}
 	for {
+		name, step := "", s.look
 		select {
-		case <-s.stop:
+		case <-s.db.Closing():
 			return
+		case <-look.C:
+			name = "store unhealthy; callbacks are answered 503"
 		case <-s.walCheck:
-			if err := s.index(c); err != nil {
-				s.logger.Warn("recent events cannot be indexed; it is tried again", "store", s.path, "error", err)
-			}
-			ill = s.checkpoint(c, ill)
-		case <-tick.C:
-			s.measureFree()
-			s.findOldest(c)
+			name, step = "recent events cannot be indexed, or the log not be moved into the database", s.tendLog
+		case <-oldest.C:
+			name, step = "oldest deliveries cannot be found", s.findOldest
 		case <-clock.C:
-			s.write.Lock()
-			if err := s.saveClock(); err != nil {
-				s.logger.Error("the store's clock cannot be saved", "store", s.path, "error", err)
-			}
-			s.write.Unlock()
+			name, step = "store's clock cannot be saved", s.keepClock
 		}
+		err := guard.Step(step)
+		if s.closing() != nil {
+			return // which interrupts
+		}
+		s.report(ills, name, err)
 	}
+}
+
+// report logs what keeps a step from its work, once until that changes.
+func (s *Store) report(ills map[string]string, name string, err error) {
+	before := ills[name]
+	if err == nil {
+		delete(ills, name)
+		if before != "" {
+			s.logger.Info("store healthy again", "store", s.db.Path(), "before", before)
+		}
+		return
+	}
+	if guard.Stack(err) != "" && s.db.Fault() == nil {
+		err = s.db.Break(err) // what the step has left behind nobody knows
+	}
+	if ills[name] = err.Error(); ills[name] == before {
+		return
+	}
+	log := s.logger.With("store", s.db.Path(), "error", err)
+	if stack := guard.Stack(err); stack != "" {
+		log = log.With("stack", stack)
+	}
+	log.Error(name + "; it is tried again")
+}
+
+// look finds out whether the file is as it should be and takes writes. A fault is returned at once, so that it is logged,
+// and mended from the next look on.
+func (s *Store) look() error {
+	s.measureFree()
+	if fault := s.db.Check(); fault != nil {
+		if fault != s.seen {
+			s.seen = fault
+			return fault
+		}
+		return s.mend()
+	}
+	if !s.write.TryLock() {
+		return nil // who has it finds out
+	}
+	defer s.write.Unlock()
+	if s.closed {
+		return nil
+	}
+	return s.db.Probe(s.clockChange)
+}
+
+// mend opens the file anew, and reads again what memory knows of it. Leases become void, as at a restart.
+func (s *Store) mend() error {
+	lost, err := s.mendNow()
+	if err == nil && lost > 0 {
+		s.logger.Error("store has lost events that it had answered, since somebody has cut its log", "store", s.db.Path(), "events", lost)
+	}
+	return err
+}
+
+func (s *Store) mendNow() (lost int64, err error) {
+	s.write.Lock()
+	defer s.write.Unlock()
+	if s.closed {
+		return 0, nil
+	}
+	if err := s.db.Mend(); err != nil {
+		return 0, err
+	}
+	before := s.nextSeq - 1
+	if err := s.load(); err != nil {
+		return 0, s.db.Break(err)
+	}
+	last, err := s.db.Writer.Stmt("SELECT coalesce(max(seq), 0) FROM event").Int64()
+	return before - last, err
 }
 
 // askForCheckpoint wakes keep from time to time. The caller holds write.
@@ -59,24 +127,29 @@ func (s *Store) askForCheckpoint() {
 	}
 }
 
-// checkpoint keeps the log short: beside the writer while it can, and with the writer waiting once it is too long. It logs
-// what keeps it from that, once until that changes.
-func (s *Store) checkpoint(c *sqlite.Conn, before string) (ill string) {
-	size, err := s.logSize()
-	if err != nil || size < passiveFrom {
-		return before
+func (s *Store) tendLog() error {
+	if s.db.Fault() != nil {
+		return nil // look sees to that
 	}
-	err = sqlitex.ExecuteTransient(c, "PRAGMA wal_checkpoint(passive)", nil)
-	if err == nil && size >= truncateAt {
-		err = s.truncateLog()
+	return errors.Join(s.index(s.db.Keeper), s.checkpoint())
+}
+
+// checkpoint keeps the log short: beside the writer while it can, and with the writer waiting once it is too long.
+func (s *Store) checkpoint() error {
+	size, err := s.db.LogBytes()
+	if size < passiveFrom || err != nil {
+		return err
 	}
-	if err == nil || s.isClosing() {
-		return ""
+	if err := s.db.Check(); err != nil {
+		return err // or what is not in the log would be copied
 	}
-	if ill = err.Error(); ill != before {
-		s.logger.Warn("checkpoint failed; it is tried again", "store", s.path, "error", err)
+	if err := s.db.Keeper.Pragma("wal_checkpoint(passive)"); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
 	}
-	return ill
+	if size < truncateAt {
+		return nil
+	}
+	return s.truncateLog()
 }
 
 // truncateLog makes the writer wait while the rest of the log is copied, which is little by now, and begins the log anew.
@@ -84,69 +157,60 @@ func (s *Store) checkpoint(c *sqlite.Conn, before string) (ill string) {
 func (s *Store) truncateLog() error {
 	s.write.Lock()
 	defer s.write.Unlock()
-	s.conn.SetBusyTimeout(0)
-	defer s.conn.SetBusyTimeout(lockWait)
-	busy := false
-	err := sqlitex.ExecuteTransient(s.conn, "PRAGMA wal_checkpoint(truncate)", &sqlitex.ExecOptions{ResultFunc: func(st *sqlite.Stmt) error {
-		busy = st.ColumnBool(0)
-		return nil
-	}})
-	if busy {
-		err = errors.Join(err, errors.New("somebody reads an old state of the file, so that its log grows"))
+	if err := s.db.Fault(); err != nil {
+		return err
 	}
-	return err
-}
-
-// logSize is how much of the log is in use: its file does not shrink when the writer begins anew. The number of frames
-// stands in the header of the log's index (https://www.sqlite.org/walformat.html, "The WAL-Index Header": mxFrame).
-func (s *Store) logSize() (int64, error) {
-	f, err := os.Open(s.path + "-shm")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = f.Close() }() // only read
-	const mxFrame, frame = 16, 24 + 4096
-	var b [4]byte
-	if _, err := f.ReadAt(b[:], mxFrame); err != nil {
-		return 0, err
-	}
-	return int64(binary.NativeEndian.Uint32(b[:])) * frame, nil
+	return s.db.TruncateLog()
 }
 
 // saveClock stores the clock beside the wall clock, by which a later start can tell how long the stop took. The caller
 // holds write.
-func (s *Store) saveClock() error {
-	return s.transact(nil, func() error {
-		if err := s.setMeta("wall", millis(s.clock.Wall())); err != nil {
-			return err
-		}
-		return s.setMeta("clock", s.clock.now())
-	})
+func (s *Store) saveClock() error { return s.transact(nil, s.clockChange) }
+
+func (s *Store) clockChange() error {
+	return errors.Join(s.setMeta("wall", millis(s.clock.Wall())), s.setMeta("clock", s.clock.now()))
+}
+
+func (s *Store) keepClock() error {
+	if s.db.Fault() != nil {
+		return nil // look sees to that
+	}
+	s.write.Lock()
+	defer s.write.Unlock()
+	return s.saveClock()
 }
 
 // findOldest looks up when the oldest pending delivery of each destination was accepted.
-func (s *Store) findOldest(c *sqlite.Conn) {
-	s.mem.Lock()
-	var busy []*destination
-	for _, d := range s.byID {
-		if d.pending > 0 {
-			busy = append(busy, d)
-		}
+func (s *Store) findOldest() error {
+	if s.db.Fault() != nil {
+		return nil // look sees to that
 	}
-	s.mem.Unlock()
-	for _, d := range busy {
-		st := c.Prep(`SELECT min(at) FROM (
+	for _, d := range s.busy() {
+		st := s.db.Keeper.Stmt(`SELECT min(at) FROM (
 			SELECT accepted AS at FROM event WHERE seq = (SELECT min(event) FROM (
 				SELECT * FROM (SELECT event ` + fromReady + ` ORDER BY event LIMIT 1)
 				UNION ALL SELECT min(event) ` + fromWaiting + ` AND since = 0))
 			UNION ALL SELECT min(since) ` + fromWaiting + ` AND since > 0)`)
 		st.BindInt64(1, d.id)
-		var accepted int64
-		if err := each(st, func() { accepted = st.ColumnInt64(0) }); err != nil {
-			return // the next look is soon
+		accepted, err := st.Int64()
+		if err != nil {
+			return err
 		}
 		s.mem.Lock()
 		d.oldest, d.oldestKnown = accepted, accepted > 0
 		s.mem.Unlock()
 	}
+	return nil
+}
+
+// busy returns the destinations that have pending deliveries.
+func (s *Store) busy() (busy []*destination) {
+	s.mem.Lock()
+	defer s.mem.Unlock()
+	for _, d := range s.byID {
+		if d.pending > 0 {
+			busy = append(busy, d)
+		}
+	}
+	return busy
 }

@@ -4,9 +4,9 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"zombiezen.com/go/sqlite"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
 // leaseColumns are what readLease reads.
@@ -63,26 +63,26 @@ func (s *Store) lease(op *relay.Lease, now int64) error {
 
 // takeReady leases deliveries that never were, in the order of acceptance.
 func (s *Store) takeReady(d *destination, op *relay.Lease, now int64) error {
-	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE destination = +? AND state = 0 AND event > ? ORDER BY event")
-	bind(st, d.id, d.cursor)
+	st := s.db.Writer.Stmt("SELECT " + leaseColumns + "WHERE destination = +? AND state = 0 AND event > ? ORDER BY event")
+	st.Bind(d.id, d.cursor)
 	return s.take(st, d, op, now, func(event int64) { d.cursor = max(d.cursor, event) })
 }
 
 // takeWaiting leases deliveries due by a time, the one that has been due for longest first.
 func (s *Store) takeWaiting(d *destination, op *relay.Lease, now, by int64) error {
-	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND due <= ? ORDER BY due, event")
-	bind(st, d.id, by)
+	st := s.db.Writer.Stmt("SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND due <= ? ORDER BY due, event")
+	st.Bind(d.id, by)
 	return s.take(st, d, op, now, func(int64) {})
 }
 
 // takeUntried leases deliveries that wait for other reasons than an attempt that failed.
 func (s *Store) takeUntried(d *destination, op *relay.Lease, now int64) error {
-	st := s.conn.Prep("SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND tries = 0 ORDER BY due, event")
-	bind(st, d.id)
+	st := s.db.Writer.Stmt("SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND tries = 0 ORDER BY due, event")
+	st.Bind(d.id)
 	return s.take(st, d, op, now, func(int64) {})
 }
 
-func (s *Store) take(st *sqlite.Stmt, d *destination, op *relay.Lease, now int64, taken func(event int64)) error {
+func (s *Store) take(st *sqlitefile.Stmt, d *destination, op *relay.Lease, now int64, taken func(event int64)) error {
 	defer func() { _ = st.Reset() }()
 	for len(op.Leased) < op.Max {
 		found, err := st.Step()
@@ -106,7 +106,7 @@ func (s *Store) take(st *sqlite.Stmt, d *destination, op *relay.Lease, now int64
 	return nil
 }
 
-func (s *Store) readLease(st *sqlite.Stmt, d *destination, op *relay.Lease, now int64) (*lease, *relay.Leased, error) {
+func (s *Store) readLease(st *sqlitefile.Stmt, d *destination, op *relay.Lease, now int64) (*lease, *relay.Leased, error) {
 	ev, err := s.readPayload(d, st.ColumnInt64(0))
 	if err != nil {
 		return nil, nil, err
@@ -133,33 +133,33 @@ func (s *Store) readPayload(d *destination, seq int64) (cachedEvent, error) {
 	if ev, ok := s.cache.events[seq]; ok {
 		return ev, nil
 	}
-	st := s.conn.Prep("SELECT id, task, stage, code, origin, accepted, received, headers, body FROM event WHERE seq = ?")
+	st := s.db.Writer.Stmt("SELECT id, task, stage, code, origin, accepted, received, headers, body FROM event WHERE seq = ?")
 	st.BindInt64(1, seq)
 	defer func() { _ = st.Reset() }()
 	if found, err := st.Step(); !found || err != nil {
 		return cachedEvent{}, orNotFound(err, "event %d", seq)
 	}
-	headers, err := relay.DecodeHeaders(blob(st, 7))
+	headers, err := relay.DecodeHeaders(st.ColumnBlob(7))
 	var id ulid.ULID
 	st.ColumnBytes(0, id[:])
 	return cachedEvent{accepted: st.ColumnInt64(5), Event: &relay.Event{
 		ID: id.String(), Seq: seq, Source: d.source,
 		TaskID: st.ColumnText(1), Stage: st.ColumnText(2), Code: st.ColumnText(3), Origin: relay.Origin(st.ColumnText(4)),
-		ReceivedAt: fromMillis(st.ColumnInt64(6)), Headers: headers, Body: blob(st, 8),
+		ReceivedAt: fromMillis(st.ColumnInt64(6)), Headers: headers, Body: st.ColumnBlob(8),
 	}}, err
 }
 
 // readVariant gives an event the body of one of its variants.
 func (s *Store) readVariant(ev *relay.Event, n int64) (err error) {
-	st := s.conn.Prep("SELECT headers, body FROM variant WHERE event = ? AND n = ?")
-	bind(st, ev.Seq, n)
+	st := s.db.Writer.Stmt("SELECT headers, body FROM variant WHERE event = ? AND n = ?")
+	st.Bind(ev.Seq, n)
 	defer func() { _ = st.Reset() }()
 	found, err := st.Step()
 	if !found || err != nil {
 		return err
 	}
-	ev.Body = blob(st, 1)
-	ev.Headers, err = relay.DecodeHeaders(blob(st, 0))
+	ev.Body = st.ColumnBlob(1)
+	ev.Headers, err = relay.DecodeHeaders(st.ColumnBlob(0))
 	return err
 }
 
@@ -180,9 +180,9 @@ func (s *Store) lookAhead(d *destination, readyDone bool) error {
 	if readyDone {
 		d.readyMaybe = false
 	} else if d.readyMaybe {
-		st := s.conn.Prep("SELECT 1 FROM delivery WHERE destination = +? AND state = 0 AND event > ? LIMIT 1")
-		bind(st, d.id, d.cursor)
-		more, err := exists(st)
+		st := s.db.Writer.Stmt("SELECT 1 FROM delivery WHERE destination = +? AND state = 0 AND event > ? LIMIT 1")
+		st.Bind(d.id, d.cursor)
+		more, err := st.Exists()
 		if err != nil {
 			return err
 		}
@@ -191,8 +191,8 @@ func (s *Store) lookAhead(d *destination, readyDone bool) error {
 	if d.nextDue == never {
 		return nil
 	}
-	st := s.conn.Prep("SELECT event, due FROM delivery WHERE destination = +? AND state = 1 ORDER BY due, event")
-	bind(st, d.id)
+	st := s.db.Writer.Stmt("SELECT event, due FROM delivery WHERE destination = +? AND state = 1 ORDER BY due, event")
+	st.Bind(d.id)
 	defer func() { _ = st.Reset() }()
 	for {
 		found, err := st.Step()
@@ -225,9 +225,9 @@ func (s *Store) requeue(d *destination, now int64) error {
 	}
 	err := s.transact(nil, func() error {
 		for event, l := range expired {
-			st := s.conn.Prep("UPDATE delivery SET state = 1, due = ? WHERE event = ? AND destination = ? AND state = 0")
-			bind(st, now, event, d.id)
-			if err := exec(st); err != nil {
+			st := s.db.Writer.Stmt("UPDATE delivery SET state = 1, due = ? WHERE event = ? AND destination = ? AND state = 0")
+			st.Bind(now, event, d.id)
+			if err := st.Exec(); err != nil {
 				return err
 			}
 			if _, err := s.pass(d, l.chain, now); err != nil {

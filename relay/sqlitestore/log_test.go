@@ -3,8 +3,6 @@ package sqlitestore
 import (
 	"os"
 	"testing"
-
-	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 // What the log holds is known without its file's size, which stays when the writer begins anew.
@@ -18,16 +16,21 @@ func TestLogSize(t *testing.T) {
 		}
 	}
 	fill(100)
-	before, err := s.logSize()
-	info, statErr := os.Stat(s.path + "-wal")
+	checkpoint := func() error {
+		s.write.Lock()
+		defer s.write.Unlock()
+		return s.db.Writer.Pragma("wal_checkpoint(passive)")
+	}
+	before, err := s.db.LogBytes()
+	info, statErr := os.Stat(s.db.Path() + "-wal")
 	if err != nil || statErr != nil || before < 99*4096 || before > info.Size() {
 		t.Fatalf("log of %d bytes in a file of %v, errors %v, %v", before, info, err, statErr)
 	}
-	if err := sqlitex.ExecuteTransient(s.conn, "PRAGMA wal_checkpoint(passive)", nil); err != nil {
+	if err := checkpoint(); err != nil {
 		t.Fatal(err)
 	}
 	fill(1)
-	if after, err := s.logSize(); err != nil || after >= before/10 {
+	if after, err := s.db.LogBytes(); err != nil || after >= before/10 {
 		t.Errorf("log of %d bytes after a checkpoint, %d before, error %v", after, before, err)
 	}
 }

@@ -1,10 +1,8 @@
 package sqlitestore
 
 import (
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
-
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
 // destination is what memory knows of a destination. It is changed under Store.mem by who also holds Store.write, once
@@ -32,13 +30,13 @@ type destination struct {
 	oldestKnown bool
 }
 
-func (s *Store) newDestination(id, source int64, name string) *destination {
+func (k *known) newDestination(id, source int64, name string) *destination {
 	d := &destination{
-		id: id, sourceID: source, source: s.sourceNames[source], name: name,
+		id: id, sourceID: source, source: k.sourceNames[source], name: name,
 		nextDue: never, leases: map[int64]*lease{},
 	}
-	s.destinations[relay.DestinationName{Source: d.source, Destination: name}] = d
-	s.byID[id] = d
+	k.destinations[relay.DestinationName{Source: d.source, Destination: name}] = d
+	k.byID[id] = d
 	return d
 }
 
@@ -68,26 +66,40 @@ func (s *Store) ensure(source, name string) (*destination, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = sqlitex.Execute(s.conn, "INSERT INTO destination (source, name) VALUES (?, ?)", &sqlitex.ExecOptions{Args: []any{sourceID, name}})
+	var id int64
+	err = s.transact(nil, func() error {
+		st := s.db.Writer.Stmt("INSERT INTO destination (source, name) VALUES (?, ?)")
+		st.BindInt64(1, sourceID)
+		st.BindText(2, name)
+		err := st.Exec()
+		id = s.db.Writer.LastInsertRowID()
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	s.mem.Lock()
 	defer s.mem.Unlock()
-	return s.newDestination(s.conn.LastInsertRowID(), sourceID, name), nil
+	return s.newDestination(id, sourceID, name), nil
 }
 
 func (s *Store) ensureSource(name string) (int64, error) {
 	if id, ok := s.sources[name]; ok {
 		return id, nil
 	}
-	err := sqlitex.Execute(s.conn, "INSERT INTO source (name) VALUES (?)", &sqlitex.ExecOptions{Args: []any{name}})
+	var id int64
+	err := s.transact(nil, func() error {
+		st := s.db.Writer.Stmt("INSERT INTO source (name) VALUES (?)")
+		st.BindText(1, name)
+		err := st.Exec()
+		id = s.db.Writer.LastInsertRowID()
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
 	s.mem.Lock()
 	defer s.mem.Unlock()
-	id := s.conn.LastInsertRowID()
 	s.sources[name], s.sourceNames[id] = id, name
 	return id, nil
 }
@@ -108,19 +120,19 @@ func (t tallies) of(d *destination) *tally {
 }
 
 // save writes the changes, within the transaction that they belong to.
-func (t tallies) save(c *sqlite.Conn) error {
+func (t tallies) save(c *sqlitefile.Conn) error {
 	for d, n := range t {
 		if *n == (tally{}) {
 			continue
 		}
 		n.low = d.lowest()
-		st := c.Prep("UPDATE destination SET pending = pending + ?, delivered = delivered + ?, dead = dead + ?, low = ? WHERE id = ?")
+		st := c.Stmt("UPDATE destination SET pending = pending + ?, delivered = delivered + ?, dead = dead + ?, low = ? WHERE id = ?")
 		st.BindInt64(1, n.pending)
 		st.BindInt64(2, n.delivered)
 		st.BindInt64(3, n.dead)
 		st.BindInt64(4, n.low)
 		st.BindInt64(5, d.id)
-		if err := exec(st); err != nil {
+		if err := st.Exec(); err != nil {
 			return err
 		}
 	}

@@ -8,23 +8,28 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
 // Replay implements relay.Store.
 func (s *Store) Replay(_ context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error) {
-	s.write.Lock()
-	defer s.write.Unlock()
+	err = s.alone(func() (err error) {
+		replayed, skipped, err = s.replayEvent(id, destinations, variant)
+		return err
+	})
+	return replayed, skipped, err
+}
+
+func (s *Store) replayEvent(id string, destinations []string, variant int) (replayed, skipped int, err error) {
 	seq, source, err := s.eventOf(id)
 	if err != nil {
 		return 0, 0, err
 	}
 	if variant != 0 {
-		st := s.conn.Prep("SELECT 1 FROM variant WHERE event = ? AND n = ?")
-		bind(st, seq, int64(variant))
-		if found, err := exists(st); !found || err != nil {
+		st := s.db.Writer.Stmt("SELECT 1 FROM variant WHERE event = ? AND n = ?")
+		st.Bind(seq, int64(variant))
+		if found, err := st.Exists(); !found || err != nil {
 			return 0, 0, orNotFound(err, "variant %d of event %s", variant, id)
 		}
 	}
@@ -32,7 +37,7 @@ func (s *Store) Replay(_ context.Context, id string, destinations []string, vari
 	for _, name := range destinations {
 		d, err := s.ensure(source, name)
 		if err != nil {
-			return 0, 0, explain(err)
+			return 0, 0, err
 		}
 		targets = append(targets, d)
 	}
@@ -52,15 +57,15 @@ func (s *Store) Replay(_ context.Context, id string, destinations []string, vari
 		return nil
 	})
 	if err != nil {
-		return 0, 0, explain(err)
+		return 0, 0, err
 	}
 	return replayed, skipped, nil
 }
 
 // replay makes a delivery pending anew, or makes it where there was none. It is false for one that is not settled.
 func (s *Store) replay(d *destination, seq, variant, due, now int64, t tallies) (bool, error) {
-	st := s.conn.Prep("SELECT state, chain FROM delivery WHERE event = ? AND destination = ?")
-	bind(st, seq, d.id)
+	st := s.db.Writer.Stmt("SELECT state, chain FROM delivery WHERE event = ? AND destination = ?")
+	st.Bind(seq, d.id)
 	found, err := st.Step()
 	state, chain := st.ColumnInt64(0), st.ColumnText(1)
 	if reset := st.Reset(); err == nil {
@@ -70,11 +75,11 @@ func (s *Store) replay(d *destination, seq, variant, due, now int64, t tallies) 
 		return false, err
 	}
 	if !found {
-		st = s.conn.Prep("INSERT INTO delivery (event, destination, state, due, since, replay, variant) VALUES (?, ?, 1, ?, ?, 1, ?)")
-		bind(st, seq, d.id, due, due, variant)
+		st = s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, due, since, replay, variant) VALUES (?, ?, 1, ?, ?, 1, ?)")
+		st.Bind(seq, d.id, due, due, variant)
 		t.of(d).pending++
 		d.noteDue(due)
-		return true, exec(st)
+		return true, st.Exec()
 	}
 	switch state {
 	case delivered:
@@ -90,10 +95,10 @@ func (s *Store) replay(d *destination, seq, variant, due, now int64, t tallies) 
 	}
 	t.of(d).pending++
 	d.noteDue(due)
-	st = s.conn.Prep(`UPDATE delivery SET state = ?, due = ?, since = ?, used = 0, replay = replay + 1, variant = ?, settled = 0, dead_at = 0, reason = ''
+	st = s.db.Writer.Stmt(`UPDATE delivery SET state = ?, due = ?, since = ?, used = 0, replay = replay + 1, variant = ?, settled = 0, dead_at = 0, reason = ''
 		WHERE event = ? AND destination = ?`)
-	bind(st, next, due, due, variant, seq, d.id)
-	if err := exec(st); err != nil {
+	st.Bind(next, due, due, variant, seq, d.id)
+	if err := st.Exec(); err != nil {
 		return false, err
 	}
 	_, err = s.pass(d, chain, now)
@@ -102,14 +107,11 @@ func (s *Store) replay(d *destination, seq, variant, due, now int64, t tallies) 
 
 // eventOf finds an event by its id. The caller holds write.
 func (s *Store) eventOf(id string) (seq int64, source string, err error) {
-	if s.closed {
-		return 0, "", relay.ErrClosed
-	}
 	key, err := ulid.ParseStrict(id)
 	if err != nil {
 		return 0, "", orNotFound(nil, "event %q", id)
 	}
-	st := s.conn.Prep("SELECT seq, source FROM event WHERE id = ?")
+	st := s.db.Writer.Stmt("SELECT seq, source FROM event WHERE id = ?")
 	st.BindBytes(1, key[:])
 	defer func() { _ = st.Reset() }()
 	if found, err := st.Step(); !found || err != nil {
@@ -120,7 +122,7 @@ func (s *Store) eventOf(id string) (seq int64, source string, err error) {
 
 func orNotFound(err error, format string, args ...any) error {
 	if err != nil {
-		return explain(err)
+		return err
 	}
 	return fmt.Errorf(format+": %w", append(args, relay.ErrNotFound)...)
 }
@@ -140,11 +142,17 @@ func (s *Store) Redrive(_ context.Context, sel relay.Selection, after, every tim
 			return 0, "", err
 		}
 	}
-	s.write.Lock()
-	defer s.write.Unlock()
+	err = s.alone(func() (err error) {
+		n, next, err = s.redrive(sel, after, every, from)
+		return err
+	})
+	return n, next, err
+}
+
+func (s *Store) redrive(sel relay.Selection, after, every time.Duration, from letterPlace) (n int, next string, err error) {
 	letters, err := s.selectDead(sel, from)
 	if err != nil {
-		return 0, "", explain(err)
+		return 0, "", err
 	}
 	now, t := s.clock.now(), tallies{}
 	err = s.transact(t, func() error {
@@ -157,7 +165,7 @@ func (s *Store) Redrive(_ context.Context, sel relay.Selection, after, every tim
 		return nil
 	})
 	if err != nil {
-		return 0, "", explain(err)
+		return 0, "", err
 	}
 	if n = len(letters); n == relay.MaxTouched {
 		last := letters[n-1]
@@ -169,9 +177,6 @@ func (s *Store) Redrive(_ context.Context, sel relay.Selection, after, every tim
 // selectDead gives up to relay.MaxTouched dead letters of a selection that come after a place, oldest event first. The
 // caller holds write.
 func (s *Store) selectDead(sel relay.Selection, from letterPlace) ([]letter, error) {
-	if s.closed {
-		return nil, relay.ErrClosed
-	}
 	var letters []letter
 	since, until := span(sel.Since, sel.Until)
 	for _, d := range s.byID {
@@ -182,10 +187,10 @@ func (s *Store) selectDead(sel relay.Selection, from letterPlace) ([]letter, err
 		if d.id <= from.destination {
 			first++ // of that very event this destination's letter is past
 		}
-		st := s.conn.Prep(`SELECT event, variant FROM delivery INDEXED BY delivery_dead
+		st := s.db.Writer.Stmt(`SELECT event, variant FROM delivery INDEXED BY delivery_dead
 			WHERE destination = ? AND state = 3 AND event >= ? AND dead_at >= ? AND dead_at < ? ORDER BY event LIMIT ?`)
-		bind(st, d.id, first, since, until, relay.MaxTouched)
-		if err := each(st, func() {
+		st.Bind(d.id, first, since, until, relay.MaxTouched)
+		if err := st.Each(func() {
 			letters = append(letters, letter{destination: d, event: st.ColumnInt64(0), variant: st.ColumnInt64(1)})
 		}); err != nil {
 			return nil, err
@@ -214,21 +219,27 @@ func span(since, until time.Time) (from, to int64) {
 }
 
 // Discard implements relay.Store.
-func (s *Store) Discard(_ context.Context, sel relay.Selection) (int, error) {
-	s.write.Lock()
-	defer s.write.Unlock()
+func (s *Store) Discard(_ context.Context, sel relay.Selection) (n int, err error) {
+	err = s.alone(func() (err error) {
+		n, err = s.discard(sel)
+		return err
+	})
+	return n, err
+}
+
+func (s *Store) discard(sel relay.Selection) (int, error) {
 	letters, err := s.selectDead(sel, letterPlace{})
 	if err != nil {
-		return 0, explain(err)
+		return 0, err
 	}
 	var orphans []int64
 	d := s.find(sel.Source, sel.Destination)
 	if sel.Orphaned && d != nil {
 		if err := s.requeue(d, s.clock.now()); err != nil {
-			return 0, explain(err)
+			return 0, err
 		}
 		if orphans, err = s.selectPending(d, relay.MaxTouched-len(letters)); err != nil {
-			return 0, explain(err)
+			return 0, err
 		}
 	}
 	t := tallies{}
@@ -248,7 +259,7 @@ func (s *Store) Discard(_ context.Context, sel relay.Selection) (int, error) {
 		return nil
 	})
 	if err != nil {
-		return 0, explain(err)
+		return 0, err
 	}
 	return len(letters) + len(orphans), nil
 }
@@ -269,9 +280,9 @@ const isReady = "state = 0 AND d.event >= (SELECT low FROM destination WHERE id 
 func (s *Store) selectPending(d *destination, most int) ([]int64, error) {
 	var events []int64
 	for _, from := range []string{fromBlocked, fromReady, fromWaiting} {
-		st := s.conn.Prep("SELECT event " + from + " LIMIT ?2")
-		bind(st, d.id, int64(most-len(events)+len(d.leases)))
-		if err := each(st, func() {
+		st := s.db.Writer.Stmt("SELECT event " + from + " LIMIT ?2")
+		st.Bind(d.id, int64(most-len(events)+len(d.leases)))
+		if err := st.Each(func() {
 			if event := st.ColumnInt64(0); d.leases[event] == nil && len(events) < most {
 				events = append(events, event)
 			}
@@ -287,9 +298,9 @@ func (s *Store) deleteDelivery(d *destination, event int64) error {
 		"DELETE FROM attempt WHERE event = ? AND destination = ?",
 		"DELETE FROM delivery WHERE event = ? AND destination = ?",
 	} {
-		st := s.conn.Prep(query)
-		bind(st, event, d.id)
-		if err := exec(st); err != nil {
+		st := s.db.Writer.Stmt(query)
+		st.Bind(event, d.id)
+		if err := st.Exec(); err != nil {
 			return err
 		}
 	}
@@ -298,17 +309,23 @@ func (s *Store) deleteDelivery(d *destination, event int64) error {
 
 // Pause implements relay.Store.
 func (s *Store) Pause(_ context.Context, source, name string, paused bool) error {
-	s.write.Lock()
-	defer s.write.Unlock()
-	if s.closed {
-		return relay.ErrClosed
-	}
+	return s.alone(func() error { return s.pause(source, name, paused) })
+}
+
+func (s *Store) pause(source, name string, paused bool) error {
 	d, err := s.ensure(source, name)
 	if err != nil {
-		return explain(err)
+		return err
 	}
-	if err := sqlitex.Execute(s.conn, "UPDATE destination SET paused = ? WHERE id = ?", &sqlitex.ExecOptions{Args: []any{paused, d.id}}); err != nil {
-		return explain(err)
+	if err := s.transact(nil, func() error {
+		st := s.db.Writer.Stmt("UPDATE destination SET paused = ? WHERE id = ?")
+		st.Bind(0, d.id)
+		if paused {
+			st.BindInt64(1, 1)
+		}
+		return st.Exec()
+	}); err != nil {
+		return err
 	}
 	s.mem.Lock()
 	defer s.mem.Unlock()

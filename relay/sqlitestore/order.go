@@ -24,17 +24,17 @@ func (s *Store) pass(d *destination, chain string, now int64) (passed bool, err 
 		return false, err
 	}
 	if holder != 0 {
-		st := s.conn.Prep("UPDATE delivery SET state = 4 WHERE event = ? AND destination = ?")
-		bind(st, holder, d.id)
-		if err := exec(st); err != nil {
+		st := s.db.Writer.Stmt("UPDATE delivery SET state = 4 WHERE event = ? AND destination = ?")
+		st.Bind(holder, d.id)
+		if err := st.Exec(); err != nil {
 			return false, err
 		}
 	}
 	// What had the turn before may wait for a retry.
-	st := s.conn.Prep("UPDATE delivery SET state = 1, due = max(due, ?) WHERE event = ? AND destination = ?")
-	bind(st, now, next, d.id)
+	st := s.db.Writer.Stmt("UPDATE delivery SET state = 1, due = max(due, ?) WHERE event = ? AND destination = ?")
+	st.Bind(now, next, d.id)
 	d.noteDue(now)
-	return true, exec(st)
+	return true, st.Exec()
 }
 
 // oldestOf finds the oldest event of a chain's deliveries in one state.
@@ -43,11 +43,11 @@ const oldestOf = "SELECT event FROM delivery INDEXED BY delivery_chain WHERE des
 // firstOf gives the oldest event of a chain's deliveries in some states, or 0.
 func (s *Store) firstOf(d *destination, chain string, states ...int64) (first int64, err error) {
 	for _, state := range states {
-		st := s.conn.Prep(oldestOf)
+		st := s.db.Writer.Stmt(oldestOf)
 		st.BindInt64(1, d.id)
 		st.BindText(2, chain)
 		st.BindInt64(3, state)
-		if err := each(st, func() {
+		if err := st.Each(func() {
 			if event := st.ColumnInt64(0); first == 0 || event < first {
 				first = event
 			}

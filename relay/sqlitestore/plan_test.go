@@ -28,12 +28,8 @@ func TestPlans(t *testing.T) {
 		"deletion":        {"DELETE FROM delivery WHERE event = ? AND destination IN (SELECT id FROM destination WHERE source = ?)", "PRIMARY KEY (destination=? AND event=?)"},
 	} {
 		var plan []string
-		st, _, err := s.conn.PrepareTransient("EXPLAIN QUERY PLAN " + tc.query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = each(st, func() { plan = append(plan, st.ColumnText(3)) })
-		_ = st.Finalize()
+		st := s.db.Writer.Stmt("EXPLAIN QUERY PLAN " + tc.query)
+		err := st.Each(func() { plan = append(plan, st.ColumnText(3)) })
 		if all := strings.Join(plan, "; "); err != nil || !strings.Contains(all, tc.plan) || strings.Contains(all, "SCAN") || strings.Contains(all, "TEMP B-TREE") {
 			t.Errorf("%s: plan %q, error %v; want %q", name, all, err, tc.plan)
 		}

@@ -5,9 +5,9 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"zombiezen.com/go/sqlite"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
 // sweepStep is how many events one step of the sweep looks at.
@@ -26,12 +26,15 @@ type sweep struct {
 }
 
 // Purge implements relay.Store.
-func (s *Store) Purge(_ context.Context, p relay.PurgePolicy) (relay.PurgeResult, error) {
-	s.write.Lock()
-	defer s.write.Unlock()
-	if s.closed {
-		return relay.PurgeResult{}, relay.ErrClosed
-	}
+func (s *Store) Purge(_ context.Context, p relay.PurgePolicy) (result relay.PurgeResult, err error) {
+	err = s.alone(func() (err error) {
+		result, err = s.purge(p)
+		return err
+	})
+	return result, err
+}
+
+func (s *Store) purge(p relay.PurgePolicy) (relay.PurgeResult, error) {
 	w := &sweep{Store: s, policy: p, now: s.clock.now(), tallies: tallies{}, result: relay.PurgeResult{
 		DeadLetters: map[relay.DestinationName]int{}, Deliveries: map[relay.DestinationName]int{},
 	}}
@@ -45,7 +48,7 @@ func (s *Store) Purge(_ context.Context, p relay.PurgePolicy) (relay.PurgeResult
 		return s.setMeta("seq", s.nextSeq-1)
 	})
 	if err != nil {
-		return relay.PurgeResult{}, explain(err)
+		return relay.PurgeResult{}, err
 	}
 	s.mem.Lock()
 	defer s.mem.Unlock()
@@ -71,7 +74,7 @@ type eventRow struct {
 
 const eventRowColumns = "seq, source, accepted, key, id, fingerprint, task FROM event "
 
-func readEventRow(st *sqlite.Stmt) eventRow {
+func readEventRow(st *sqlitefile.Stmt) eventRow {
 	r := eventRow{seq: st.ColumnInt64(0), source: st.ColumnInt64(1), accepted: st.ColumnInt64(2), task: st.ColumnText(6)}
 	st.ColumnBytes(3, r.key[:])
 	st.ColumnBytes(4, r.id[:])
@@ -104,9 +107,9 @@ func (w *sweep) events() error {
 	}
 	by := w.now - min(w.policy.Retention, w.policy.DeadLetterRetention).Milliseconds()
 	var rows []eventRow
-	st := w.conn.Prep("SELECT " + eventRowColumns + "WHERE seq > ? ORDER BY seq LIMIT ?")
-	bind(st, from, sweepStep)
-	if err := until(st, func(st *sqlite.Stmt) (young bool, err error) {
+	st := w.db.Writer.Stmt("SELECT " + eventRowColumns + "WHERE seq > ? ORDER BY seq LIMIT ?")
+	st.Bind(from, sweepStep)
+	if err := st.Until(func(st *sqlitefile.Stmt) (young bool, err error) {
 		r := readEventRow(st)
 		if young = r.accepted > by; !young {
 			rows = append(rows, r)
@@ -141,9 +144,9 @@ func (w *sweep) full() bool {
 // lateEvents looks again at what the cursor passed over.
 func (w *sweep) lateEvents() error {
 	var late []struct{ at, seq int64 }
-	st := w.conn.Prep("SELECT at, event FROM late_event WHERE at <= ? LIMIT ?")
-	bind(st, w.now, sweepStep)
-	if err := each(st, func() {
+	st := w.db.Writer.Stmt("SELECT at, event FROM late_event WHERE at <= ? LIMIT ?")
+	st.Bind(w.now, sweepStep)
+	if err := st.Each(func() {
 		late = append(late, struct{ at, seq int64 }{st.ColumnInt64(0), st.ColumnInt64(1)})
 	}); err != nil {
 		return err
@@ -153,15 +156,15 @@ func (w *sweep) lateEvents() error {
 		if w.full() {
 			return nil
 		}
-		st := w.conn.Prep("DELETE FROM late_event WHERE at = ? AND event = ?")
-		bind(st, l.at, l.seq)
-		if err := exec(st); err != nil {
+		st := w.db.Writer.Stmt("DELETE FROM late_event WHERE at = ? AND event = ?")
+		st.Bind(l.at, l.seq)
+		if err := st.Exec(); err != nil {
 			return err
 		}
-		st = w.conn.Prep("SELECT " + eventRowColumns + "WHERE seq = ?")
+		st = w.db.Writer.Stmt("SELECT " + eventRowColumns + "WHERE seq = ?")
 		st.BindInt64(1, l.seq)
 		var rows []eventRow
-		if err := each(st, func() { rows = append(rows, readEventRow(st)) }); err != nil {
+		if err := st.Each(func() { rows = append(rows, readEventRow(st)) }); err != nil {
 			return err
 		}
 		for _, r := range rows {
@@ -181,9 +184,9 @@ func (w *sweep) event(r eventRow) error {
 	}
 	var rows []row
 	pending, anyDead, last := false, false, r.accepted
-	st := w.conn.Prep("SELECT d.destination, d.state, d.settled" + ofEvent)
-	bind(st, r.seq, r.source)
-	if err := each(st, func() {
+	st := w.db.Writer.Stmt("SELECT d.destination, d.state, d.settled" + ofEvent)
+	st.Bind(r.seq, r.source)
+	if err := st.Each(func() {
 		state := st.ColumnInt64(1)
 		rows = append(rows, row{w.byID[st.ColumnInt64(0)], state})
 		pending = pending || state != delivered && state != dead
@@ -202,10 +205,10 @@ func (w *sweep) event(r eventRow) error {
 		again = w.now + ceil(max(min(w.policy.Retention, w.policy.DeadLetterRetention), time.Second))
 	}
 	if again > w.now {
-		st := w.conn.Prep("INSERT OR IGNORE INTO late_event (at, event) VALUES (?, ?)")
-		bind(st, again, r.seq)
+		st := w.db.Writer.Stmt("INSERT OR IGNORE INTO late_event (at, event) VALUES (?, ?)")
+		st.Bind(again, r.seq)
 		w.touched++
-		return exec(st)
+		return st.Exec()
 	}
 	for _, d := range rows {
 		name := relay.DestinationName{Source: d.destination.source, Destination: d.destination.name}
@@ -228,15 +231,15 @@ func (w *sweep) deleteEvent(r eventRow) error {
 		"DELETE FROM attempt WHERE event = ?", "DELETE FROM variant WHERE event = ?",
 		"DELETE FROM repeat WHERE event = ?",
 	} {
-		st := w.conn.Prep(query)
+		st := w.db.Writer.Stmt(query)
 		st.BindInt64(1, r.seq)
-		if err := exec(st); err != nil {
+		if err := st.Exec(); err != nil {
 			return err
 		}
 	}
-	st := w.conn.Prep("DELETE FROM delivery WHERE event = ? AND destination IN (SELECT id FROM destination WHERE source = ?)")
-	bind(st, r.seq, r.source)
-	if err := exec(st); err != nil {
+	st := w.db.Writer.Stmt("DELETE FROM delivery WHERE event = ? AND destination IN (SELECT id FROM destination WHERE source = ?)")
+	st.Bind(r.seq, r.source)
+	if err := st.Exec(); err != nil {
 		return err
 	}
 	key := recentKey{r.source, r.key}
@@ -249,16 +252,16 @@ func (w *sweep) deleteEvent(r eventRow) error {
 		"DELETE FROM task WHERE hash = ? AND event = ?":   taskHash(r.task),
 		"DELETE FROM dedupe WHERE hash = ? AND event = ?": key.hash(),
 	} {
-		st := w.conn.Prep(query)
-		bind(st, hash, r.seq)
-		if err := exec(st); err != nil {
+		st := w.db.Writer.Stmt(query)
+		st.Bind(hash, r.seq)
+		if err := st.Exec(); err != nil {
 			return err
 		}
 	}
 	w.deleted = append(w.deleted, r)
-	st = w.conn.Prep("DELETE FROM event WHERE seq = ?")
+	st = w.db.Writer.Stmt("DELETE FROM event WHERE seq = ?")
 	st.BindInt64(1, r.seq)
-	return exec(st)
+	return st.Exec()
 }
 
 // outlive keeps what a key stands for, whose event is about to go, unless a later event has it by now.
@@ -268,14 +271,14 @@ func (w *sweep) outlive(r eventRow, k recentKey) error {
 		return err
 	}
 	w.outlived = true
-	st := w.conn.Prep("INSERT OR REPLACE INTO outlived (source, key, event, id, fingerprint, at) VALUES (?, ?, ?, ?, ?, ?)")
+	st := w.db.Writer.Stmt("INSERT OR REPLACE INTO outlived (source, key, event, id, fingerprint, at) VALUES (?, ?, ?, ?, ?, ?)")
 	st.BindInt64(1, k.source)
 	st.BindBytes(2, k.key[:])
 	st.BindInt64(3, f.event)
 	st.BindBytes(4, f.id[:])
 	st.BindBytes(5, f.fingerprint[:])
 	st.BindInt64(6, f.at)
-	return exec(st)
+	return st.Exec()
 }
 
 func (w *sweep) window(source int64) time.Duration {
@@ -295,9 +298,9 @@ func (w *sweep) forget() error {
 			event int64
 		}
 		var records []record
-		st := w.conn.Prep("SELECT key, event FROM outlived WHERE source = ? AND at <= ? ORDER BY at LIMIT ?")
-		bind(st, source, w.now-ceil(w.window(source)), int64(left))
-		if err := each(st, func() {
+		st := w.db.Writer.Stmt("SELECT key, event FROM outlived WHERE source = ? AND at <= ? ORDER BY at LIMIT ?")
+		st.Bind(source, w.now-ceil(w.window(source)), int64(left))
+		if err := st.Each(func() {
 			r := record{recentKey{source: source}, st.ColumnInt64(1)}
 			st.ColumnBytes(0, r.key.key[:])
 			records = append(records, r)
@@ -306,16 +309,16 @@ func (w *sweep) forget() error {
 		}
 		for _, r := range records {
 			for _, table := range []string{"variant", "repeat"} {
-				st := w.conn.Prep("DELETE FROM " + table + " WHERE event = ?")
+				st := w.db.Writer.Stmt("DELETE FROM " + table + " WHERE event = ?")
 				st.BindInt64(1, r.event)
-				if err := exec(st); err != nil {
+				if err := st.Exec(); err != nil {
 					return err
 				}
 			}
-			st := w.conn.Prep("DELETE FROM outlived WHERE source = ? AND key = ?")
+			st := w.db.Writer.Stmt("DELETE FROM outlived WHERE source = ? AND key = ?")
 			st.BindInt64(1, source)
 			st.BindBytes(2, r.key.key[:])
-			if err := exec(st); err != nil {
+			if err := st.Exec(); err != nil {
 				return err
 			}
 		}

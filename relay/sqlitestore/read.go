@@ -10,51 +10,25 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"zombiezen.com/go/sqlite"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
+	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
 const (
 	scanned      = 1000 // rows that one page of a list looks at
 	shownTries   = 1000 // attempts of one event that are shown, the newest
-	longestRead  = 2 * time.Second
 	defaultLimit = 50
 )
 
 // read runs f on a reading connection, for no longer than a snapshot may be held.
-func (s *Store) read(ctx context.Context, f func(c *sqlite.Conn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, longestRead)
-	defer cancel()
-	c, err := s.readers.Take(ctx)
-	if err != nil {
-		if s.isClosing() {
-			return relay.ErrClosed
-		}
-		return err
+func (s *Store) read(ctx context.Context, f func(c *sqlitefile.Conn) error) error {
+	err := s.db.Read(ctx, f)
+	if stack := guard.Stack(err); stack != "" {
+		s.logger.Error("store panicked; the read failed", "store", s.db.Path(), "error", err, "stack", stack)
 	}
-	defer s.readers.Put(c)
-	if err = exec(c.Prep("BEGIN")); err == nil {
-		defer func() {
-			// A connection that stays interrupted would stay in its transaction, and its snapshot in the log.
-			c.SetInterrupt(nil)
-			_ = exec(c.Prep("ROLLBACK")) // a reading transaction has nothing to commit
-		}()
-		err = f(c)
-	}
-	if err != nil && s.isClosing() {
-		return relay.ErrClosed // which interrupts
-	}
-	return explain(err)
-}
-
-func (s *Store) isClosing() bool {
-	select {
-	case <-s.stop:
-		return true
-	default:
-		return false
-	}
+	return sqlitefile.Explain(err)
 }
 
 const eventColumns = "seq, id, source, task, stage, code, key, origin, received"
@@ -67,9 +41,9 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 	}
 	limit := cmp.Or(max(f.Limit, 0), defaultLimit)
 	from, to := span(f.Since, f.Until)
-	err = s.read(ctx, func(c *sqlite.Conn) error {
+	err = s.read(ctx, func(c *sqlitefile.Conn) error {
 		n := 0
-		take := func(st *sqlite.Stmt) (done bool, err error) {
+		take := func(st *sqlitefile.Stmt) (done bool, err error) {
 			r := s.readEvent(st)
 			n++
 			if (f.Source == "" || f.Source == r.Source) && millis(r.ReceivedAt) >= from && millis(r.ReceivedAt) < to {
@@ -90,19 +64,19 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 			return false, nil
 		}
 		if f.TaskID == "" {
-			st := c.Prep("SELECT " + eventColumns + " FROM event WHERE seq < ? ORDER BY seq DESC LIMIT ?")
-			bind(st, before, scanned)
-			return until(st, take)
+			st := c.Stmt("SELECT " + eventColumns + " FROM event WHERE seq < ? ORDER BY seq DESC LIMIT ?")
+			st.Bind(before, scanned)
+			return st.Until(take)
 		}
 		seqs, err := s.eventsOf(c, f.TaskID, before)
 		for _, seq := range seqs {
 			if err != nil || next != "" {
 				break
 			}
-			st := c.Prep("SELECT " + eventColumns + " FROM event WHERE seq = ? AND task = ?")
+			st := c.Stmt("SELECT " + eventColumns + " FROM event WHERE seq = ? AND task = ?")
 			st.BindInt64(1, seq)
 			st.BindText(2, f.TaskID)
-			err = until(st, take)
+			err = st.Until(take)
 		}
 		if next == "" && len(seqs) == scanned { // some of them may be gone, so that fewer rows were looked at
 			next = strconv.FormatInt(seqs[scanned-1], 10)
@@ -130,7 +104,7 @@ func parseCursor(cursor string) (int64, error) {
 	return seq, nil
 }
 
-func (s *Store) readEvent(st *sqlite.Stmt) relay.EventRecord {
+func (s *Store) readEvent(st *sqlitefile.Stmt) relay.EventRecord {
 	var id ulid.ULID
 	st.ColumnBytes(1, id[:])
 	s.mem.Lock()
@@ -147,18 +121,15 @@ func (s *Store) readEvent(st *sqlite.Stmt) relay.EventRecord {
 // ofEvent are an event's deliveries, looked up one by one for the destinations that its source ever had.
 const ofEvent = " FROM destination t CROSS JOIN delivery d ON d.destination = t.id AND d.event = ?1 WHERE t.source = ?2"
 
-func (s *Store) readDeliveries(c *sqlite.Conn, r *relay.EventRecord) error {
-	st := c.Prep("SELECT d.destination, d.state, d.due, d.tries, d.replay, d.variant, d.dead_at, d.reason" + ofEvent)
+func (s *Store) readDeliveries(c *sqlitefile.Conn, r *relay.EventRecord) error {
+	st := c.Stmt("SELECT d.destination, d.state, d.due, d.tries, d.replay, d.variant, d.dead_at, d.reason" + ofEvent)
 	s.mem.Lock()
 	source := s.sources[r.Source]
 	s.mem.Unlock()
-	bind(st, r.Seq, source)
+	st.Bind(r.Seq, source)
 	now := s.clock.now()
-	err := each(st, func() {
-		s.mem.Lock()
-		d := s.byID[st.ColumnInt64(0)]
-		name, leased := d.name, d.leases[r.Seq] != nil
-		s.mem.Unlock()
+	err := st.Each(func() {
+		name, leased := s.whose(st.ColumnInt64(0), r.Seq)
 		rec := relay.DeliveryRecord{
 			Destination: name, State: stateOf(st.ColumnInt64(1), leased), Tries: st.ColumnInt(3), Replay: st.ColumnInt(4),
 			Variant: st.ColumnInt(5), DeadAt: fromMillis(st.ColumnInt64(6)), Reason: st.ColumnText(7),
@@ -172,10 +143,18 @@ func (s *Store) readDeliveries(c *sqlite.Conn, r *relay.EventRecord) error {
 	return err
 }
 
-func (s *Store) readRepeats(c *sqlite.Conn, r *relay.EventRecord) error {
-	st := c.Prep("SELECT duplicates, conflicts FROM repeat WHERE event = ?")
+// whose returns the name of a destination, and whether its delivery of an event is leased.
+func (s *Store) whose(destination, event int64) (name string, leased bool) {
+	s.mem.Lock()
+	defer s.mem.Unlock()
+	d := s.byID[destination]
+	return d.name, d.leases[event] != nil
+}
+
+func (s *Store) readRepeats(c *sqlitefile.Conn, r *relay.EventRecord) error {
+	st := c.Stmt("SELECT duplicates, conflicts FROM repeat WHERE event = ?")
 	st.BindInt64(1, r.Seq)
-	return each(st, func() { r.Duplicates, r.Conflicts = st.ColumnInt(0), st.ColumnInt(1) })
+	return st.Each(func() { r.Duplicates, r.Conflicts = st.ColumnInt(0), st.ColumnInt(1) })
 }
 
 // Event implements relay.Store.
@@ -184,14 +163,14 @@ func (s *Store) Event(ctx context.Context, id string) (rec *relay.EventRecord, e
 	if err != nil {
 		return nil, orNotFound(nil, "event %q", id)
 	}
-	err = s.read(ctx, func(c *sqlite.Conn) error {
-		st := c.Prep("SELECT " + eventColumns + ", headers, body FROM event WHERE id = ?")
+	err = s.read(ctx, func(c *sqlitefile.Conn) error {
+		st := c.Stmt("SELECT " + eventColumns + ", headers, body FROM event WHERE id = ?")
 		st.BindBytes(1, key[:])
 		var bad error
-		if err := each(st, func() {
+		if err := st.Each(func() {
 			r := s.readEvent(st)
-			r.Headers, bad = relay.DecodeHeaders(blob(st, 9))
-			r.Body = blob(st, 10)
+			r.Headers, bad = relay.DecodeHeaders(st.ColumnBlob(9))
+			r.Body = st.ColumnBlob(10)
 			rec = &r
 		}); err != nil || bad != nil {
 			return cmp.Or(err, bad)
@@ -199,7 +178,7 @@ func (s *Store) Event(ctx context.Context, id string) (rec *relay.EventRecord, e
 		if rec == nil {
 			return orNotFound(nil, "event %s", id)
 		}
-		for _, part := range []func(*sqlite.Conn, *relay.EventRecord) error{s.readDeliveries, s.readRepeats, s.readAttempts, s.readVariants} {
+		for _, part := range []func(*sqlitefile.Conn, *relay.EventRecord) error{s.readDeliveries, s.readRepeats, s.readAttempts, s.readVariants} {
 			if err := part(c, rec); err != nil {
 				return err
 			}
@@ -209,21 +188,19 @@ func (s *Store) Event(ctx context.Context, id string) (rec *relay.EventRecord, e
 	return rec, err
 }
 
-func (s *Store) readAttempts(c *sqlite.Conn, r *relay.EventRecord) error {
-	st := c.Prep("SELECT destination, at, duration, status, error, response FROM attempt WHERE event = ? ORDER BY destination, n DESC LIMIT ?")
-	bind(st, r.Seq, shownTries)
+func (s *Store) readAttempts(c *sqlitefile.Conn, r *relay.EventRecord) error {
+	st := c.Stmt("SELECT destination, at, duration, status, error, response FROM attempt WHERE event = ? ORDER BY destination, n DESC LIMIT ?")
+	st.Bind(r.Seq, shownTries)
 	byName := map[string]*relay.DeliveryRecord{}
 	for i := range r.Deliveries {
 		byName[r.Deliveries[i].Destination] = &r.Deliveries[i]
 	}
-	err := each(st, func() {
-		s.mem.Lock()
-		name := s.byID[st.ColumnInt64(0)].name
-		s.mem.Unlock()
+	err := st.Each(func() {
+		name, _ := s.whose(st.ColumnInt64(0), r.Seq)
 		if d := byName[name]; d != nil {
 			d.Attempts = append(d.Attempts, relay.Attempt{
 				At: fromMillis(st.ColumnInt64(1)), Duration: time.Duration(st.ColumnInt64(2)) * time.Microsecond,
-				Status: st.ColumnInt(3), Error: st.ColumnText(4), Response: blob(st, 5),
+				Status: st.ColumnInt(3), Error: st.ColumnText(4), Response: st.ColumnBlob(5),
 			})
 		}
 	})
@@ -233,15 +210,15 @@ func (s *Store) readAttempts(c *sqlite.Conn, r *relay.EventRecord) error {
 	return err
 }
 
-func (s *Store) readVariants(c *sqlite.Conn, r *relay.EventRecord) error {
+func (s *Store) readVariants(c *sqlitefile.Conn, r *relay.EventRecord) error {
 	var bad error
-	st := c.Prep("SELECT n, received, headers, body FROM variant WHERE event = ? ORDER BY n")
+	st := c.Stmt("SELECT n, received, headers, body FROM variant WHERE event = ? ORDER BY n")
 	st.BindInt64(1, r.Seq)
-	err := each(st, func() {
-		headers, err := relay.DecodeHeaders(blob(st, 2))
+	err := st.Each(func() {
+		headers, err := relay.DecodeHeaders(st.ColumnBlob(2))
 		bad = cmp.Or(bad, err)
 		r.Variants = append(r.Variants, relay.Variant{
-			N: st.ColumnInt(0), ReceivedAt: fromMillis(st.ColumnInt64(1)), Headers: headers, Body: blob(st, 3),
+			N: st.ColumnInt(0), ReceivedAt: fromMillis(st.ColumnInt64(1)), Headers: headers, Body: st.ColumnBlob(3),
 		})
 	})
 	return cmp.Or(err, bad)
@@ -277,7 +254,7 @@ func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int,
 		letter relay.DeadLetter
 	}
 	var found []row
-	err = s.read(ctx, func(c *sqlite.Conn) error {
+	err = s.read(ctx, func(c *sqlitefile.Conn) error {
 		s.mem.Lock()
 		var destinations []*destination
 		for _, d := range s.byID {
@@ -288,12 +265,12 @@ func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int,
 		s.mem.Unlock()
 		since, until := span(sel.Since, sel.Until)
 		for _, d := range destinations {
-			st := c.Prep(`SELECT d.event, d.tries, d.dead_at, d.reason, e.id, e.task, a.status, a.error
+			st := c.Stmt(`SELECT d.event, d.tries, d.dead_at, d.reason, e.id, e.task, a.status, a.error
 				FROM delivery d INDEXED BY delivery_dead JOIN event e ON e.seq = d.event
 				LEFT JOIN attempt a ON a.event = d.event AND a.destination = d.destination AND a.n = d.tries
 				WHERE d.destination = ? AND d.state = 3 AND d.event <= ? AND d.dead_at >= ? AND d.dead_at < ? ORDER BY d.event DESC LIMIT ?`)
-			bind(st, d.id, before.event, since, until, int64(limit+2)) // the cursor's own row, and one that says that there are more
-			if err := each(st, func() {
+			st.Bind(d.id, before.event, since, until, int64(limit+2)) // the cursor's own row, and one that says that there are more
+			if err := st.Each(func() {
 				p := row{letterPlace: letterPlace{st.ColumnInt64(0), d.id}}
 				if p.event == before.event && d.id >= before.destination {
 					return

@@ -5,9 +5,8 @@ import (
 	"errors"
 	"testing"
 
-	"zombiezen.com/go/sqlite"
-
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
 // A client that hangs up in the middle of a list leaves no connection in its transaction, which would keep the log from
@@ -16,9 +15,9 @@ func TestInterruptedRead(t *testing.T) {
 	s := openTemporary(t)
 	for range 2 * readers {
 		ctx, hangUp := context.WithCancel(t.Context())
-		err := s.read(ctx, func(c *sqlite.Conn) error {
+		err := s.read(ctx, func(c *sqlitefile.Conn) error {
 			hangUp()
-			return exec(c.Prep("SELECT count(*) FROM meta"))
+			return c.Stmt("SELECT count(*) FROM meta").Exec()
 		})
 		if err == nil {
 			t.Fatal("a read whose client has hung up goes on")
@@ -35,8 +34,8 @@ func TestInterruptedRead(t *testing.T) {
 // While somebody reads, the log is not begun anew, and nobody waits for that.
 func TestLogWaitsForNobody(t *testing.T) {
 	s := openTemporary(t)
-	err := s.read(t.Context(), func(c *sqlite.Conn) error {
-		if _, err := exists(c.Prep("SELECT 1 FROM meta")); err != nil {
+	err := s.read(t.Context(), func(c *sqlitefile.Conn) error {
+		if _, err := c.Stmt("SELECT 1 FROM meta").Exists(); err != nil {
 			return err
 		}
 		s.write.Lock()

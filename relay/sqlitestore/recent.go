@@ -8,8 +8,8 @@ import (
 	"slices"
 
 	"github.com/oklog/ulid/v2"
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
 const (
@@ -97,7 +97,7 @@ func (r *recent) forget(last int64) {
 
 const recentColumns = "seq, source, key, task, id, fingerprint, accepted FROM event WHERE seq > ? ORDER BY seq"
 
-func readRecent(st *sqlite.Stmt) (e recentEvent, f first) {
+func readRecent(st *sqlitefile.Stmt) (e recentEvent, f first) {
 	e = recentEvent{seq: st.ColumnInt64(0), key: recentKey{source: st.ColumnInt64(1)}, task: taskHash(st.ColumnText(3))}
 	st.ColumnBytes(2, e.key.key[:])
 	f = first{event: e.seq, at: st.ColumnInt64(6)}
@@ -107,21 +107,21 @@ func readRecent(st *sqlite.Stmt) (e recentEvent, f first) {
 }
 
 // loadRecent reads what had not been moved to the tables when the process ended.
-func (s *Store) loadRecent() (err error) {
-	if s.recent.since, err = s.meta("indexed"); err != nil {
+func (s *Store) loadRecent(r *recent) (err error) {
+	if r.since, err = s.meta("indexed"); err != nil {
 		return err
 	}
-	st := s.conn.Prep("SELECT " + recentColumns)
-	st.BindInt64(1, s.recent.since)
-	return each(st, func() {
+	st := s.db.Writer.Stmt("SELECT " + recentColumns)
+	st.BindInt64(1, r.since)
+	return st.Each(func() {
 		e, f := readRecent(st)
-		s.recent.keys[e.key] = f
-		s.recent.add(e.task, e.seq)
+		r.keys[e.key] = f
+		r.add(e.task, e.seq)
 	})
 }
 
 // index moves what has gathered in memory to the tables, if that is enough to be worth it. It reads through c.
-func (s *Store) index(c *sqlite.Conn) error {
+func (s *Store) index(c *sqlitefile.Conn) error {
 	s.write.Lock()
 	since, gathered := s.recent.since, s.nextSeq-1-s.recent.since
 	if gathered < s.indexFrom {
@@ -131,9 +131,9 @@ func (s *Store) index(c *sqlite.Conn) error {
 	s.recent.gone = map[int64]bool{}
 	s.write.Unlock()
 	batch := make([]recentEvent, 0, gathered)
-	st := c.Prep("SELECT " + recentColumns)
+	st := c.Stmt("SELECT " + recentColumns)
 	st.BindInt64(1, since)
-	if err := each(st, func() {
+	if err := st.Each(func() {
 		e, _ := readRecent(st)
 		batch = append(batch, e)
 	}); err != nil {
@@ -168,7 +168,7 @@ func (s *Store) index(c *sqlite.Conn) error {
 // moveAll moves a sorted batch in small transactions. What is moved twice, after a crash, is the same.
 func (s *Store) moveAll(batch []recentEvent, move func(*recentEvent) error) error {
 	for chunk := range slices.Chunk(batch, indexStep) {
-		if s.isClosing() {
+		if s.closing() != nil {
 			return nil
 		}
 		s.write.Lock()
@@ -193,9 +193,9 @@ func (s *Store) moveKey(e *recentEvent) error {
 	if s.recent.keys[e.key].event != e.seq {
 		return nil
 	}
-	st := s.conn.Prep("INSERT OR IGNORE INTO dedupe (hash, event) VALUES (?, ?)")
-	bind(st, e.key.hash(), e.seq)
-	return exec(st)
+	st := s.db.Writer.Stmt("INSERT OR IGNORE INTO dedupe (hash, event) VALUES (?, ?)")
+	st.Bind(e.key.hash(), e.seq)
+	return st.Exec()
 }
 
 // moveTask notes that a task has an event, unless that has been purged meanwhile.
@@ -203,9 +203,9 @@ func (s *Store) moveTask(e *recentEvent) error {
 	if s.recent.gone[e.seq] {
 		return nil
 	}
-	st := s.conn.Prep("INSERT OR IGNORE INTO task (hash, event) VALUES (?, ?)")
-	bind(st, e.task, e.seq)
-	return exec(st)
+	st := s.db.Writer.Stmt("INSERT OR IGNORE INTO task (hash, event) VALUES (?, ?)")
+	st.Bind(e.task, e.seq)
+	return st.Exec()
 }
 
 // remembered gives the dedupe record of a key; nil if there is none after the time given. The caller holds write.
@@ -213,14 +213,14 @@ func (s *Store) remembered(k recentKey, after int64) (*first, error) {
 	if f, ok := s.recent.keys[k]; ok && f.at > after {
 		return &f, nil
 	}
-	st := s.conn.Prep("SELECT event FROM dedupe WHERE hash = +? ORDER BY event DESC") // the usual key has none
+	st := s.db.Writer.Stmt("SELECT event FROM dedupe WHERE hash = +? ORDER BY event DESC") // the usual key has none
 	st.BindInt64(1, k.hash())
 	var events []int64
-	if err := each(st, func() { events = append(events, st.ColumnInt64(0)) }); err != nil {
+	if err := st.Each(func() { events = append(events, st.ColumnInt64(0)) }); err != nil {
 		return nil, err
 	}
 	for _, event := range events {
-		st := s.conn.Prep("SELECT seq, id, fingerprint, accepted FROM event WHERE seq = ? AND source = ? AND key = ?")
+		st := s.db.Writer.Stmt("SELECT seq, id, fingerprint, accepted FROM event WHERE seq = ? AND source = ? AND key = ?")
 		if f, err := readFirst(st, k, event, k.source); err != nil || f != nil && f.at > after {
 			return f, err
 		}
@@ -228,7 +228,7 @@ func (s *Store) remembered(k recentKey, after int64) (*first, error) {
 	if !s.outlived {
 		return nil, nil
 	}
-	st = s.conn.Prep("SELECT event, id, fingerprint, at FROM outlived WHERE source = ? AND key = ?")
+	st = s.db.Writer.Stmt("SELECT event, id, fingerprint, at FROM outlived WHERE source = ? AND key = ?")
 	if f, err := readFirst(st, k, k.source); err != nil || f != nil && f.at > after {
 		return f, err
 	}
@@ -236,10 +236,10 @@ func (s *Store) remembered(k recentKey, after int64) (*first, error) {
 }
 
 // readFirst gives the first row of a statement with these parameters, and the key as the last; nil if there is none.
-func readFirst(st *sqlite.Stmt, k recentKey, params ...int64) (f *first, err error) {
-	bind(st, params...)
+func readFirst(st *sqlitefile.Stmt, k recentKey, params ...int64) (f *first, err error) {
+	st.Bind(params...)
 	st.BindBytes(len(params)+1, k.key[:])
-	err = until(st, func(st *sqlite.Stmt) (bool, error) {
+	err = st.Until(func(st *sqlitefile.Stmt) (bool, error) {
 		f = &first{event: st.ColumnInt64(0), at: st.ColumnInt64(3)}
 		st.ColumnBytes(1, f.id[:])
 		st.ColumnBytes(2, f.fingerprint[:])
@@ -249,14 +249,13 @@ func readFirst(st *sqlite.Stmt, k recentKey, params ...int64) (f *first, err err
 }
 
 // eventsOf gives the newest events of a task before a sequence, newest first. Some may be of another task, or gone.
-func (s *Store) eventsOf(c *sqlite.Conn, task string, before int64) ([]int64, error) {
+func (s *Store) eventsOf(c *sqlitefile.Conn, task string, before int64) ([]int64, error) {
 	s.mem.Lock()
 	events := s.recent.of(task, before, scanned)
 	s.mem.Unlock()
-	err := sqlitex.Execute(c, "SELECT event FROM task WHERE hash = ? AND event < ? ORDER BY event DESC LIMIT ?", &sqlitex.ExecOptions{
-		Args:       []any{taskHash(task), before, scanned},
-		ResultFunc: func(st *sqlite.Stmt) error { events = append(events, st.ColumnInt64(0)); return nil },
-	})
+	st := c.Stmt("SELECT event FROM task WHERE hash = ? AND event < ? ORDER BY event DESC LIMIT ?")
+	st.Bind(taskHash(task), before, scanned)
+	err := st.Each(func() { events = append(events, st.ColumnInt64(0)) })
 	slices.Sort(events)
 	events = slices.Compact(events) // what is being moved is in both
 	slices.Reverse(events)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
-	"zombiezen.com/go/sqlite"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -62,14 +61,7 @@ func TestIndex(t *testing.T) {
 	}
 	index := func() {
 		t.Helper()
-		c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.index(c); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Close(); err != nil {
+		if err := s.read(t.Context(), s.index); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -40,20 +40,20 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 	case relay.OutcomeDelivered:
 		count.pending--
 		count.delivered++
-		st := s.conn.Prep("UPDATE delivery SET state = 2, tries = tries + ?, used = used + ?, settled = ? WHERE event = ? AND destination = ?")
-		bind(st, int64(tries), int64(used), tx.now, ev.Seq, d.id)
-		if err := exec(st); err != nil {
+		st := s.db.Writer.Stmt("UPDATE delivery SET state = 2, tries = tries + ?, used = used + ?, settled = ? WHERE event = ? AND destination = ?")
+		st.Bind(int64(tries), int64(used), tx.now, ev.Seq, d.id)
+		if err := st.Exec(); err != nil {
 			return err
 		}
 	case relay.OutcomeDead:
 		count.pending--
 		count.dead++
-		st := s.conn.Prep("UPDATE delivery SET state = 3, tries = tries + ?, used = used + ?, settled = ?, dead_at = ?, reason = ? WHERE event = ? AND destination = ?")
-		bind(st, int64(tries), int64(used), tx.now, millis(s.clock.Wall()))
+		st := s.db.Writer.Stmt("UPDATE delivery SET state = 3, tries = tries + ?, used = used + ?, settled = ?, dead_at = ?, reason = ? WHERE event = ? AND destination = ?")
+		st.Bind(int64(tries), int64(used), tx.now, millis(s.clock.Wall()))
 		st.BindText(5, op.Reason)
 		st.BindInt64(6, ev.Seq)
 		st.BindInt64(7, d.id)
-		if err := exec(st); err != nil {
+		if err := st.Exec(); err != nil {
 			return err
 		}
 	case relay.OutcomeRetry, relay.OutcomeRelease:
@@ -62,9 +62,9 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 			due += ceil(op.Delay)
 		}
 		d.noteDue(due)
-		st := s.conn.Prep("UPDATE delivery SET state = 1, due = ?, tries = tries + ?, used = used + ? WHERE event = ? AND destination = ?")
-		bind(st, due, int64(tries), int64(used), ev.Seq, d.id)
-		if err := exec(st); err != nil {
+		st := s.db.Writer.Stmt("UPDATE delivery SET state = 1, due = ?, tries = tries + ?, used = used + ? WHERE event = ? AND destination = ?")
+		st.Bind(due, int64(tries), int64(used), ev.Seq, d.id)
+		if err := st.Exec(); err != nil {
 			return err
 		}
 	default:
@@ -76,9 +76,9 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 }
 
 func (s *Store) recordAttempt(d *destination, op *relay.Settle) error {
-	st := s.conn.Prep("INSERT INTO attempt (event, destination, n, at, duration, status, error, response) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
-	bind(st, op.Leased.Event.Seq, d.id, int64(op.Leased.Tries+1), millis(op.Attempt.At), op.Attempt.Duration.Microseconds(), int64(op.Attempt.Status))
+	st := s.db.Writer.Stmt("INSERT INTO attempt (event, destination, n, at, duration, status, error, response) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
+	st.Bind(op.Leased.Event.Seq, d.id, int64(op.Leased.Tries+1), millis(op.Attempt.At), op.Attempt.Duration.Microseconds(), int64(op.Attempt.Status))
 	st.BindText(7, op.Attempt.Error)
-	bindBlob(st, 8, op.Attempt.Response)
-	return exec(st)
+	st.BindBlob(8, op.Attempt.Response)
+	return st.Exec()
 }

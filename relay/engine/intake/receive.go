@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"net/http"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -22,12 +21,12 @@ type Params struct {
 
 // Intake takes callbacks in over HTTP.
 type Intake struct {
-	params  Params
-	reading atomic.Int64 // bytes of bodies being read
+	params Params
+	budget *budget
 }
 
 // New returns an intake.
-func New(p Params) *Intake { return &Intake{params: p} }
+func New(p Params) *Intake { return &Intake{params: p, budget: newBudget(maxReading)} }
 
 // Receipt is what became of a callback, for placeholders and logs.
 type Receipt struct {
@@ -64,8 +63,7 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 	cb := &relay.Callback{Header: r.Header, Now: start, Deadline: readBy}
 	control := http.NewResponseController(w)
 	if err := control.SetReadDeadline(readBy); err != nil {
-		// A server without deadlines is told by the reader's own end: closing the body fails the read.
-		timer := time.AfterFunc(time.Until(readBy), func() { _ = r.Body.Close() })
+		timer := time.AfterFunc(time.Until(readBy), func() { hurry(control, r) })
 		defer timer.Stop()
 	}
 	if rej := checkRequest(r, src, client, cb); rej != nil {
@@ -74,8 +72,9 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 	if rej := verify(src, cb, false); rej != nil {
 		return Receipt{}, rej
 	}
-	body, rej := in.readBody(w, r, src, readBy)
-	defer in.reading.Add(-int64(cap(body)))
+	room := in.budget.open(src.Name, func() { hurry(control, r) })
+	defer room.close()
+	body, rej := readBody(w, r, src, readBy, room)
 	if rej != nil {
 		return Receipt{}, rej
 	}
@@ -105,4 +104,11 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 		return Receipt{TaskID: ev.TaskID}, unavailable(err)
 	}
 	return in.answer(r.Context(), w, src, ev, outcome), nil
+}
+
+// hurry makes the read of a body fail now.
+func hurry(control *http.ResponseController, r *http.Request) {
+	if control.SetReadDeadline(time.Now()) != nil {
+		_ = r.Body.Close() // a server without deadlines notices that at least
+	}
 }

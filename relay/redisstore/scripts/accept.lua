@@ -1,18 +1,63 @@
 -- Stores an event with its deliveries, unless its key is known.
 -- KEYS: source; 9 event; six per delivery
--- ARGV: 1 id, 2 dedupe key, 3 fingerprint (32 bytes), 4 window, 5 task, 6 meta, 7 headers, 8 body;
+-- ARGV: 1 id, 2 dedupe key, 3 fingerprint (32 bytes), 4 window, 5 task, 6 meta, 7 headers, 8 body,
+--       9 1 if an earlier try may have stored it and taken its leases with it;
 --       per delivery: destination, lease duration or 0, 1 if ordered
--- Returns {1 accepted | 2 duplicate | 3 conflict | 4 accepted before, first id, seq, per delivery: token or 0}
+-- Returns {result, first id, seq, age, per delivery: token, or 0 if it is pending, or -1 if this try has left it alone};
+--         without deliveries where the result is not ACCEPTED, and with them where it is ACCEPTED_BEFORE and ARGV 9 is 1
 local id, key, fingerprint, task, event = ARGV[1], ARGV[2], ARGV[3], ARGV[5], KEYS[9]
 local fields, count = {}, 0
-for i = 9, #ARGV, 3 do
+for i = 10, #ARGV, 3 do
   fields[count + 1], fields[count + 2], count = 'd:' .. ARGV[i], 'p:' .. ARGV[i], count + 2
 end
 local flags = tick(unpack(fields))
 
+local deliveries, names, open = {}, {}, 0
+for i = 10, #ARGV, 3 do
+  deliveries[open + 1] = {
+    q = queue(10 + open * 6), known = flags[4 + open * 2], paused = flags[5 + open * 2],
+    lease = tonumber(ARGV[i + 1]), ordered = ARGV[i + 2] == '1' and task ~= '',
+  }
+  open = open + 1
+  names[open] = ARGV[i]
+end
+
 if redis.call('EXISTS', event) == 1 then
+  local e = redis.call('HMGET', event, 's', 'g')
+  local reply, held = { ACCEPTED_BEFORE, id, tonumber(e[1]) or 0, 0 }, {}
+  if ARGV[9] == '1' then
+    -- The leases of an accept have the numbers right after its event's, or after `g` where a later try was given them.
+    local base = tonumber(e[2] or reply[3])
+    for i, v in ipairs(deliveries) do
+      local s = redis.call('HGET', v.q.state, id)
+      local d = s and decode(s)
+      reply[4 + i] = -1
+      if d and d.status == LEASED and tonumber(d.token) > base and tonumber(d.token) <= base + open then
+        held[i] = d
+      end
+    end
+  end
+  if next(held) then
+    redis.call('HSET', event, 'g', text(seq))
+  end
+  for i, v in ipairs(deliveries) do
+    local d, token = held[i], next_seq()
+    if d then
+      redis.call('ZREM', v.q.leased, id)
+      if v.lease > 0 and not v.paused then
+        d.token = token
+        redis.call('ZADD', v.q.leased, text(now + v.lease), id)
+        redis.call('HSET', v.q.state, id, encode(d))
+      else
+        d.status, d.token = PENDING, 0
+        redis.call('HSET', v.q.state, id, encode(d))
+        enqueue(v.q, id, d, math.min(tonumber(d.seq), now))
+      end
+      reply[4], reply[4 + i] = math.max(0, run - d.accepted), d.token
+    end
+  end
   save() -- a write, so that WAIT covers the first one
-  return { 4, id, tonumber(redis.call('HGET', event, 's')) }
+  return reply
 end
 
 local seen = redis.call('HGET', SEEN, key)
@@ -21,40 +66,35 @@ if seen and since and run - since < tonumber(ARGV[4]) then
   local first = string.sub(seen, 33)
   save()
   if first == id then
-    return { 4, id, 0 }
+    return { ACCEPTED_BEFORE, id, 0, 0 }
   end
   local there = redis.call('ZSCORE', EVENTS, first)
   if string.sub(seen, 1, 32) == fingerprint then
     if there then
       redis.call('HINCRBY', NOTES, first .. ':u', 1)
     end
-    return { 2, first, 0 }
+    return { DUPLICATE, first, 0, 0 }
   end
   if there then
     redis.call('HINCRBY', NOTES, first .. ':c', 1)
     local kept = tonumber(redis.call('HGET', NOTES, first .. ':n') or 0)
     for i = 1, kept do
       if redis.call('HGET', NOTES, first .. ':' .. i .. ':f') == fingerprint then
-        return { 3, first, 0 } -- this body is kept already
+        return { CONFLICT, first, 0, 0 } -- this body is kept already
       end
     end
-    if kept < 8 then
+    if kept < MAX_VARIANTS then
       local v = first .. ':' .. kept + 1
       redis.call('HSET', NOTES, first .. ':n', kept + 1, v .. ':f', fingerprint, v .. ':m', ARGV[6], v .. ':h', ARGV[7], v .. ':b', ARGV[8])
     end
   end
-  return { 3, first, 0 }
+  return { CONFLICT, first, 0, 0 }
 end
 
-local deliveries, names, open = {}, {}, 0
-for i = 9, #ARGV, 3 do
-  local name, q, known, paused = ARGV[i], queue(10 + open * 6), flags[4 + open * 2], flags[5 + open * 2]
-  local d = { name = name, q = q, known = known, lease = tonumber(ARGV[i + 1]), ordered = ARGV[i + 2] == '1' and task ~= '' }
-  if d.lease > 0 and (paused or redis.call('ZCOUNT', q.due, '-inf', now_text) > 0 or d.ordered and first_of(q, task)) then
-    d.lease = 0
+for _, v in ipairs(deliveries) do
+  if v.lease > 0 and (v.paused or redis.call('ZCOUNT', v.q.due, '-inf', now_text) > 0 or v.ordered and first_of(v.q, task)) then
+    v.lease = 0
   end
-  open = open + 1
-  deliveries[open], names[open] = d, name
 end
 
 local number = next_seq()
@@ -69,25 +109,26 @@ if open == 0 then
   redis.call('ZADD', SETTLED, run_text, id)
 end
 
-local reply = { 1, id, number }
-for i, d in ipairs(deliveries) do
-  local q, record = d.q, new_delivery(run, number, d.ordered and task or nil)
-  if not d.known then
-    redis.call('HSET', META, 'd:' .. d.name, 0)
+local reply = { ACCEPTED, id, number, 0 }
+for i, v in ipairs(deliveries) do
+  local q, d = v.q, new_delivery(run, number, v.ordered and task or nil)
+  if not v.known then
+    redis.call('HSET', META, 'd:' .. names[i], 0)
   end
   redis.call('ZADD', q.pending, run_text, id)
-  if d.lease > 0 then
-    record.status, record.token = 'L', next_seq()
-    redis.call('ZADD', q.leased, text(now + d.lease), id)
-    if d.ordered then
-      redis.call('ZADD', q.order, 0, place(record, id))
+  local token = next_seq() -- also where it is not used: so no later one is among those of this accept
+  if v.lease > 0 then
+    d.status, d.token = LEASED, token
+    redis.call('ZADD', q.leased, text(now + v.lease), id)
+    if v.ordered then
+      redis.call('ZADD', q.order, 0, place(d, id))
       redis.call('HSET', q.state, '@' .. task, id)
     end
   else
-    enqueue(q, id, record, now)
+    enqueue(q, id, d, now)
   end
-  redis.call('HSET', q.state, id, encode(record))
-  reply[3 + i] = record.token
+  redis.call('HSET', q.state, id, encode(d))
+  reply[4 + i] = d.token
 end
 save()
 return reply

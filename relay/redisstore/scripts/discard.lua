@@ -10,7 +10,7 @@ for i = 2, #ARGV do
   local id, event = ARGV[i], KEYS[13 + i]
   local s = redis.call('HGET', q.state, id)
   local d = s and decode(s)
-  if d and d.status == 'X' then
+  if d and d.status == DEAD then
     redis.call('ZREM', q.dead, id)
     redis.call('HDEL', q.state, id)
     -- Of an event that is gone other destinations may hold dead letters: it stays listed, for their retention.

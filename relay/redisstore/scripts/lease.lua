@@ -11,12 +11,12 @@ if paused then
   return { 1, 0, -1 }
 end
 
-local expired = reclaim(q, 500 - most)
+local expired = reclaim(q, MAX_TOUCHED - most)
 
 local ids = {}
 if ARGV[4] == '1' then
   -- Those never tried go first. Nothing but a bounded look at the head of the queue can tell.
-  local head, tried = redis.call('ZRANGE', q.due, 0, 499), {}
+  local head, tried = redis.call('ZRANGE', q.due, 0, MAX_TOUCHED - 1), {}
   local states = #head > 0 and redis.call('HMGET', q.state, unpack(head)) or {}
   for i, id in ipairs(head) do
     local fresh = not states[i] or tonumber((string.match(states[i], '^%a %d+ (%d+)'))) == 0
@@ -36,7 +36,7 @@ if #ids > 0 then
   local ends = text(now + ARGV[3])
   for i, id in ipairs(ids) do
     local d = states[i] and decode(states[i]) or new_delivery(run, now, nil)
-    d.status, d.token = 'L', next_seq()
+    d.status, d.token = LEASED, next_seq()
     leases[2 * i - 1], leases[2 * i] = ends, id
     records[2 * i - 1], records[2 * i] = id, encode(d)
     reply[#reply + 1] = id

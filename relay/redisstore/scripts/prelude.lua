@@ -55,8 +55,7 @@ local function queue(first)
   }
 end
 
--- A delivery's record: P pending, L leased, E pending after its lease expired, D delivered, X dead. A replay counts as its
--- acceptance. The token outlives its lease: the holder of an expired one may still settle, and a settle that was done and
+-- A delivery's record. A replay counts as its acceptance. The token outlives its lease: the holder of an expired one may still settle, and a settle that was done and
 -- is sent again is known.
 local function decode(s)
   local d = {}
@@ -78,7 +77,7 @@ end
 
 local function new_delivery(accepted, number, task)
   return {
-    status = 'P', token = 0, tries = 0, used = 0, replay = 0, variant = 0,
+    status = PENDING, token = 0, tries = 0, used = 0, replay = 0, variant = 0,
     accepted = accepted, seq = number, dead = 0, task = task, reason = '',
   }
 end
@@ -105,7 +104,7 @@ local function enqueue(q, id, d, at)
   local first, turn = first_of(q, d.task), redis.call('HGET', q.state, '@' .. d.task)
   if turn and turn ~= id then
     local other = redis.call('HGET', q.state, turn)
-    if first ~= id or other and string.sub(other, 1, 1) == 'L' then
+    if first ~= id or other and string.sub(other, 1, 1) == LEASED then
       return
     end
     redis.call('ZREM', q.due, turn)
@@ -117,7 +116,7 @@ end
 -- leave takes a delivery out of its queue that is about to be settled or discarded, and says whether another one got its
 -- turn.
 local function leave(q, id, d)
-  redis.call('ZREM', d.status == 'L' and q.leased or q.due, id)
+  redis.call('ZREM', d.status == LEASED and q.leased or q.due, id)
   redis.call('ZREM', q.pending, id)
   if not d.task then
     return 0
@@ -172,7 +171,7 @@ end
 -- turn.
 local function bury(q, event, id, d, reason, ...)
   local passed = leave(q, id, d)
-  d.status, d.dead, d.reason = 'X', now, reason
+  d.status, d.dead, d.reason = DEAD, now, reason
   redis.call('HSET', q.state, id, encode(d))
   redis.call('ZADD', q.dead, d.seq, id)
   closed(event, id, true, ...)
@@ -188,7 +187,7 @@ local function reclaim(q, most)
     redis.call('ZREM', q.leased, id)
     redis.call('ZADD', q.due, expired[i + 1], id)
     if s then
-      redis.call('HSET', q.state, id, 'E' .. string.sub(s, 2))
+      redis.call('HSET', q.state, id, EXPIRED .. string.sub(s, 2))
     end
   end
   return #expired / 2
@@ -196,5 +195,5 @@ end
 
 -- waits says that a delivery is neither leased nor settled.
 local function waits(d)
-  return d.status == 'P' or d.status == 'E'
+  return d.status == PENDING or d.status == EXPIRED
 end

@@ -21,10 +21,10 @@ for i = 4 + count, #ARGV do
         local status = string.sub(s, 1, 1)
         redis.call('HDEL', q.state, id)
         reply[n * 2] = reply[n * 2] + 1
-        if status == 'X' then
+        if status == DEAD then
           redis.call('ZREM', q.dead, id)
           reply[n * 2 + 1] = reply[n * 2 + 1] + 1
-        elseif status == 'D' then
+        elseif status == DELIVERED then
           redis.call('HINCRBY', META, 'd:' .. ARGV[3 + n], -1)
         end
       end

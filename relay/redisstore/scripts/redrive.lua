@@ -10,10 +10,10 @@ for i = 1, #ARGV, 2 do
   local id = ARGV[i]
   local s = redis.call('HGET', q.state, id)
   local d = s and decode(s)
-  if d and d.status == 'X' then
+  if d and d.status == DEAD then
     redis.call('ZREM', q.dead, id)
     reopened(KEYS[15 + (i - 1) / 2], id, true)
-    d.status, d.token, d.used, d.replay, d.dead, d.reason = 'P', 0, 0, d.replay + 1, 0, ''
+    d.status, d.token, d.used, d.replay, d.dead, d.reason = PENDING, 0, 0, d.replay + 1, 0, ''
     d.accepted = run + ARGV[i + 1]
     redis.call('HSET', q.state, id, encode(d))
     redis.call('ZADD', q.pending, text(d.accepted), id)

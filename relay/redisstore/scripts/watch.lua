@@ -13,7 +13,7 @@ for i = 1, #meta, 2 do
     known[#known + 1] = string.sub(meta[i], 3)
   end
 end
-local reply, left = { run, now, known }, 500
+local reply, left = { run, now, known }, MAX_TOUCHED
 local function add(v)
   reply[#reply + 1] = tonumber(v)
 end

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -99,10 +100,10 @@ func (s *Store) records(ctx context.Context, rows []row) ([]*relay.EventRecord, 
 		return nil, nil
 	}
 	pipe := s.client.Pipeline()
-	fields := make([]*redis.SliceCmd, len(rows))
+	events := make([]*redis.SliceCmd, len(rows))
 	notes := make([]*redis.SliceCmd, len(rows))
 	for i, r := range rows {
-		fields[i] = pipe.HMGet(ctx, s.keys.event(r.source, r.id), "m", "k", "s", "d")
+		events[i] = pipe.HMGet(ctx, s.keys.event(r.source, r.id), "m", "k", "s", "d")
 		notes[i] = pipe.HMGet(ctx, s.keys.notes(r.source), r.id+":u", r.id+":c")
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
@@ -110,15 +111,23 @@ func (s *Store) records(ctx context.Context, rows []row) ([]*relay.EventRecord, 
 	}
 	records := make([]*relay.EventRecord, len(rows))
 	for i, r := range rows {
-		e, err := decodeEvent(r.source, r.id, fields[i].Val())
+		known, err := fields(events[i], 4)
+		if err != nil {
+			return nil, err
+		}
+		noted, err := fields(notes[i], 2)
+		if err != nil {
+			return nil, err
+		}
+		e, err := decodeEvent(r.source, r.id, known)
 		if err != nil {
 			return nil, err
 		}
 		if e == nil {
 			continue
 		}
-		rec := &relay.EventRecord{Event: *e, Duplicates: number(notes[i].Val()[0]), Conflicts: number(notes[i].Val()[1])}
-		names, _ := fields[i].Val()[3].(string)
+		rec := &relay.EventRecord{Event: *e, Duplicates: number(noted[0]), Conflicts: number(noted[1])}
+		names, _ := known[3].(string)
 		for name := range strings.FieldsSeq(names) {
 			rec.Deliveries = append(rec.Deliveries, relay.DeliveryRecord{Destination: name})
 		}
@@ -242,9 +251,9 @@ func (s *Store) Event(ctx context.Context, id string) (*relay.EventRecord, error
 func (s *Store) readVariants(ctx context.Context, rec *relay.EventRecord) error {
 	for n := 1; n <= min(rec.Conflicts, relay.MaxVariants); n++ { // no more than conflicts, and perhaps fewer
 		v := rec.ID + ":" + strconv.Itoa(n)
-		f, err := s.client.HMGet(ctx, s.keys.notes(rec.Source), v+":m", v+":h", v+":b").Result()
+		f, err := fields(s.client.HMGet(ctx, s.keys.notes(rec.Source), v+":m", v+":h", v+":b"), 3)
 		if err != nil {
-			return explain(err)
+			return err
 		}
 		text := func(i int) string { t, _ := f[i].(string); return t }
 		if text(0) == "" {
@@ -286,3 +295,163 @@ func (s *Store) find(ctx context.Context, id string) (string, error) {
 	}
 	return "", fmt.Errorf("event %s: %w", id, relay.ErrNotFound)
 }
+
+// DeadLetters implements relay.Store.
+func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int, cursor string) ([]relay.DeadLetter, string, error) {
+	from, err := parseCursor(cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	defer end()
+	shelves, err := s.deadShelves(ctx, sel)
+	if err != nil {
+		return nil, "", err
+	}
+	if limit <= 0 {
+		limit = defaultLimit
+	}
+	n := min(limit, pageRows)
+	var found []letter
+	next := ""
+scan:
+	for seen := 0; seen < scanRows; {
+		letters, rows, err := s.letters(ctx, shelves, sel, from, true, n)
+		if err != nil {
+			return nil, "", err
+		}
+		seen += len(rows)
+		for i, l := range letters {
+			if found = append(found, l); len(found) == limit && (i+1 < len(letters) || len(rows) == n) {
+				next = l.cursor()
+				break scan
+			}
+		}
+		if len(rows) < n {
+			next = ""
+			break
+		}
+		from = &rows[len(rows)-1]
+		next = from.cursor()
+	}
+	dead, err := s.describe(ctx, found)
+	return dead, next, err
+}
+
+// letter is a dead letter's row with its record.
+type letter struct {
+	row
+	record
+	place int // in one bulk call
+}
+
+// deadShelves are the dead letters of the destinations of a selection.
+func (s *Store) deadShelves(ctx context.Context, sel relay.Selection) ([]shelf, error) {
+	sources, err := s.selected(ctx, sel.Source)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.look(ctx, sources...); err != nil { // another gateway may have a destination that is new here
+		return nil, err
+	}
+	var shelves []shelf
+	for _, source := range sources {
+		for _, d := range s.tally.destinations(source) {
+			if sel.Destination == "" || sel.Destination == d {
+				shelves = append(shelves, shelf{key: s.keys.dead(source, d), source: source, destination: d})
+			}
+		}
+	}
+	return shelves, nil
+}
+
+// letters gives those of the next n rows that the selection has. Fewer than n rows are the last.
+func (s *Store) letters(ctx context.Context, shelves []shelf, sel relay.Selection, from *row, newest bool, n int) ([]letter, []row, error) {
+	rows, err := s.page(ctx, shelves, from, newest, n)
+	if err != nil || len(rows) == 0 {
+		return nil, nil, err
+	}
+	states, err := s.states(ctx, rows)
+	if err != nil {
+		return nil, nil, err
+	}
+	var letters []letter
+	for i, r := range rows {
+		rec := states[i]
+		if rec.state == relay.StateDead &&
+			(sel.Since.IsZero() || !rec.dead.Before(sel.Since)) && (sel.Until.IsZero() || rec.dead.Before(sel.Until)) {
+			letters = append(letters, letter{row: r, record: rec})
+		}
+	}
+	return letters, rows, nil
+}
+
+// states reads the records of deliveries; a zero record where one is gone.
+func (s *Store) states(ctx context.Context, rows []row) ([]record, error) {
+	pipe := s.client.Pipeline()
+	texts := make([]*redis.StringCmd, len(rows))
+	for i, r := range rows {
+		texts[i] = pipe.HGet(ctx, s.keys.delivery(r.source, r.destination), r.id)
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+		return nil, explain(err)
+	}
+	records := make([]record, len(rows))
+	for i, t := range texts {
+		text, err := t.Result()
+		if isNil(err) {
+			continue
+		}
+		if err != nil {
+			return nil, explain(err)
+		}
+		if records[i], err = decodeRecord(text); err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
+// describe reads what a list of dead letters shows beside their records.
+func (s *Store) describe(ctx context.Context, letters []letter) ([]relay.DeadLetter, error) {
+	if len(letters) == 0 {
+		return nil, nil
+	}
+	pipe := s.client.Pipeline()
+	events := make([]*redis.SliceCmd, len(letters))
+	for i, l := range letters {
+		events[i] = pipe.HMGet(ctx, s.keys.event(l.source, l.id), "k", "a:"+l.destination+":"+strconv.Itoa(l.tries-1))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, explain(err)
+	}
+	dead := make([]relay.DeadLetter, len(letters))
+	for i, l := range letters {
+		known, err := fields(events[i], 2)
+		if err != nil {
+			return nil, err
+		}
+		d := relay.DeadLetter{
+			EventID: l.id, Source: l.source, Destination: l.destination,
+			Attempts: l.tries, LastError: l.reason, DeadAt: l.dead,
+		}
+		d.TaskID, _ = known[0].(string)
+		if text, ok := known[1].(string); ok {
+			a, err := decodeAttempt(text)
+			if err != nil {
+				return nil, fmt.Errorf("event %s: %w", l.id, err)
+			}
+			d.LastStatus = a.Status
+			if d.LastError == "" {
+				d.LastError = a.Error
+			}
+		}
+		dead[i] = d
+	}
+	return dead, nil
+}
+
+func isNil(err error) bool { return errors.Is(err, redis.Nil) }

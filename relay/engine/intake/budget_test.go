@@ -1,0 +1,57 @@
+package intake
+
+import "testing"
+
+// fill opens the rooms of n bodies of a source, each with size bytes, and returns how many have been ended.
+func fill(t *testing.T, b *budget, source string, n int, size int64) (rooms []*room, ended *int) {
+	t.Helper()
+	ended = new(int)
+	for range n {
+		r := b.open(source, func() { *ended++ })
+		if !r.grow(size) {
+			t.Fatalf("a body of %s got no room", source)
+		}
+		rooms = append(rooms, r)
+	}
+	return rooms, ended
+}
+
+func TestBudgetTakesFromTheGreediest(t *testing.T) {
+	b := newBudget(1000)
+	_, quiet := fill(t, b, "quiet", 2, 50)
+	strangers, ended := fill(t, b, "strangers", 90, 10)
+
+	if !strangers[0].grow(0) { // it has just grown: it is not the slowest any more
+		t.Fatal("no room for nothing")
+	}
+	r := b.open("quiet", func() { t.Error("the body that needs room was ended") })
+	if !r.grow(25) {
+		t.Error("a quiet source found no room")
+	}
+	if *ended != 3 || *quiet != 0 {
+		t.Errorf("ended %d bodies of strangers and %d others, want 3 and 0", *ended, *quiet)
+	}
+	if strangers[0].close() || !strangers[1].close() {
+		t.Error("ended was the first body, which had grown last, or not the second")
+	}
+	if strangers[1].grow(1) {
+		t.Error("a body that was ended has grown")
+	}
+}
+
+func TestBudgetOfTheGreediestItself(t *testing.T) {
+	b := newBudget(1000)
+	mine, ended := fill(t, b, "mine", 2, 400)
+	if !mine[1].grow(200) {
+		t.Error("800 of 1000 are used, and 200 more were refused")
+	}
+	if !mine[1].grow(100) || *ended != 1 || !mine[0].close() {
+		t.Error("the slower body of the same source did not go first")
+	}
+	if mine[1].grow(1000) {
+		t.Error("a body has more room than there is")
+	}
+	if mine[1].close(); b.total != 0 || b.sources["mine"].total != 0 {
+		t.Errorf("%d bytes are used by nobody", b.total)
+	}
+}

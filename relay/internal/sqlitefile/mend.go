@@ -1,0 +1,114 @@
+package sqlitefile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/callbackrelay/caddy-relay/relay/internal/durable"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
+)
+
+// Mend opens the file anew after a fault, if it is the one that was open: what memory knows of its content must be read
+// again. A log that lost its name gets it back. A log that somebody has cut loses what was cut; what is left is checked. It
+// returns why the fault goes on, if it does. The caller sees to it that nothing is being written.
+func (d *DB) Mend() error {
+	if err := d.watch.checkDatabase(); err != nil {
+		return d.still(err)
+	}
+	if d.Writer != nil {
+		if err := d.putDown(); err != nil {
+			return d.still(err)
+		}
+	}
+	if err := d.connect(); err != nil {
+		return d.still(errors.Join(err, d.disconnect(false)))
+	}
+	if d.watch.cut {
+		if err := d.checkContent(); err != nil {
+			return d.still(errors.Join(err, d.disconnect(false)))
+		}
+		d.watch.cut = false
+	}
+	d.refused.Store(nil)
+	d.fault.Store(nil)
+	return nil
+}
+
+// still makes err the fault.
+func (d *DB) still(err error) error {
+	d.fault.Store(nil)
+	return d.Break(err)
+}
+
+// putDown closes all connections, and leaves the log so that it can be opened again. It notes whether somebody has cut it.
+func (d *DB) putDown() (err error) {
+	w := &d.watch
+	indexCut := w.wholeIndex() != nil
+	h, err := w.header()
+	known := err == nil && !indexCut
+	if indexCut {
+		// Else to close what has it mapped would be a memory fault. Once it is empty the next one to read fills it from the log.
+		if err := errors.Join(w.index.Truncate(0), w.index.Truncate(max(w.indexSize, 1<<20))); err != nil {
+			return err
+		}
+	}
+	cut := known && w.wholeLog() != nil
+	var whole uint32
+	for cut && whole < h.frames && w.holds(h, whole+1) {
+		whole++
+	}
+	w.cut = w.cut || cut
+	log := w.log
+	w.log = nil // which disconnect would close
+	defer func() { err = errors.Join(err, log.Close()) }()
+	// A connection that cannot be closed stays open. If it holds a lock, the file can be written again after a restart.
+	_ = d.disconnect(false)
+	if cut && whole < h.copied {
+		// What is left is older than the database, and would be written over it. Empty, it says nothing.
+		if err := os.Truncate(log.Name(), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	return nameAgain(log)
+}
+
+// nameAgain gives an open file its name back, by a copy. What has the name meanwhile is put aside.
+func nameAgain(f *os.File) error {
+	name := f.Name()
+	if sameFile(f, name) == nil {
+		return nil
+	}
+	if err := os.Rename(name, name+".replaced"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_, size, err := linksAndSize(f)
+	if err != nil {
+		return err
+	}
+	part := name + ".part"
+	to, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, io.NewSectionReader(f, 0, size))
+	if err = errors.Join(err, to.Sync(), to.Close()); err != nil {
+		return errors.Join(err, os.Remove(part))
+	}
+	return errors.Join(os.Rename(part, name), durable.SyncFolder(filepath.Dir(name)))
+}
+
+// checkContent has SQLite look through the whole file.
+func (d *DB) checkContent() error {
+	verdict := ""
+	st := d.Keeper.Stmt("PRAGMA quick_check(1)")
+	err := guard.Step(func() error { return st.Each(func() { verdict = st.ColumnText(0) }) })
+	if err == nil && verdict != "ok" {
+		err = fmt.Errorf("after it was cut the file is damaged: %s; restore it from a backup", verdict)
+	}
+	return err
+}

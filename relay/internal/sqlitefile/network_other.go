@@ -1,0 +1,5 @@
+//go:build !linux
+
+package sqlitefile
+
+func refuseNetworkFilesystem(string) error { return nil }

@@ -1,0 +1,223 @@
+package sqlitefile
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+)
+
+// watch looks after the three files of an open database: whether their names are still those of what is open, and whether
+// somebody has cut them. SQLite itself does not look. It would go on to write into a file without a name, or behind the end
+// of a log that somebody has emptied, and none of that would be found after a crash.
+//
+// The handles are opened after SQLite's own and closed after them. A process that closes any handle of a file loses all
+// its POSIX locks on it, SQLite's too (https://www.sqlite.org/howtocorrupt.html, 2.2), so that the next one to come would
+// take the database for abandoned.
+type watch struct {
+	path           string
+	db, log, index *os.File
+
+	mu        sync.Mutex // guards what follows
+	size      int64      // of the database, at least
+	indexSize int64      // of the log's index, at least
+	frames    uint32     // in the log, after the last commit
+	cut       bool       // somebody has cut the database or its log: the content is to be checked
+}
+
+const (
+	logSuffix   = "-wal"
+	indexSuffix = "-shm"
+)
+
+// openLog opens the handles of the log and its index, which SQLite has made by now.
+func (w *watch) openLog() (err error) {
+	if w.log, err = os.Open(w.path + logSuffix); err != nil {
+		return err
+	}
+	if w.index, err = os.OpenFile(w.path+indexSuffix, os.O_RDWR, 0); err != nil {
+		return err
+	}
+	h, err := w.header()
+	w.frames = h.frames
+	return err
+}
+
+func (w *watch) closeLog() error {
+	var err error
+	for _, f := range []**os.File{&w.log, &w.index} {
+		if *f != nil {
+			err = errors.Join(err, (*f).Close())
+			*f = nil
+		}
+	}
+	return err
+}
+
+// logHeader is what the header of the log's index says (https://www.sqlite.org/walformat.html, "The WAL-Index File
+// Format").
+type logHeader struct {
+	frames     uint32 // valid ones in the log
+	copied     uint32 // of them in the database
+	attempted  uint32 // of them perhaps in the database
+	page, salt int64
+}
+
+func (w *watch) header() (logHeader, error) {
+	var b [136]byte
+	if _, err := w.index.ReadAt(b[:], 0); err != nil {
+		return logHeader{}, fmt.Errorf("%s has been cut: %w", w.index.Name(), err)
+	}
+	word := func(at int) uint32 { return binary.NativeEndian.Uint32(b[at:]) }
+	h := logHeader{frames: word(16), copied: word(96), attempted: word(128), page: int64(binary.NativeEndian.Uint16(b[14:])), salt: int64(binary.NativeEndian.Uint64(b[32:]))}
+	if h.page == 1 {
+		h.page = 64 << 10
+	}
+	return h, nil
+}
+
+const (
+	logHead   = 32 // bytes before the first frame
+	frameHead = 24
+)
+
+// frameAt returns where a frame begins; the first is 1.
+func (h logHeader) frameAt(n uint32) int64 { return logHead + int64(n-1)*(frameHead+h.page) }
+
+// holds reports whether the log has a frame of the current round: each round has a salt of its own. Frame 0 is the head
+// of the log.
+func (w *watch) holds(h logHeader, frame uint32) bool {
+	at := int64(16) // of the salt in the log's head
+	if frame > 0 {
+		at = h.frameAt(frame) + 8
+	}
+	var b [8]byte
+	_, err := w.log.ReadAt(b[:], at)
+	return err == nil && int64(binary.NativeEndian.Uint64(b[:])) == h.salt
+}
+
+// bytesInLog returns how much of the log is in use: its file does not shrink when the writer begins anew.
+func (w *watch) bytesInLog() (int64, error) {
+	h, err := w.header()
+	return int64(h.frames) * (frameHead + h.page), err
+}
+
+// committed checks after a commit that what it wrote will be found again: database and log have a name, and nothing was
+// cut from the log, before the commit or after it. It costs four system calls.
+func (w *watch) committed() error {
+	if links, _, err := linksAndSize(w.db); err != nil || links == 0 {
+		return cmp.Or(err, w.checkDatabase(), fmt.Errorf("%s has lost its name", w.path))
+	}
+	if links, _, err := linksAndSize(w.log); err != nil || links == 0 {
+		return cmp.Or(err, sameFile(w.log, w.log.Name()), fmt.Errorf("%s has lost its name", w.log.Name()))
+	}
+	return w.wholeLog()
+}
+
+// wholeLog checks that nothing is missing from the log.
+func (w *watch) wholeLog() (err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for range 3 { // the log may be begun anew between two looks, but not each time
+		if err = w.wholeNow(); err == nil {
+			break
+		}
+	}
+	return err
+}
+
+func (w *watch) wholeNow() error {
+	h, err := w.header() // first, since a commit writes to the log before it writes here
+	if err != nil {
+		return err
+	}
+	_, size, err := linksAndSize(w.log)
+	if err != nil {
+		return err
+	}
+	if h.frames > 0 && (size < h.frameAt(h.frames+1) || !w.holds(h, min(w.frames, h.frames))) {
+		return fmt.Errorf("%s has been cut", w.log.Name())
+	}
+	w.frames = h.frames
+	return nil
+}
+
+// check looks at all of it, names too.
+func (w *watch) check() error {
+	if err := w.checkDatabase(); err != nil {
+		return err
+	}
+	for _, f := range []*os.File{w.log, w.index} {
+		if err := sameFile(f, f.Name()); err != nil {
+			return err
+		}
+	}
+	if err := w.wholeIndex(); err != nil {
+		return err
+	}
+	return w.wholeLog()
+}
+
+func (w *watch) wholeIndex() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, size, err := linksAndSize(w.index)
+	if err != nil || size < w.indexSize {
+		return errors.Join(fmt.Errorf("%s has been cut", w.index.Name()), err)
+	}
+	w.indexSize = size
+	return nil
+}
+
+// checkDatabase checks name and size of the database itself, which nothing here can do without.
+func (w *watch) checkDatabase() error {
+	if err := sameFile(w.db, w.path); err != nil {
+		return fmt.Errorf("%w; put that very file back, with the files beside it, or restart the gateway to begin with what is there", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, size, err := linksAndSize(w.db)
+	if err != nil {
+		return err
+	}
+	if size < w.size {
+		// A VACUUM may have made it smaller: then its header says so too (https://www.sqlite.org/fileformat.html, "In-header
+		// database size").
+		var b [32]byte
+		if _, err := w.db.ReadAt(b[:], 0); err != nil && err != io.EOF {
+			return err
+		}
+		page, pages := int64(binary.BigEndian.Uint16(b[16:])), int64(binary.BigEndian.Uint32(b[28:]))
+		if page == 1 {
+			page = 64 << 10
+		}
+		if page == 0 || pages == 0 || page*pages > size {
+			w.cut = true
+			return fmt.Errorf("%s has been cut; put its content back from a backup", w.path)
+		}
+	}
+	w.size = size
+	return nil
+}
+
+// sameFile checks that a name is still that of an open file.
+func sameFile(f *os.File, name string) error {
+	open, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	named, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s has been removed", name)
+	case err != nil:
+		return err
+	case !os.SameFile(open, named):
+		return fmt.Errorf("%s has been replaced by another file", name)
+	}
+	return nil
+}
