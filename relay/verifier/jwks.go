@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 	"github.com/callbackrelay/caddy-relay/relay/internal/publicnet"
 )
 
@@ -140,7 +141,11 @@ func (s *keySet) fetch(now time.Time, unknown bool) <-chan struct{} {
 }
 
 func (s *keySet) run(now time.Time) {
-	keys, err := s.download()
+	var keys []ed25519.PublicKey
+	err := guard.Step(func() (err error) {
+		keys, err = s.download()
+		return err
+	})
 	s.mu.Lock()
 	if err == nil {
 		s.keys, s.fetched = keys, now

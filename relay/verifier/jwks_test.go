@@ -63,6 +63,18 @@ func (p *publisher) publishes(t *testing.T, keys ...ed25519.PublicKey) {
 	p.answers(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(b) })
 }
 
+// publishesOnRelease holds its answers until what it returns is called.
+func (p *publisher) publishesOnRelease(t *testing.T, keys ...ed25519.PublicKey) (release func()) {
+	t.Helper()
+	b := keySet(t, keys...)
+	released := make(chan struct{})
+	p.answers(func(w http.ResponseWriter, _ *http.Request) {
+		<-released
+		_, _ = w.Write(b)
+	})
+	return func() { close(released) }
+}
+
 func (p *publisher) fails() {
 	p.answers(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
 }
@@ -108,12 +120,7 @@ func signedAt(key ed25519.PrivateKey, after time.Duration) *relay.Callback {
 func TestJWKSIsFetchedOnce(t *testing.T) {
 	p := newPublisher(t)
 	public, private := newKey(t)
-	release := make(chan struct{})
-	set := keySet(t, public)
-	p.answers(func(w http.ResponseWriter, _ *http.Request) {
-		<-release
-		_, _ = w.Write(set)
-	})
+	release := p.publishesOnRelease(t, public)
 	v := verifierOf(t, p.trust())
 	var callbacks sync.WaitGroup
 	for range 50 {
@@ -123,7 +130,7 @@ func TestJWKSIsFetchedOnce(t *testing.T) {
 			}
 		})
 	}
-	close(release)
+	release()
 	callbacks.Wait()
 	if err := v.Verify(signedAt(private, 24*time.Hour-1)); err != nil {
 		t.Error(err)
@@ -231,19 +238,14 @@ func TestJWKSNotYetFetched(t *testing.T) {
 func TestJWKSDeadline(t *testing.T) {
 	p := newPublisher(t)
 	public, private := newKey(t)
-	release := make(chan struct{})
-	set := keySet(t, public)
-	p.answers(func(w http.ResponseWriter, _ *http.Request) {
-		<-release
-		_, _ = w.Write(set)
-	})
+	release := p.publishesOnRelease(t, public)
 	v := verifierOf(t, p.trust())
 	late := signedAt(private, 0)
 	late.Deadline = time.Now().Add(time.Millisecond)
 	if err := v.Verify(late); !errors.Is(err, relay.ErrUndecided) {
 		t.Errorf("after its deadline: %v", err)
 	}
-	close(release)
+	release()
 	if err := v.Verify(signedAt(private, 0)); err != nil {
 		t.Error(err)
 	}

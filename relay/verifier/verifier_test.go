@@ -379,9 +379,15 @@ func TestToken(t *testing.T) {
 		t.Error(query.Headers(), header.Headers())
 	}
 	for _, o := range []verifier.TokenOptions{
-		{Query: "q"}, {Secrets: []string{""}, Query: "q"}, {Secrets: []string{"k"}}, {Secrets: []string{"k"}, Query: "q", Header: "h"},
-		{Secrets: []string{"k"}, Query: "q", Body: "b"}, {Secrets: []string{"k"}, Header: "h", Body: "b"},
-		{Secrets: []string{"k"}, Header: "h h"}, {Secrets: []string{"k"}, Body: "@this"}, {Secrets: []string{"k"}, Body: "a."},
+		{Query: "q"},
+		{Secrets: []string{""}, Query: "q"},
+		{Secrets: []string{"k"}},
+		{Secrets: []string{"k"}, Query: "q", Header: "h"},
+		{Secrets: []string{"k"}, Query: "q", Body: "b"},
+		{Secrets: []string{"k"}, Header: "h", Body: "b"},
+		{Secrets: []string{"k"}, Header: "h h"},
+		{Secrets: []string{"k"}, Body: "@this"},
+		{Secrets: []string{"k"}, Body: "a."},
 	} {
 		if _, err := verifier.Token(o); err == nil {
 			t.Errorf("%+v: no error", o)
