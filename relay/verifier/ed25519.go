@@ -13,7 +13,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// Ed25519Tolerance is how far a timestamp may be from now: what fal.ai, who signs each try anew, asks its receivers for.
+// Ed25519Tolerance is how far a timestamp may be from now, as fal.ai asks its receivers for.
 const Ed25519Tolerance = 5 * time.Minute
 
 // Ed25519Options describe how a sender signs.

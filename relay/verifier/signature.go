@@ -24,7 +24,7 @@ type signature struct {
 	signed          template
 }
 
-// complete checks what the options have set, and adds what is made of their texts.
+// complete checks the options that are set already, and parses the others.
 func (s *signature) complete(encoding, signed string, tolerance time.Duration) error {
 	if s.header == "" {
 		return errors.New("header: expected the name of the header with the signature")
@@ -76,7 +76,7 @@ func (s *signature) checkList() error {
 	return nil
 }
 
-// complement sets what is signed where nothing is configured, and refuses what would prove nothing.
+// complement sets what is signed where nothing is configured, and refuses a signature that would prove nothing.
 func (s *signature) complement() error {
 	timed := s.timestampKey != "" || s.timestampHeader != ""
 	if s.signed == nil {
