@@ -16,7 +16,7 @@ LINT_VERSION := v2.15.0
 LINT := .bin/golangci-lint-$(LINT_VERSION)/golangci-lint
 
 # What the checks need beside Go: a command, and the Debian package that brings it.
-TOOLS := gcc:gcc promtool:prometheus redis-server:redis-server
+TOOLS := gcc:gcc promtool:prometheus redis-server:redis-server sqlite3:sqlite3
 
 .NOTPARALLEL:
 .PHONY: run build test bench fmt format vet lint unit conformance goldens integration smoke tools
@@ -30,7 +30,7 @@ run:
 CURL := curl -ki https://localhost:8443/callbacks/vocals -H 'Content-Type: application/json' --data-binary @relay/testdata/callback-separate-vocal.json
 
 build:
-	go run ./caddymodule/xcaddy
+	go run -C caddymodule/xcaddy .
 
 # The order is from cheap to dear. The last step relays a callback through the very binary that xcaddy.json gives.
 test: tools format vet lint unit conformance goldens integration build smoke
@@ -40,9 +40,11 @@ format: $(LINT)
 
 vet:
 	go vet ./...
+	go vet -C caddymodule/xcaddy ./...
 
 lint: $(LINT)
 	$(LINT) run
+	cd caddymodule/xcaddy && $(CURDIR)/$(LINT) run
 
 unit:
 	packages=$$(go list ./... | grep -v -e store -e /spool -e /caddymodule) && $(RACE) $$packages

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -144,27 +145,47 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = encoder.Encode(v)        // a client that hangs up needs no answer
 }
 
-// readJSON reads the body into v, without unknown fields and with nothing after it. Without a body v stays as it is,
-// unless one is required.
+// readRequest decodes the body of a request that takes everything from its body. A query would be left unread, and what it
+// was meant to select with it.
+func readRequest(r *http.Request, v any, required bool) error {
+	if q := parseQuery(r); q.err != nil {
+		return q.err
+	}
+	return readJSON(r, v, required)
+}
+
+// readJSON decodes the body, one object, into v. It refuses null, for the whole body and for each field, since a script whose
+// variable is unset would otherwise select more than was meant; and unknown fields, and anything after the object. An empty
+// body leaves v as it is, unless a body is required.
 func readJSON(r *http.Request, v any, required bool) error {
-	decoder := json.NewDecoder(r.Body)
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(v)
-	if errors.Is(err, io.EOF) && !required {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			return err
+		}
+		return badRequest("The body cannot be read: " + err.Error() + ".")
+	}
+	if len(bytes.TrimSpace(body)) == 0 && !required {
 		return nil
 	}
-	if err == nil {
-		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err == nil {
-			err = errors.New("something follows the object")
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(body, &fields); err != nil {
+		return badRequest("Expected a JSON object as the body: " + err.Error() + ".")
+	}
+	if fields == nil {
+		return badRequest("Expected a JSON object as the body, got null.")
+	}
+	for name, value := range fields {
+		if string(value) == "null" {
+			return badRequest(name + ": expected a value, or no such field; got null.")
 		}
 	}
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return err
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(v); err != nil {
+		return badRequest("The body is not what is expected here: " + err.Error() + ".")
 	}
-	return badRequest("Expected a JSON object as the body: " + err.Error() + ".")
+	return nil
 }
 
 // Interface guards

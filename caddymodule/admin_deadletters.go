@@ -47,21 +47,59 @@ func listDeadLetters(e *engine.Engine, r *http.Request) (any, error) {
 	}{append([]relay.DeadLetter{}, letters...), next}, nil
 }
 
-// selection is the body of redrive and discard.
+// selection is the part of the body of redrive and discard that selects dead letters. All of them are selected by
+// {"all":true} alone, never by leaving something out.
 type selection struct {
-	Source      string `json:"source"`
-	Destination string `json:"destination"`
-	Since       string `json:"since"`
-	Until       string `json:"until"`
+	All         *bool   `json:"all"`
+	Source      *string `json:"source"`
+	Destination *string `json:"destination"`
+	Since       *string `json:"since"`
+	Until       *string `json:"until"`
 }
 
-func (s selection) parse() (relay.Selection, error) {
-	since, err := parseTime("since", s.Since)
-	if err != nil {
-		return relay.Selection{}, err
+func (s selection) parse() (parsed relay.Selection, err error) {
+	narrowed := s.Source != nil || s.Destination != nil || s.Since != nil || s.Until != nil
+	switch {
+	case s.All != nil && !*s.All:
+		return parsed, badRequest("all: expected true, or no such field.")
+	case s.All != nil && narrowed:
+		return parsed, badRequest("all: expected no source, destination, since or until with it.")
+	case s.All == nil && !narrowed:
+		return parsed, badRequest(`Nothing is selected: expected source, destination, since or until, or {"all":true} for all dead letters.`)
 	}
-	until, err := parseTime("until", s.Until)
-	return relay.Selection{Source: s.Source, Destination: s.Destination, Since: since, Until: until}, err
+	if parsed.Source, err = selectedName("source", s.Source); err != nil {
+		return parsed, err
+	}
+	if parsed.Destination, err = selectedName("destination", s.Destination); err != nil {
+		return parsed, err
+	}
+	if parsed.Since, err = selectedTime("since", s.Since); err != nil {
+		return parsed, err
+	}
+	parsed.Until, err = selectedTime("until", s.Until)
+	return parsed, err
+}
+
+// selectedName refuses what no source or destination can be named, above all an empty text, which would select every one.
+func selectedName(field string, name *string) (string, error) {
+	if name == nil {
+		return "", nil
+	}
+	if err := checkName(*name); err != nil {
+		return "", badRequest(field + ": " + err.Error() + ".")
+	}
+	return *name, nil
+}
+
+func selectedTime(field string, text *string) (time.Time, error) {
+	if text == nil {
+		return time.Time{}, nil
+	}
+	t, err := parseTime(field, *text)
+	if err == nil && t.IsZero() { // an empty text, or the one time that means no bound
+		err = badTime(field)
+	}
+	return t, err
 }
 
 func redrive(e *engine.Engine, r *http.Request) (any, error) {
@@ -69,8 +107,7 @@ func redrive(e *engine.Engine, r *http.Request) (any, error) {
 		selection
 		Rate perSecond `json:"rate"`
 	}
-	// A body is required: all dead letters are asked for by {}, not by forgetting to say which.
-	if err := readJSON(r, &request, true); err != nil {
+	if err := readRequest(r, &request, true); err != nil {
 		return nil, err
 	}
 	selection, err := request.parse()
@@ -92,7 +129,7 @@ func discard(e *engine.Engine, r *http.Request) (any, error) {
 		selection
 		Orphaned bool `json:"orphaned"`
 	}
-	if err := readJSON(r, &request, true); err != nil {
+	if err := readRequest(r, &request, true); err != nil {
 		return nil, err
 	}
 	selection, err := request.parse()
@@ -116,7 +153,7 @@ func discard(e *engine.Engine, r *http.Request) (any, error) {
 func pause(paused bool) endpoint {
 	return func(e *engine.Engine, r *http.Request) (any, error) {
 		var none struct{}
-		if err := readJSON(r, &none, false); err != nil {
+		if err := readRequest(r, &none, false); err != nil {
 			return nil, err
 		}
 		if err := withStore(e); err != nil {

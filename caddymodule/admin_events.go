@@ -199,8 +199,17 @@ func replay(e *engine.Engine, r *http.Request) (any, error) {
 		Destinations []string `json:"destinations"`
 		Variant      int      `json:"variant"`
 	}
-	if err := readJSON(r, &request, false); err != nil {
+	if err := readRequest(r, &request, false); err != nil {
 		return nil, err
+	}
+	// No list means all of them; an empty one is what a script makes of a variable that is unset.
+	if request.Destinations != nil && len(request.Destinations) == 0 {
+		return nil, badRequest("destinations: expected at least one name, or no such field for all of them.")
+	}
+	for _, name := range request.Destinations {
+		if err := checkName(name); err != nil {
+			return nil, badRequest("destinations: " + err.Error() + ".")
+		}
 	}
 	if request.Variant < 0 || request.Variant > relay.MaxVariants {
 		return nil, badRequest("variant: expected 0 for the first body, or the number of a variant.")

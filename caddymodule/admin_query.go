@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -30,7 +31,7 @@ func parseQuery(r *http.Request, known ...string) *query {
 	}
 	for name, v := range values {
 		if !slices.Contains(known, name) {
-			q.err = badRequest(fmt.Sprintf("Unknown parameter %q: expected %s.", name, strings.Join(known, ", ")))
+			q.err = badRequest(fmt.Sprintf("Unknown parameter %q: expected %s.", name, cmp.Or(strings.Join(known, ", "), "none")))
 		} else if len(v) > 1 {
 			q.err = badRequest(name + " stands more than once.")
 		}
@@ -76,7 +77,11 @@ func parseTime(name, s string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		return t, badRequest(name + ": expected a time such as 2026-01-31T12:00:00Z.")
+		return t, badTime(name)
 	}
 	return t, nil
+}
+
+func badTime(name string) error {
+	return badRequest(name + ": expected a time such as 2026-01-31T12:00:00Z.")
 }

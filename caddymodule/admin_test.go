@@ -206,7 +206,7 @@ func TestAdminOrphans(t *testing.T) {
 	if got := mustAdmin(t, http.MethodPost, "/relay/dead-letters/discard", `{"source":"vocals","destination":"invoices","orphaned":true}`); got["discarded"] != 0.0 {
 		t.Errorf("discard of a destination that is configured: %v", got)
 	}
-	if got := mustAdmin(t, http.MethodPost, "/relay/dead-letters/discard", `{"orphaned":true}`); got["discarded"] != 1.0 {
+	if got := mustAdmin(t, http.MethodPost, "/relay/dead-letters/discard", `{"all":true,"orphaned":true}`); got["discarded"] != 1.0 {
 		t.Errorf("discard: %v", got)
 	}
 }
@@ -248,19 +248,29 @@ func TestAdminErrors(t *testing.T) {
 		{"POST", "/relay/events/" + id + "/replay", `{"variant":9}`, 400, "bad_request"},
 		{"POST", "/relay/events/" + id + "/replay", `{} {}`, 400, "bad_request"},
 		{"POST", "/relay/events/" + id + "/replay", `[]`, 400, "bad_request"},
+		{"POST", "/relay/events/" + id + "/replay", `null`, 400, "bad_request"},
+		{"POST", "/relay/events/" + id + "/replay", `{"destinations":null}`, 400, "bad_request"},
+		{"POST", "/relay/events/" + id + "/replay", `{"destinations":[]}`, 400, "bad_request"},
+		{"POST", "/relay/events/" + id + "/replay", `{"destinations":[null]}`, 400, "bad_request"},
+		{"POST", "/relay/events/" + id + "/replay", `{"variant":"1"}`, 400, "bad_request"},
+		{"POST", "/relay/events/" + id + "/replay?variant=1", "", 400, "bad_request"},
 		{"POST", "/relay/events/" + id + "/replay", `{"destinations":["` + strings.Repeat("x", maxAdminBody) + `"]}`, 413, "too_large"},
 		{"POST", "/relay/dead-letters", "", 405, "method_not_allowed"},
 		{"GET", "/relay/dead-letters?task_id=x", "", 400, "bad_request"},
-		{"POST", "/relay/dead-letters/redrive", "", 400, "bad_request"},
-		{"POST", "/relay/dead-letters/redrive", `{"rate":-1}`, 400, "bad_request"},
-		{"POST", "/relay/dead-letters/redrive", `{"rate":1e-12}`, 400, "bad_request"},
-		{"POST", "/relay/dead-letters/redrive", `{"rate":"fast"}`, 400, "bad_request"},
-		{"POST", "/relay/dead-letters/redrive", `{"since":"soon"}`, 400, "bad_request"},
-		{"POST", "/relay/dead-letters/discard", "", 400, "bad_request"},
-		{"POST", "/relay/dead-letters/discard", `{"rate":1}`, 400, "bad_request"},
-		{"POST", "/relay/dead-letters/discard", `{"orphaned":true,"since":"2026-01-31T12:00:00Z"}`, 400, "bad_request"},
+		{"POST", "/relay/dead-letters/redrive", `{"all":true,"rate":-1}`, 400, "bad_request"},
+		{"POST", "/relay/dead-letters/redrive", `{"all":true,"rate":1e-12}`, 400, "bad_request"},
+		{"POST", "/relay/dead-letters/redrive", `{"all":true,"rate":"fast"}`, 400, "bad_request"},
+		{"POST", "/relay/dead-letters/redrive", `{"all":true,"rate":null}`, 400, "bad_request"},
+		{"POST", "/relay/dead-letters/redrive", `{"rate":1}`, 400, "bad_request"},
+		{"POST", "/relay/dead-letters/discard", `{"all":true,"rate":1}`, 400, "bad_request"},
+		{"POST", "/relay/dead-letters/discard", `{"orphaned":true}`, 400, "bad_request"},
+		{"POST", "/relay/dead-letters/discard", `{"source":"vocals","orphaned":null}`, 400, "bad_request"},
+		{"POST", "/relay/dead-letters/discard", `{"source":"vocals","orphaned":true,"since":"2026-01-31T12:00:00Z"}`, 400, "bad_request"},
 		{"POST", "/relay/destinations/vocals/none/pause", "", 404, "not_found"},
 		{"POST", "/relay/destinations/vocals/billing/pause", `{"for":"1h"}`, 400, "bad_request"},
+		{"POST", "/relay/destinations/vocals/billing/pause", `null`, 400, "bad_request"},
+		{"POST", "/relay/destinations/vocals/billing/pause?for=1h", "", 400, "bad_request"},
+		{"POST", "/relay/destinations/vocals/billing/resume", `[]`, 400, "bad_request"},
 		{"GET", "/relay/destinations/vocals/billing/resume", "", 405, "method_not_allowed"},
 	} {
 		status, answer := admin(t, e.method, e.path, e.body)
@@ -270,6 +280,59 @@ func TestAdminErrors(t *testing.T) {
 		if message, _ := answer["message"].(string); !strings.HasSuffix(message, ".") {
 			t.Errorf("%s %s: no sentence: %q", e.method, e.path, message)
 		}
+	}
+}
+
+// TestAdminSelections leaves every dead letter as it is, unless what is selected is said.
+func TestAdminSelections(t *testing.T) {
+	g := newGateway(t)
+	c := newConsumer(t, http.StatusGone)
+	g.mustLoad(`{}`, to(t, c.URL, nil))
+	g.accept("vocals", "task-1")
+	c.await(t)
+	letters := func() int {
+		return len(mustAdmin(t, http.MethodGet, "/relay/dead-letters", "")["dead_letters"].([]any))
+	}
+	eventually(t, "a dead letter", func() bool { return letters() == 1 })
+	for _, operation := range []string{"redrive", "discard"} {
+		path := "/relay/dead-letters/" + operation
+		for _, body := range []string{
+			"", " \n", "null", "{}", "[]", "true", `"all"`, `{"all":true`, `{"all":true} x`, `{"all":true}{}`,
+			`{"all":false}`, `{"all":null}`, `{"all":"true"}`, `{"all":1}`,
+			`{"all":true,"source":"vocals"}`, `{"all":true,"since":"2026-01-31T12:00:00Z"}`, `{"all":false,"source":"vocals"}`,
+			`{"source":null}`, `{"source":""}`, `{"source":["vocals"]}`, `{"source":"a b"}`, `{"source":"vocals","destination":null}`,
+			`{"source":"vocals","destination":""}`, `{"destination":"*"}`, `{"sources":"vocals"}`, `{"source":"vocals","dest":"billing"}`,
+			`{"since":""}`, `{"since":"soon"}`, `{"since":1700000000}`, `{"until":null}`, `{"until":"0001-01-01T00:00:00Z"}`,
+		} {
+			status, answer := admin(t, http.MethodPost, path, body)
+			if message, _ := answer["message"].(string); status != http.StatusBadRequest || answer["error"] != "bad_request" || !strings.HasSuffix(message, ".") {
+				t.Errorf("%s %s: status %d, %v", operation, body, status, answer)
+			}
+		}
+		if status, _ := admin(t, http.MethodPost, path+"?source=other", `{"all":true}`); status != http.StatusBadRequest {
+			t.Errorf("%s with a query: status %d", operation, status)
+		}
+		if status, answer := admin(t, http.MethodPost, path, `{"source":"`+strings.Repeat("x", maxAdminBody)+`"}`); status != http.StatusRequestEntityTooLarge {
+			t.Errorf("%s with a large body: status %d, %v", operation, status, answer)
+		}
+		if got := mustAdmin(t, http.MethodPost, path, `{"until":"2026-01-31T12:00:00Z","source":"other"}`); len(got) != 1 || got["redriven"] == 1.0 || got["discarded"] == 1.0 {
+			t.Errorf("%s of another source: %v", operation, got)
+		}
+		if n := letters(); n != 1 {
+			t.Fatalf("%d dead letters are left, expected 1", n)
+		}
+	}
+	if status, answer := admin(t, http.MethodPost, "/relay/dead-letters/discard", "{}"); status != http.StatusBadRequest ||
+		!strings.Contains(answer["message"].(string), `{"all":true}`) {
+		t.Errorf("status %d, %v", status, answer)
+	}
+	if got := mustAdmin(t, http.MethodPost, "/relay/dead-letters/redrive", `{"all":true}`); got["redriven"] != 1.0 {
+		t.Errorf("redrive: %v", got)
+	}
+	c.await(t)
+	eventually(t, "the dead letter again", func() bool { return letters() == 1 })
+	if got := mustAdmin(t, http.MethodPost, "/relay/dead-letters/discard", `{"all":true}`); got["discarded"] != 1.0 || letters() != 0 {
+		t.Errorf("discard: %v", got)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -46,8 +47,9 @@ type App struct {
 	events *caddyevents.App
 	pooled *pooledEngine // nil until acquired
 
-	mu      sync.Mutex
-	sources map[string]registration
+	mu        sync.Mutex
+	sources   map[string]registration
+	inspected map[*caddyhttp.Server]bool // for a catch-all
 
 	emitter    *emitter
 	generation *engine.Generation
@@ -69,9 +71,18 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision acquires the engine of the configured store. It neither opens nor needs the store.
 func (a *App) Provision(ctx caddy.Context) error {
+	canonical, err := canonicalJSON(a)
+	if err != nil {
+		return err
+	}
+	return places.locate(canonical, a.provision(ctx))
+}
+
+func (a *App) provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	a.logger = ctx.Slogger()
 	a.sources = make(map[string]registration)
+	a.inspected = make(map[*caddyhttp.Server]bool)
 	for name, d := range map[string]Duration{
 		"retention": a.Retention, "dead_letter_retention": a.DeadLetterRetention, "drain": a.Drain,
 	} {
@@ -120,7 +131,11 @@ func (a *App) register(name string, canonical []byte, build func() (*relay.Sourc
 	defer a.mu.Unlock()
 	if known, ok := a.sources[name]; ok {
 		if !bytes.Equal(known.canonical, canonical) {
-			return nil, fmt.Errorf("source %q is defined differently by two relay handlers; expected the same settings, or another name", name)
+			where := "by two relay handlers"
+			if at := places.find(known.canonical); at != "" {
+				where = "at " + at
+			}
+			return nil, fmt.Errorf("source %q is defined differently %s; expected the same settings, or another name", name, where)
 		}
 		return known.source, nil
 	}
@@ -130,6 +145,17 @@ func (a *App) register(name string, canonical []byte, build func() (*relay.Sourc
 	}
 	a.sources[name] = registration{canonical, source}
 	return source, nil
+}
+
+// inspect warns once for each server of relay handlers without a catch-all behind them.
+func (a *App) inspect(server *caddyhttp.Server) {
+	a.mu.Lock()
+	seen := a.inspected[server]
+	a.inspected[server] = true
+	a.mu.Unlock()
+	if !seen {
+		warnWithoutCatchAll(server, a.logger)
+	}
 }
 
 // checkAbandoned refuses a config that would leave deliveries behind in another store.
@@ -155,12 +181,15 @@ func (a *App) Start() error {
 	if err := a.checkAbandoned(); err != nil {
 		return err
 	}
+	var err error
+	if a.emitter, err = startEmitter(a.ctx, a.events, a.pooled.Event, a.logger); err != nil {
+		return err
+	}
 	a.pooled.loggers.push(a.logger)
 	if err := a.pooled.Start(a.ctx); err != nil {
 		a.pooled.loggers.remove(a.logger)
 		return fmt.Errorf("opening the store %s: %w", a.pooled.identity, err)
 	}
-	a.emitter = startEmitter(a.ctx, a.events, a.logger)
 	a.mu.Lock()
 	sources := make(map[string]*relay.Source, len(a.sources))
 	for name, r := range a.sources {
@@ -183,16 +212,24 @@ func (a *App) Start() error {
 func (a *App) Stop() error {
 	a.generation.Withdraw()
 	a.pooled.loggers.remove(a.logger)
-	a.emitter.stop(a.Drain.or(relay.DefaultDrain))
 	return nil
 }
 
-// Cleanup releases the engine, which drains and closes when no config uses it any more.
+// Cleanup releases the engine, which drains and closes when no config uses it any more. The emitter goes last, since what
+// is drained may become a dead letter; handlers of its event still run, unless they were cleaned up before the app: Caddy
+// has no order there.
 func (a *App) Cleanup() error {
 	if a.pooled == nil {
 		return nil // Provision failed before it acquired one: the running config's must stay
 	}
-	return a.pooled.release()
+	if a.generation != nil {
+		_ = a.Stop() // Caddy does not stop a config that fails after its apps have started
+	}
+	err := a.pooled.release()
+	if a.emitter != nil {
+		a.emitter.stop(a.Drain.or(relay.DefaultDrain))
+	}
+	return err
 }
 
 // Interface guards

@@ -110,12 +110,13 @@ type gateway struct {
 	t      *testing.T
 	dir    string
 	client *http.Client
+	admin  map[string]any // the config of Caddy's admin endpoint
 }
 
 // newGateway prepares a gateway; load starts it.
 func newGateway(t *testing.T) *gateway {
 	t.Helper()
-	g := &gateway{t: t, dir: dataDir(t)}
+	g := &gateway{t: t, dir: dataDir(t), admin: map[string]any{"disabled": true, "config": map[string]any{"persist": false}}}
 	// A reload closes idle connections, and a POST is not repeated on another one: each request dials.
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", g.socket())
@@ -142,8 +143,12 @@ func (g *gateway) load(app string, others map[string]any, handlers ...map[string
 	g.t.Helper()
 	var routes []any
 	for _, h := range handlers {
+		path := "/*" // of what is no source itself
+		if source, ok := h["source"].(string); ok {
+			path = "/" + source
+		}
 		routes = append(routes, map[string]any{
-			"match":  []any{map[string]any{"path": []string{"/" + h["source"].(string)}}},
+			"match":  []any{map[string]any{"path": []string{path}}},
 			"handle": []any{map[string]any{"handler": "relay_test_probe"}, h},
 		})
 	}
@@ -158,7 +163,7 @@ func (g *gateway) load(app string, others map[string]any, handlers ...map[string
 	}
 	maps.Copy(apps, others)
 	config, err := json.Marshal(map[string]any{
-		"admin":   map[string]any{"disabled": true, "config": map[string]any{"persist": false}},
+		"admin":   g.admin,
 		"logging": map[string]any{"logs": map[string]any{"default": map[string]any{"writer": map[string]any{"output": "relay_test"}}}},
 		"apps":    apps,
 	})

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -25,14 +26,22 @@ func init() {
 // parseOption reads the global option. Where it stands several times, each must set something else.
 func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	app := new(App)
-	if existing, ok := existing.(httpcaddyfile.App); ok {
-		if err := json.Unmarshal(existing.Value, app); err != nil {
+	earlier, repeated := existing.(httpcaddyfile.App)
+	if repeated {
+		if err := json.Unmarshal(earlier.Value, app); err != nil {
 			return nil, err
 		}
 	}
 	if err := app.UnmarshalCaddyfile(d); err != nil {
 		return nil, err
 	}
+	canonical, err := canonicalJSON(app)
+	if err != nil {
+		return nil, err
+	}
+	d.Reset()
+	d.Next() // back to the option's name
+	places.note(phaseOption, !repeated, canonical, here(d))
 	return httpcaddyfile.App{Name: "relay", Value: caddyconfig.JSON(app, nil)}, nil
 }
 
@@ -99,11 +108,10 @@ func (p place) errf(format string, args ...any) error {
 // parsedSource is what a handler of a Caddyfile defined.
 type parsedSource struct {
 	canonical []byte
-	place     place
+	place     string
 }
 
-// parseDirective reads the directive, and compares it with those of the same source that came before it. Named routes are
-// read apart from the sites: between those and these, provisioning compares.
+// parseDirective reads the directive, and compares it with those of the same source that came before it.
 func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	handler := new(Handler)
 	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
@@ -118,13 +126,46 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	if len(handler.Allow) > 0 && forgeableClients(h.Option("servers")) {
 		return nil, h.Errf("allow: %w", errForgeable)
 	}
-	key := "relay.source." + handler.Source
-	if first, ok := h.State[key].(parsedSource); !ok {
-		h.State[key] = parsedSource{canonical, here(h.Dispenser)}
+	sources, known := h.State["relay.sources"].(map[string]parsedSource)
+	if !known {
+		if sources, err = namedSources(h.Option("named_routes")); err != nil {
+			return nil, err
+		}
+		h.State["relay.sources"] = sources
+	}
+	at := here(h.Dispenser)
+	if h.IsNamedRoute() {
+		places.note(phaseNamedRoutes, !known, canonical, at)
+	} else {
+		places.note(phaseSites, !known, canonical, at)
+	}
+	if first, ok := sources[handler.Source]; !ok {
+		sources[handler.Source] = parsedSource{canonical, at.String()}
 	} else if !bytes.Equal(first.canonical, canonical) {
 		return nil, h.Errf("source %q is defined differently at %s; expected the same settings, or another name", handler.Source, first.place)
 	}
 	return handler, nil
+}
+
+// namedSources returns the sources that named routes define. Caddy adapts those routes before the sites, and shares no state
+// between the two; an option holds the routes.
+func namedSources(option any) (map[string]parsedSource, error) {
+	sources := make(map[string]parsedSource)
+	named, _ := option.(map[string]*caddyhttp.Route)
+	for name, route := range named {
+		for _, r := range relays(siteReader{}.routes(caddyhttp.RouteList{*route})) {
+			handler := new(Handler)
+			if err := json.Unmarshal(r.config, handler); err != nil {
+				return nil, err
+			}
+			canonical, err := canonicalJSON(handler)
+			if err != nil {
+				return nil, err
+			}
+			sources[r.source] = parsedSource{canonical, cmp.Or(places.find(canonical), "the named route "+name)}
+		}
+	}
+	return sources, nil
 }
 
 // forgeableClients says that the global option `servers` trusts proxies without strict parsing. Only the usual case is

@@ -14,11 +14,11 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// handlerFunc is a function as an event handler.
-type handlerFunc func()
+// eventFunc is a function as an event handler.
+type eventFunc func(caddy.Event)
 
-func (f handlerFunc) Handle(context.Context, caddy.Event) error {
-	f()
+func (f eventFunc) Handle(_ context.Context, e caddy.Event) error {
+	f(e)
 	return nil
 }
 
@@ -30,11 +30,16 @@ func testEmitter(t *testing.T, handle func()) (*emitter, *bytes.Buffer) {
 	if err := events.Provision(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := events.On(eventDeadLetter, handlerFunc(handle)); err != nil {
+	if err := events.On(eventDeadLetter, eventFunc(func(caddy.Event) { handle() })); err != nil {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	return startEmitter(ctx, events, slog.New(slog.NewTextHandler(&log, nil))), &log
+	find := func(context.Context, string) (*relay.EventRecord, error) { return nil, relay.ErrNotFound }
+	e, err := startEmitter(ctx, events, find, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e, &log
 }
 
 // TestEmitterStop tells what waits before it stops.
@@ -75,6 +80,43 @@ func TestEmitterSlow(t *testing.T) {
 	}
 	if got := log.String(); !strings.Contains(got, "a dead letter is not told") || !strings.Contains(got, "at the stop") {
 		t.Errorf("logged: %s", got)
+	}
+}
+
+// TestEmitterExpired announces the last attempt's status of what expired before another attempt.
+func TestEmitterExpired(t *testing.T) {
+	rec := &relay.EventRecord{Deliveries: []relay.DeliveryRecord{
+		{Destination: "library", Attempts: []relay.Attempt{{Status: 500}}},
+		{Destination: "billing", Attempts: []relay.Attempt{{Status: 429}, {Status: 503}}},
+		{Destination: "unasked"},
+	}}
+	expired := relay.DeadLetter{EventID: "some", Destination: "billing", Attempts: 2, LastError: relay.ErrExpired.Error()}
+	other := expired
+	other.LastError = "connection refused"
+	unknown := expired
+	unknown.EventID = "none"
+	unasked := expired
+	unasked.Destination = "unasked"
+	for _, c := range []struct {
+		letter   relay.DeadLetter
+		expected int
+	}{{expired, 503}, {other, 0}, {unknown, 0}, {unasked, 0}} {
+		e, _ := testEmitter(t, func() {})
+		e.find = func(_ context.Context, id string) (*relay.EventRecord, error) {
+			if id != "some" {
+				return nil, relay.ErrNotFound
+			}
+			return rec, nil
+		}
+		heard := make(chan caddy.Event, 1)
+		if err := e.events.On(eventDeadLetter, eventFunc(func(event caddy.Event) { heard <- event })); err != nil {
+			t.Fatal(err)
+		}
+		e.offer(c.letter)
+		e.stop(time.Minute)
+		if data := (<-heard).Data; data["last_status"] != c.expected || data["last_error"] != c.letter.LastError {
+			t.Errorf("%+v: announced as %v", c.letter, data)
+		}
 	}
 }
 

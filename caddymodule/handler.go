@@ -91,16 +91,22 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	module, err := ctx.App("relay")
+	if err != nil {
+		return err
+	}
+	return places.locate(canonical, h.register(ctx, module.(*App), canonical))
+}
+
+func (h *Handler) register(ctx caddy.Context, app *App, canonical []byte) (err error) {
 	if len(h.Allow) > 0 {
 		if err := checkTrustedProxies(ctx); err != nil {
 			return fmt.Errorf("source %q: allow: %w", h.Source, err)
 		}
 	}
-	module, err := ctx.App("relay")
-	if err != nil {
-		return err
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		app.inspect(server)
 	}
-	app := module.(*App)
 	h.engine = app.pooled
 	h.source, err = app.register(h.Source, canonical, func() (*relay.Source, error) { return h.build(ctx) })
 	return err

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -288,30 +289,99 @@ func TestValidateBesides(t *testing.T) {
 	c.await(t)
 }
 
-// TestDeadLetterEvent hears of a dead letter through Caddy's events.
+// subscribed is the events app with a handler of the relay app's dead letters.
+func subscribed() map[string]any {
+	return map[string]any{"events": map[string]any{"subscriptions": []any{map[string]any{
+		"events": []string{eventDeadLetter}, "modules": []string{"relay"}, "handlers": []any{map[string]any{"handler": "relay_test"}},
+	}}}}
+}
+
+// awaitDeadLetterEvent checks where the event came from.
+func awaitDeadLetterEvent(t *testing.T) caddy.Event {
+	t.Helper()
+	select {
+	case e := <-sunkEvents:
+		if id := e.Origin().CaddyModule().ID; id != "relay" {
+			t.Errorf("the event comes from %s", id)
+		}
+		return e
+	case <-time.After(20 * time.Second):
+		t.Fatal("no event")
+		return caddy.Event{}
+	}
+}
+
+// TestDeadLetterEvent hears of a dead letter through Caddy's events, however deep the first handler is in the config, and
+// whatever is provisioned after the app.
 func TestDeadLetterEvent(t *testing.T) {
 	g := newGateway(t)
 	c := newConsumer(t, http.StatusGone)
-	subscription := map[string]any{"subscriptions": []any{map[string]any{
-		"events": []string{eventDeadLetter}, "modules": []string{"relay"}, "handlers": []any{map[string]any{"handler": "relay_test"}},
-	}}}
-	if err := g.load(`{}`, map[string]any{"events": subscription}, to(t, c.URL, nil)); err != nil {
-		t.Fatal(err)
-	}
-	id := g.accept("vocals", "task-1")
-	c.await(t)
-	select {
-	case e := <-sunkEvents:
+	handler := to(t, c.URL, nil)
+	for depth := range 6 {
+		if err := g.load(`{}`, subscribed(), handler); err != nil {
+			t.Fatal(err)
+		}
+		task := fmt.Sprintf("task-%d", depth)
+		id := g.accept("vocals", task)
+		c.await(t)
+		e := awaitDeadLetterEvent(t)
 		for name, expected := range map[string]any{
-			"event_id": id, "source": "vocals", "task_id": "task-1", "destination": "billing", "attempts": 1, "last_status": 410,
+			"event_id": id, "source": "vocals", "task_id": task, "destination": "billing", "attempts": 1, "last_status": 410,
 		} {
 			if got := e.Data[name]; got != expected {
 				t.Errorf("%s: got %v, expected %v", name, got, expected)
 			}
 		}
-	case <-time.After(20 * time.Second):
-		t.Fatal("no event")
+		handler = map[string]any{"handler": "subroute", "routes": []any{
+			map[string]any{"handle": []any{handler}},
+			map[string]any{"handle": []any{map[string]any{"handler": "headers"}, map[string]any{"handler": "static_response"}}},
+		}}
 	}
+}
+
+// TestDeadLetterEventAtStop hears of what becomes a dead letter while a stop waits for attempts in flight.
+func TestDeadLetterEventAtStop(t *testing.T) {
+	g := newGateway(t)
+	begun, answer := make(chan struct{}), make(chan struct{})
+	c := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(begun)
+		<-answer
+		w.WriteHeader(http.StatusGone)
+	}))
+	defer c.Close()
+	if err := g.load(`{"drain":"20s"}`, subscribed(), to(t, c.URL, nil)); err != nil {
+		t.Fatal(err)
+	}
+	ctx := activeApp(t).ctx
+	id := g.accept("vocals", "task-1")
+	<-begun
+	stopped := make(chan error)
+	go func() { stopped <- caddy.Stop() }()
+	<-ctx.Done() // all apps are stopped, and the config is cleaned up
+	close(answer)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if e := awaitDeadLetterEvent(t); e.Data["event_id"] != id || e.Data["last_status"] != http.StatusGone {
+		t.Errorf("got %v", e.Data)
+	}
+}
+
+// TestFailedFinish has a config fail when all its apps have started; Caddy cleans it up without stopping them.
+func TestFailedFinish(t *testing.T) {
+	g := newGateway(t)
+	a, b := newConsumer(t, http.StatusOK), newConsumer(t, http.StatusOK)
+	g.mustLoad(`{}`, to(t, a.URL, nil))
+	g.admin["config"] = map[string]any{"persist": false, "load": map[string]any{"module": "none"}}
+	if err := g.load(`{}`, nil, to(t, b.URL, nil)); err == nil {
+		t.Fatal("the config was loaded")
+	}
+	engine := activeApp(t).pooled
+	if refs, _ := engines.References(engine.identity); refs != 1 {
+		t.Errorf("%d configs use the engine, expected 1", refs)
+	}
+	g.accept("vocals", "task-1")
+	a.await(t)
 }
 
 // TestMetrics counts on through a reload, and in one that fails.

@@ -2,16 +2,20 @@ package caddymodule
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/courier"
 )
 
 // transport loads the transport of a destination, each of which has connections of its own.
@@ -19,6 +23,13 @@ func (d *Destination) transport(ctx caddy.Context, dst *relay.Destination) (http
 	if d.TransportRaw == nil {
 		d.TransportRaw = fmt.Appendf(nil, `{"protocol":"http","keep_alive":{"max_idle_conns_per_host":%d}}`, dst.MaxInFlight)
 	}
+	// What was configured, before provisioning adds Caddy's defaults to it. A mistake in it is reported by LoadModule.
+	var configured struct {
+		KeepAlive       reverseproxy.KeepAlive `json:"keep_alive"`
+		NetworkProxy    json.RawMessage        `json:"network_proxy"`
+		ForwardProxyURL string                 `json:"forward_proxy_url"`
+	}
+	_ = json.Unmarshal(d.TransportRaw, &configured)
 	module, err := ctx.LoadModule(d, "TransportRaw")
 	if err != nil {
 		return nil, err
@@ -26,13 +37,47 @@ func (d *Destination) transport(ctx caddy.Context, dst *relay.Destination) (http
 	if err := checkTransport(module, dst.URL); err != nil {
 		return nil, err
 	}
-	t := module.(http.RoundTripper)
-	// Without being asked to, the standard transport would ask for gzip and unpack it; what is kept of a response
-	// is what the destination sent.
-	if h, ok := t.(*reverseproxy.HTTPTransport); ok && h.Compression == nil && h.Transport != nil {
+	h, ok := module.(*reverseproxy.HTTPTransport)
+	if !ok || slices.Contains(h.Versions, "3") {
+		return outbound{module.(http.RoundTripper), caddy.NewReplacer()}, nil
+	}
+	if err := adjust(h); err != nil {
+		return nil, err
+	}
+	if configured.NetworkProxy == nil && configured.ForwardProxyURL == "" {
+		noteProxy(ctx, dst)
+	}
+	connections := courier.NewConnections(h.Transport, time.Duration(configured.KeepAlive.IdleConnTimeout))
+	context.AfterFunc(ctx.Context, connections.CloseIdleConnections)
+	return connections, nil
+}
+
+// adjust fits a transport of reverse_proxy for requests that nobody but the relay sends.
+func adjust(h *reverseproxy.HTTPTransport) error {
+	// Without being asked to, it would ask for gzip and unpack it; what is kept of a response is what the destination sent.
+	if h.Compression == nil {
 		h.Transport.DisableCompression = true
 	}
-	return outbound{t, caddy.NewReplacer()}, nil
+	// A placeholder in the server name is replaced now, like all others, and not by a dialer that looks at each request.
+	if h.TLS != nil && hasPlaceholder(h.TLS.ServerName) {
+		name, err := resolve(h.TLS.ServerName)
+		if err != nil {
+			return fmt.Errorf("tls_server_name: %w", err)
+		}
+		h.Transport.TLSClientConfig.ServerName = name
+		h.Transport.DialTLSContext = nil
+	}
+	return nil
+}
+
+// noteProxy logs that the environment sends a destination's requests elsewhere, which its configuration does not show.
+func noteProxy(ctx caddy.Context, dst *relay.Destination) {
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: dst.URL})
+	if err != nil || proxy == nil {
+		return
+	}
+	ctx.Slogger().Info("destination is reached through a proxy, by HTTP_PROXY or HTTPS_PROXY in the environment",
+		"destination", dst.Name, "proxy", proxy.Host)
 }
 
 // checkTransport refuses what only makes sense, or only seems to, inside reverse_proxy. u may be nil where it is not known.
@@ -51,7 +96,7 @@ func checkTransport(module any, u *url.URL) error {
 	return nil
 }
 
-// outbound gives a transport of reverse_proxy what it expects in a request's context: it would panic without.
+// outbound puts into a request's context what a transport of reverse_proxy expects there: it may panic without.
 type outbound struct {
 	transport http.RoundTripper
 	replacer  *caddy.Replacer // which transports only read

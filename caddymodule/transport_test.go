@@ -1,14 +1,22 @@
 package caddymodule
 
 import (
+	"bytes"
 	"context"
 	"encoding/pem"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // sendTo posts to a destination with the given transport, outside reverse_proxy.
@@ -50,7 +58,7 @@ func TestTransport(t *testing.T) {
 	}
 }
 
-// TestTransportTLS dials with a server name that is a placeholder, which needs a replacer in the request's context.
+// TestTransportTLS dials with a server name that is a placeholder.
 func TestTransportTLS(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS.ServerName != "example.com" {
@@ -66,6 +74,134 @@ func TestTransportTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = res.Body.Close()
+}
+
+func TestTransportUnknownServerName(t *testing.T) {
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	defer cancel()
+	h := &Handler{Source: "a", Destinations: []*Destination{{
+		URL: "https://billing.example.com/", TransportRaw: []byte(`{"protocol":"http","tls":{"server_name":"{env.RELAY_UNSET}"}}`),
+	}}}
+	if _, err := h.build(ctx); err == nil || !strings.Contains(err.Error(), "tls_server_name: the environment variable RELAY_UNSET is not set") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestTransportIdle keeps connections for as long as the operator says, or else as the consumer announces.
+func TestTransportIdle(t *testing.T) {
+	for transport, want := range map[string]int64{
+		"": 1,
+		`{"protocol":"http","keep_alive":{"probe_interval":"10s"}}`: 1,
+		`{"protocol":"http","keep_alive":{"idle_timeout":"1m"}}`:    0,
+	} {
+		var closed atomic.Int64
+		some := make(chan struct{}, 10)
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Keep-Alive", "timeout=0")
+		}))
+		server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+			if s == http.StateClosed {
+				closed.Add(1)
+				some <- struct{}{}
+			}
+		}
+		server.Start()
+		res, err := sendTo(t, server.URL, transport)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if want > 0 {
+			select {
+			case <-some:
+			case <-time.After(10 * time.Second):
+			}
+		}
+		if closed.Load() != want {
+			t.Errorf("transport %s: %d connections were closed, want %d", transport, closed.Load(), want)
+		}
+		server.Close()
+	}
+}
+
+// TestTransportUnloaded closes the idle connections of a configuration that is gone.
+func TestTransportUnloaded(t *testing.T) {
+	closed := make(chan struct{})
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateClosed {
+			close(closed)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	t.Run("loaded", func(t *testing.T) {
+		res, err := sendTo(t, server.URL, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+	})
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Error("its connection is still open")
+	}
+}
+
+// TestTransportVersions speaks what Caddy's transport would.
+func TestTransportVersions(t *testing.T) {
+	for name, test := range map[string]struct {
+		tls   bool
+		field string
+		want  int
+	}{
+		"default":        {true, ``, 2},
+		"only HTTP/1.1":  {true, `,"versions":["1.1"]`, 1},
+		"without TLS":    {false, ``, 1},
+		"h2c":            {false, `,"versions":["h2c"]`, 2},
+		"h2c, with TLS":  {true, `,"versions":["h2c","2"]`, 2},
+		"no connections": {true, `,"keep_alive":{"enabled":false}`, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(200 + r.ProtoMajor)
+			}))
+			server.EnableHTTP2 = true
+			transport := `{"protocol":"http"` + test.field
+			if test.tls {
+				server.StartTLS()
+				transport += `,"tls":{"insecure_skip_verify":true}`
+			} else {
+				server.Config.Protocols = new(http.Protocols)
+				server.Config.Protocols.SetHTTP1(true)
+				server.Config.Protocols.SetUnencryptedHTTP2(true)
+				server.Start()
+			}
+			defer server.Close()
+			res, err := sendTo(t, server.URL, transport+"}")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if got := res.StatusCode - 200; got != test.want {
+				t.Errorf("the request came by HTTP/%d", got)
+			}
+		})
+	}
+}
+
+// TestTransportErrors has no addresses in them, although Caddy hides the error of its dialer.
+func TestTransportErrors(t *testing.T) {
+	for target, want := range map[string]string{
+		"http://127.0.0.1:1/?token=s3cret":      "connecting: connection refused",
+		"https://127.0.0.1:1/?token=s3cret":     "connecting: connection refused",
+		"http://billing.invalid./?token=s3cret": "connecting: looking up billing.invalid.: ",
+	} {
+		if _, err := sendTo(t, target, ""); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
 }
 
 func TestTransportProxy(t *testing.T) {
@@ -84,4 +220,26 @@ func TestTransportProxy(t *testing.T) {
 	if proxied != "http://billing.example.com/hook" {
 		t.Errorf("the proxy got %q", proxied)
 	}
+}
+
+// TestTransportEnvironmentProxy runs in a process of its own, since the environment is read only once in each.
+func TestTransportEnvironmentProxy(t *testing.T) {
+	if os.Getenv("RELAY_TEST_CHILD") == "" {
+		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestTransportEnvironmentProxy$")
+		child.Env = append(os.Environ(), "RELAY_TEST_CHILD=1", "HTTP_PROXY=http://me:s3cret@127.0.0.1:1", "NO_PROXY=direct.example.com")
+		out, err := child.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if n := bytes.Count(out, []byte("destination is reached through a proxy")); n != 1 || bytes.Contains(out, []byte("s3cret")) {
+			t.Errorf("%d lines name the proxy, in\n%s", n, out)
+		}
+		return
+	}
+	_, err := sendTo(t, "http://billing.example.com/?token=s3cret", "")
+	if want := "through the proxy 127.0.0.1:1: connecting: connection refused"; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+	build(t, `{"source":"a","destinations":[{"url":"http://direct.example.com"}]}`)
+	build(t, `{"source":"a","destinations":[{"url":"http://billing.example.com","transport":{"protocol":"http","network_proxy":{"from":"url","url":"http://127.0.0.1:2"}}}]}`)
 }

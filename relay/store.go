@@ -25,6 +25,8 @@ var (
 	ErrClosed = errors.New("closed")
 	// ErrBadCursor: a cursor that this store did not hand out.
 	ErrBadCursor = errors.New("bad cursor")
+	// ErrRefused: the store refuses an accept for what it is, and would refuse it again.
+	ErrRefused = errors.New("refused by the store")
 	// ErrUnavailable: the store cannot be reached, or takes no writes for now. What was to be written may have been
 	// written all the same.
 	ErrUnavailable = errors.New("store unavailable")

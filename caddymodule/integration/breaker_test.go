@@ -123,7 +123,7 @@ func TestPermanent(t *testing.T) {
 	if n := g.do("/relay/dead-letters/discard", map[string]any{"source": "vocals", "destination": "library"})["discarded"]; n != 2 || listed() != 2 {
 		t.Errorf("%d dead letters were discarded, and %d are left", n, listed())
 	}
-	if n := g.do("/relay/dead-letters/discard", map[string]any{})["discarded"]; n != 2 || listed() != 0 {
+	if n := g.do("/relay/dead-letters/discard", map[string]any{"all": true})["discarded"]; n != 2 || listed() != 0 {
 		t.Errorf("%d dead letters were discarded, and %d are left", n, listed())
 	}
 }

@@ -1,4 +1,5 @@
-// Command xcaddy builds Caddy with the plugins that xcaddy.json names: go run ./caddymodule/xcaddy.
+// Command xcaddy builds Caddy with the plugins that xcaddy.json names: go run -C caddymodule/xcaddy . in the repository's root.
+// It is a module of its own, so that the gateway's needs neither xcaddy nor what xcaddy needs.
 package main
 
 import (
@@ -17,8 +18,8 @@ import (
 )
 
 func main() {
-	config := flag.String("config", "xcaddy.json", "an xcaddy.Builder as JSON")
-	output := flag.String("output", "caddy", "the binary to write")
+	config := flag.String("config", "../../xcaddy.json", "an xcaddy.Builder as JSON")
+	output := flag.String("output", "../../caddy", "the binary to write")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
@@ -64,7 +65,7 @@ func TestAStuckCallbackBlocksNothing(t *testing.T) {
 	c := newConsumer(t, nil)
 	var down atomic.Bool
 	down.Store(true)
-	poison := errors.New("not this one")
+	poison := fmt.Errorf("not this one: %w", relay.ErrRefused)
 	d := destination(t, "billing", c.URL)
 	d.MaxInFlight = 1 // so that deliveries arrive in the order of their acceptance
 	g := newSpoolingGateway(t, newSource(d), func(e *relay.Event) error {

@@ -91,7 +91,7 @@ func (e *Engine) Status(ctx context.Context) Status {
 	var counts []relay.Count
 	store, err := e.Store()
 	if err == nil {
-		err = store.Health(ctx)
+		err = e.sweeper.Look(ctx, store)
 		st.Store = StoreStatus{StoreInfo: store.Info(), Up: true} // with what that has found out
 		counts = store.Counts()
 	}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -148,28 +148,23 @@ func (s *Store) patience(ctx context.Context) time.Duration {
 	return left * 3 / 4
 }
 
-// refusals are what Redis answers because of what was to be written. Anything else (full, loading, failing over, moving a
-// slot, rights that are missing) passes by itself or once an operator has mended it, and says nothing about that.
-var refusals = []string{"WRONGTYPE", "ERR user_script", "ERR Error running script", "ERR Error compiling script"}
+// refusals are the errors by which Redis refuses an accept for what it is: it is too large for Redis's protocol
+// (proto-max-bulk-len), a key that it needs holds something else, or the script stumbles over what it says or over a record
+// that it leads to. All else says nothing about the accept: Redis is full, loading, failing over, moving a slot, or takes
+// neither password, user, command, key nor script. That passes by itself, or once an operator has mended it.
+//
+// Redis before 7.0 wraps what a command or the script itself ended in, and marks the latter by the script's name alone.
+var refusals = regexp.MustCompile(`^ERR Protocol error: invalid (bulk|multibulk) length` +
+	`|^(ERR Error running script \(call to f_\w+\): @user_script:\d+: )?-?WRONGTYPE ` +
+	`|^ERR (Error running script \(call to f_\w+\): @user_script:\d+: )?user_script:\d+: `)
 
-// passing are errors that up to Redis 6.2 come within that of the script whose command met them.
-var passing = []string{"-OOM", "-LOADING", "-READONLY", "-MASTERDOWN", "-CLUSTERDOWN", "-TRYAGAIN", "-MOVED", "-NOREPLICAS", "-MISCONF", "-NOPERM"}
-
-// explain says of an error whether Redis could not be asked or has refused.
+// explain makes an error of Redis one of the store: of an outage, unless Redis refuses what was to be done for what it is.
 func explain(err error) error {
 	if err == nil || errors.Is(err, relay.ErrUnavailable) {
 		return err
 	}
-	if errors.Is(err, redis.Nil) {
+	if reply, ok := errors.AsType[redis.Error](err); ok && refusals.MatchString(reply.Error()) {
 		return fmt.Errorf("redis: %w", err)
-	}
-	if reply, ok := errors.AsType[redis.Error](err); ok {
-		text := reply.Error()
-		begins := func(p string) bool { return strings.HasPrefix(text, p) }
-		within := func(p string) bool { return strings.Contains(text, p) }
-		if slices.ContainsFunc(refusals, begins) && !slices.ContainsFunc(passing, within) {
-			return fmt.Errorf("redis: %w", err)
-		}
 	}
 	return fmt.Errorf("%w: redis: %w", relay.ErrUnavailable, err)
 }

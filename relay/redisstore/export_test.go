@@ -1,14 +1,20 @@
 package redisstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"net"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/callbackrelay/caddy-relay/relay"
 )
 
 // The suite moves the store's clock by hours. So tests add to Redis's time what stands under <prefix>:{<source>}:skew, and
@@ -82,3 +88,53 @@ func (h skewHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 
 // Refresh counts anew.
 func (s *Store) Refresh() { s.watch(context.Background()) }
+
+// Tell lets the other gateways know that something of a destination may be due.
+func (s *Store) Tell(source, destination string) {
+	s.tell(relay.DestinationName{Source: source, Destination: destination})
+}
+
+// PanicOn lets the client panic where it is to send a command, until the function it returns is called.
+func (s *Store) PanicOn(command string) (calm func()) {
+	h := &panicHook{command: command}
+	h.on.Store(true)
+	s.client.AddHook(h)
+	return func() { h.on.Store(false) }
+}
+
+type panicHook struct {
+	command string
+	on      atomic.Bool
+}
+
+func (h *panicHook) check(cmds ...redis.Cmder) {
+	for _, c := range cmds {
+		if h.on.Load() && c.Name() == h.command {
+			panic("on purpose")
+		}
+	}
+}
+
+func (h *panicHook) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		// A subscription is sent past the other hooks; what else dials may be a goroutine of go-redis.
+		if h.on.Load() && h.command == "subscribe" && bytes.Contains(debug.Stack(), []byte("(*PubSub)")) {
+			panic("on purpose")
+		}
+		return next(ctx, network, address)
+	}
+}
+
+func (h *panicHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		h.check(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (h *panicHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		h.check(cmds...)
+		return next(ctx, cmds)
+	}
+}

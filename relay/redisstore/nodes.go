@@ -38,23 +38,23 @@ func (s *Store) Nodes() []relay.NodeStatus {
 
 // beatLoop tells the other gateways that this one lives, and learns of them.
 func (s *Store) beatLoop() {
-	ticker := time.NewTicker(beatEvery)
-	defer ticker.Stop()
-	s.beat(s.closing, false)
 	for {
+		pause := beatEvery
+		if s.step(stepBeat, func() error { return s.beat(s.closing, false) }) != nil {
+			pause = watchEvery
+		}
 		select {
 		case <-s.closing.Done():
 			// A gateway that stops in good order is gone at once.
-			s.beat(context.Background(), true)
+			_ = s.step(stepBeat, func() error { return s.beat(context.Background(), true) })
 			return
-		case <-ticker.C:
+		case <-time.After(pause):
 		case <-s.beats:
 		}
-		s.beat(s.closing, false)
 	}
 }
 
-func (s *Store) beat(ctx context.Context, leave bool) {
+func (s *Store) beat(ctx context.Context, leave bool) error {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
 	s.mu.Lock()
@@ -65,9 +65,8 @@ func (s *Store) beat(ctx context.Context, leave bool) {
 		script: beatScript, keys: []string{s.keys.nodes()},
 		args: []any{s.self, text, beatLives.Microseconds(), leave},
 	}
-	s.run(ctx, c)
-	if c.err != nil {
-		return // the watch says what is wrong
+	if s.run(ctx, c); c.err != nil {
+		return c.err
 	}
 	r := c.read()
 	nodes := make([]relay.NodeStatus, 0, r.groups(1))
@@ -77,8 +76,12 @@ func (s *Store) beat(ctx context.Context, leave bool) {
 			nodes = append(nodes, n)
 		}
 	}
+	if err := r.done(); err != nil {
+		return err
+	}
 	slices.SortFunc(nodes, relay.NodeStatus.Compare)
 	s.mu.Lock()
 	s.nodes = nodes
 	s.mu.Unlock()
+	return nil
 }

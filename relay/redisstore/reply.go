@@ -12,13 +12,19 @@ import (
 // malformed is the error of a reply that nothing of ours returns: something answers in Redis's stead (a proxy, another
 // version). It is an outage, since nobody knows what was done.
 func malformed(what string, reply any) error {
-	shown := fmt.Sprintf("%.80q", fmt.Sprint(reply))
-	if list, ok := reply.([]any); ok { // it may hold a payload
-		kinds := make([]string, min(8, len(list)))
+	shown := "nothing"
+	switch reply := reply.(type) {
+	case nil:
+	case []any: // it may hold a payload
+		kinds := make([]string, min(8, len(reply)))
 		for i := range kinds {
-			kinds[i] = fmt.Sprintf("%T", list[i])
+			if kinds[i] = "nothing"; reply[i] != nil {
+				kinds[i] = fmt.Sprintf("%T", reply[i])
+			}
 		}
-		shown = fmt.Sprintf("%d values (%s)", len(list), strings.Join(kinds, ", "))
+		shown = fmt.Sprintf("%d values (%s)", len(reply), strings.Join(kinds, ", "))
+	default:
+		shown = fmt.Sprintf("%.80q", fmt.Sprint(reply))
 	}
 	return fmt.Errorf("%w: redis: unexpected reply to %s: %s", relay.ErrUnavailable, what, shown)
 }

@@ -12,11 +12,9 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -61,9 +59,8 @@ type Store struct {
 	log     *slog.Logger
 	self    string // names this process among those that share the store
 
-	tally  tally
-	free   atomic.Int64
-	policy atomic.Pointer[string] // maxmemory-policy, by the last look
+	tally tally
+	seen  seen
 
 	wakeups chan relay.DestinationName
 	news    chan struct{} // capacity 1: something is dirty
@@ -75,7 +72,8 @@ type Store struct {
 	dirty   map[relay.DestinationName]bool
 	config  string // hash of this node's sources
 	nodes   []relay.NodeStatus
-	trouble string // what the last look at Redis ended in
+
+	troubles troubles
 
 	closing context.Context
 	close   context.CancelFunc
@@ -109,8 +107,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		used:    map[string]bool{},
 		dirty:   map[relay.DestinationName]bool{},
 	}
-	s.free.Store(-1)
-	s.policy.Store(new(string))
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.watch(ctx)
 	s.loops.Go(s.watchLoop)
@@ -152,35 +148,6 @@ func (o *Options) complete() error {
 	return nil
 }
 
-func newClient(o Options) redis.UniversalClient {
-	u := &redis.UniversalOptions{
-		Addrs:         o.Addresses,
-		MasterName:    o.MasterName,
-		Username:      o.Username,
-		Password:      o.Password,
-		DB:            o.DB,
-		TLSConfig:     o.TLS,
-		IsClusterMode: o.Cluster,
-		Protocol:      2,
-
-		// A context's deadline counts, and nothing is sent twice but by the store itself, which knows what may be.
-		ContextTimeoutEnabled: true,
-		MaxRetries:            -1,
-		DialerRetries:         1,
-		DialTimeout:           o.Timeout,
-		PoolTimeout:           o.Timeout,
-		ReadTimeout:           o.Timeout + 3*time.Second,
-		WriteTimeout:          o.Timeout + 3*time.Second,
-
-		DisableIdentity:          true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}
-	if o.MasterName != "" {
-		u.Dialer = dialer(o)
-	}
-	return redis.NewUniversalClient(u)
-}
-
 // enter keeps the store open for a call, until the function it gives is called.
 func (s *Store) enter(ctx context.Context) (context.Context, func(), error) {
 	s.mu.Lock()
@@ -208,11 +175,12 @@ func (s *Store) Info() relay.StoreInfo {
 	if s.options.MasterName != "" {
 		location = s.options.MasterName + "@" + location
 	}
-	return relay.StoreInfo{
-		Driver:    "redis",
-		Location:  fmt.Sprintf("%s/%d?prefix=%s", location, s.options.DB, s.options.KeyPrefix),
-		FreeBytes: s.free.Load(), EvictionPolicy: *s.policy.Load(),
+	info := relay.StoreInfo{
+		Driver:   "redis",
+		Location: fmt.Sprintf("%s/%d?prefix=%s", location, s.options.DB, s.options.KeyPrefix),
 	}
+	s.seen.info(&info)
+	return info
 }
 
 // Counts implements relay.Store.

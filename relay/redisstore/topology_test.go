@@ -273,3 +273,44 @@ func TestAHangingSentinel(t *testing.T) {
 		sentinel.Resume(t)
 	}
 }
+
+// A Sentinel that go-redis knows from another one alone, by an address of its own, is waited for no longer than those that
+// are configured.
+func TestAHangingSentinelThatWasDiscovered(t *testing.T) {
+	const timeout = 4 * time.Second
+	master := redistest.Start(t)
+	configured, discovered := redistest.Sentinel(t, master), redistest.Sentinel(t, master)
+	redistest.Eventually(t, 20*time.Second, "the Sentinels know each other", func() bool {
+		others, _ := configured.Do(t, "SENTINEL", "SENTINELS", redistest.MasterName).([]any)
+		return len(others) == 1
+	})
+	_, port, err := net.SplitHostPort(configured.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, func(o *redisstore.Options) {
+		o.Addresses, o.MasterName, o.Timeout = []string{net.JoinHostPort("localhost", port)}, redistest.MasterName, timeout
+	})
+	accept(t, s, newAccept("one"))
+	for _, hanging := range []*redistest.Server{discovered, configured} {
+		hanging.Suspend(t)
+		// Its own clients are gone too: what is left is to ask all.
+		other := configured
+		if hanging == configured {
+			other = discovered
+		}
+		other.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		other.Do(t, "CLIENT", "KILL", "TYPE", "pubsub")
+		master.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		start := time.Now()
+		redistest.Eventually(t, 20*time.Second, "it accepts again", func() bool {
+			a := newAccept("one")
+			s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
+			return a.Err == nil
+		})
+		if took := time.Since(start); took >= timeout {
+			t.Errorf("it took %v to find the master by the other Sentinel", took)
+		}
+		hanging.Resume(t)
+	}
+}

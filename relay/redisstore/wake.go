@@ -3,7 +3,10 @@ package redisstore
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -11,8 +14,8 @@ import (
 const (
 	// tellEvery is the pause between two messages of a gateway, so that a flood of callbacks is none of messages.
 	tellEvery = 50 * time.Millisecond
-	// listenAgain is the pause after the subscription failed.
-	listenAgain = time.Second
+	// tryAgain is the pause after a message could not be published, or the subscription failed.
+	tryAgain = time.Second
 )
 
 // Wakeups implements relay.SharedStore.
@@ -51,45 +54,82 @@ func (s *Store) tellLoop() {
 			return
 		case <-s.news:
 		}
-		m := message{From: s.self}
-		s.mu.Lock()
-		for name := range s.dirty {
-			m.Names = append(m.Names, name)
+		pause := tellEvery
+		if s.step(stepTell, s.publish) != nil {
+			pause = tryAgain
 		}
-		clear(s.dirty)
-		s.mu.Unlock()
-		text, _ := json.Marshal(m)                       // strings always marshal
-		s.client.Publish(s.closing, s.keys.wake(), text) // it may be lost: the next look at the source says it again
 		select {
 		case <-s.closing.Done():
 			return
-		case <-time.After(tellEvery):
+		case <-time.After(pause):
 		}
 	}
 }
 
-// listenLoop wakes lanes by what other gateways tell.
+// publish publishes what is dirty. What could not be is still dirty then. It may be lost: the next look at the source says
+// it again.
+func (s *Store) publish() error {
+	m := message{From: s.self}
+	s.mu.Lock()
+	for name := range s.dirty {
+		m.Names = append(m.Names, name)
+	}
+	clear(s.dirty)
+	s.mu.Unlock()
+	if m.Names == nil {
+		return nil // told with what was dirty before
+	}
+	text, _ := json.Marshal(m) // strings always marshal
+	ctx, cancel := context.WithTimeout(s.closing, s.options.Timeout)
+	defer cancel()
+	err := s.client.Publish(ctx, s.keys.wake(), text).Err()
+	if err == nil {
+		return nil
+	}
+	for _, name := range m.Names {
+		s.tell(name)
+	}
+	return fmt.Errorf("publishing on channel %s: %w", s.keys.wake(), explain(err))
+}
+
+// listenLoop keeps a subscription.
 func (s *Store) listenLoop() {
+	for {
+		_ = s.step(stepListen, s.listen)
+		select {
+		case <-s.closing.Done():
+			return
+		case <-time.After(tryAgain):
+		}
+	}
+}
+
+// listen wakes lanes by what other gateways tell, until it fails. It subscribes anew each time: a subscription that Redis
+// has refused does not ask again.
+func (s *Store) listen() error {
 	sub := s.client.Subscribe(s.closing, s.keys.wake())
 	// A subscription that waits for a message does not see its context end.
 	stop := context.AfterFunc(s.closing, func() { _ = sub.Close() })
-	defer stop()
+	defer func() {
+		stop()
+		_ = sub.Close()
+	}()
 	for {
-		got, err := sub.ReceiveMessage(s.closing)
+		got, err := sub.Receive(s.closing)
 		if err != nil {
-			select {
-			case <-s.closing.Done():
-				return
-			case <-time.After(listenAgain):
+			return fmt.Errorf("listening to channel %s: %w", s.keys.wake(), explain(err))
+		}
+		switch got := got.(type) {
+		case *redis.Subscription:
+			s.note(stepListen, nil)
+		case *redis.Message:
+			var m message
+			if json.Unmarshal([]byte(got.Payload), &m) != nil || m.From == s.self {
+				continue
 			}
-			continue
-		}
-		var m message
-		if json.Unmarshal([]byte(got.Payload), &m) != nil || m.From == s.self {
-			continue
-		}
-		for _, name := range m.Names {
-			s.wake(name)
+			for _, name := range m.Names {
+				s.wake(name)
+			}
 		}
 	}
 }

@@ -29,27 +29,12 @@ func (s *Store) watchLoop() {
 
 // watch looks at all sources.
 func (s *Store) watch(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
-	defer cancel()
-	// Without the registry, what is known of it is looked at all the same: of a Cluster one master may be away.
-	err := errors.Join(s.readRegistry(ctx), s.look(ctx, s.known()...))
-	if s.closing.Err() != nil {
-		return
-	}
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	s.mu.Lock()
-	before := s.trouble
-	s.trouble = text
-	s.mu.Unlock()
-	switch {
-	case text != "" && before == "":
-		s.log.Error("redis does not answer as it should", "error", err)
-	case text == "" && before != "":
-		s.log.Info("redis answers again")
-	}
+	_ = s.step(stepWatch, func() error {
+		ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
+		defer cancel()
+		// Without the registry, what is known of it is looked at all the same: of a Cluster one master may be away.
+		return errors.Join(s.readRegistry(ctx), s.look(ctx, s.known()...))
+	})
 }
 
 // readRegistry learns which sources there are, and adds those of this process that Redis has lost.

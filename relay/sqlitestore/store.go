@@ -94,7 +94,17 @@ func newKnown() known {
 
 // Open opens the store, and makes it where there is none. relay.ErrStoreLocked (wrapped, naming the holder) says that
 // another process still has it after 10 s. A file that is not a store of ours is left as it is.
-func Open(ctx context.Context, o Options) (_ *Store, err error) {
+func Open(ctx context.Context, o Options) (*Store, error) {
+	s, err := open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	s.stopped.Go(s.keep)
+	return s, nil
+}
+
+// open opens the store, with nobody yet to look after the file.
+func open(ctx context.Context, o Options) (_ *Store, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -117,7 +127,6 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, errors.Join(fmt.Errorf("store %s: %w", s.db.Path(), sqlitefile.Explain(err)), s.db.Close())
 	}
 	s.measureFree()
-	s.stopped.Go(s.keep)
 	return s, nil
 }
 

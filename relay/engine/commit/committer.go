@@ -3,12 +3,14 @@ package commit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 // Committer writes what waits, in one durable step after the other: callbacks that arrive while one step is under way
@@ -32,6 +34,13 @@ type Accepting struct {
 	relay.Accept
 	Lanes []Lane        // per delivery; nil where none was configured
 	Done  chan struct{} // closed when the outcome is set
+}
+
+// Abandon ends an accept that no committer has, and returns err.
+func (a *Accepting) Abandon(err error) error {
+	a.Err = err
+	close(a.Done)
+	return err
 }
 
 // Settling is a settle with the slot that it frees.
@@ -62,14 +71,17 @@ func (c *Committer) Accept(a *Accepting) bool {
 	return true
 }
 
-// Withdraw takes an accept that nobody waits for any more out of the queue, unless it is being applied already: while
-// the store hangs, the queue must not grow with callbacks that were answered 503.
-func (c *Committer) Withdraw(a *Accepting) {
+// Withdraw takes an accept that nobody waits for any more out of the queue, and reports whether it was still there. While
+// the store hangs, the queue must not grow with callbacks that were answered 503. One that is being applied already may
+// be stored all the same.
+func (c *Committer) Withdraw(a *Accepting) (withdrawn bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i := slices.Index(c.accepts, a); i >= 0 {
+	i := slices.Index(c.accepts, a)
+	if i >= 0 {
 		c.accepts = slices.Delete(slices.Clone(c.accepts), i, i+1) // a batch may hold the same array
 	}
+	return i >= 0
 }
 
 // Settle queues a settle.
@@ -105,7 +117,7 @@ func (c *Committer) wake() {
 
 func (c *Committer) run(store relay.Store, stop <-chan struct{}) {
 	for {
-		for c.step(store) {
+		for c.guarded(store) {
 		}
 		select {
 		case <-c.signal:
@@ -114,11 +126,27 @@ func (c *Committer) run(store relay.Store, stop <-chan struct{}) {
 			c.closed = true
 			c.mu.Unlock()
 			c.retryLate()
-			for c.step(store) { // what came before the stop
+			for c.guarded(store) { // what came before the stop
 			}
 			return
 		}
 	}
+}
+
+// guarded makes a step of which a panic ends neither the process nor the committer (12).
+func (c *Committer) guarded(store relay.Store) (more bool) {
+	start := time.Now()
+	err := guard.Step(func() error {
+		more = c.step(store)
+		return nil
+	})
+	if err != nil {
+		c.healthy.Store(false)
+		c.params.Meter.ObserveStore("apply", start, err)
+		c.params.Logger().Error("a step of the committer failed; what it was to write is tried again or answered with 503",
+			"error", err, "stack", guard.Stack(err))
+	}
+	return more
 }
 
 // step applies one batch and reports whether anything waited.
@@ -158,7 +186,7 @@ func (c *Committer) step(store relay.Store) bool {
 	}
 
 	before := time.Now()
-	store.Apply(context.Background(), &batch)
+	Apply(store, &batch)
 	err := Failure(&batch)
 	c.healthy.Store(err == nil)
 	c.params.Meter.ObserveStore("apply", before, err)
@@ -174,6 +202,27 @@ func (c *Committer) step(store relay.Store) bool {
 		l.Leased(batch.Leases[i], before)
 	}
 	return true
+}
+
+// Apply has the store apply a batch. A panic of the store is the error of every operation of the batch.
+func Apply(store relay.Store, batch *relay.Batch) {
+	err := guard.Step(func() error {
+		store.Apply(context.Background(), batch)
+		return nil
+	})
+	if err == nil {
+		return
+	}
+	err = fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
+	for _, op := range batch.Settles {
+		op.Err = err
+	}
+	for _, op := range batch.Accepts {
+		op.Leased, op.Err = nil, err
+	}
+	for _, op := range batch.Leases {
+		op.Leased, op.Err = nil, err
+	}
 }
 
 // maxStep bounds the bodies of one step, in bytes: it must be over in the store's time.

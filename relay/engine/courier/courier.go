@@ -1,178 +1,80 @@
-// Package courier makes attempts: one request to a destination, and what comes of it.
+// Package courier makes one attempt: it posts an event to a destination, reads the answer, and says in one sentence what
+// went wrong. It knows nothing of lanes, stores or retries, and keeps no goroutine.
 package courier
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
-	"io"
-	"net"
 	"net/http"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-const (
-	// maxRetryAfter is the most that a destination may ask for by Retry-After.
-	maxRetryAfter   = time.Hour
-	keptResponse    = 4 << 10  // bytes of a destination's response that are stored
-	drainedResponse = 64 << 10 // bytes that are read, so that the connection can be used again
-)
+// Courier makes attempts. Its methods may be called concurrently.
+type Courier struct {
+	userAgent string
+}
 
-// Courier makes attempts.
-type Courier struct{ userAgent string }
-
-// New returns a courier that tells destinations who it is.
+// New returns a courier that calls itself userAgent.
 func New(userAgent string) *Courier { return &Courier{userAgent} }
 
-// Answer is what came of one attempt.
+// Answer is the outcome of one attempt. Its Error may be set beside a Status: the response's body could then not be read,
+// which changes nothing about what the destination has said.
 type Answer struct {
 	relay.Attempt
-	RetryAfter time.Duration // zero where the destination named none
-	Released   bool          // the engine stops; the attempt says nothing
+	RetryAfter time.Duration // zero where the destination named none; at most 1 h
+	Released   bool          // the context ended before there was an answer: the attempt tells nothing about the destination
 }
 
 // Success reports whether the destination has taken the event.
-func (a *Answer) Success() bool { return success(a.Status) }
+func (a *Answer) Success() bool { return a.Status >= 200 && a.Status < 300 }
 
-// Attempt sends the event to the destination and reads the answer. When ctx, the engine's, ends first, the answer is
-// Released.
-func (c *Courier) Attempt(engine context.Context, dst *relay.Destination, d *relay.Leased) *Answer {
+// Attempt posts a leased delivery's event to its destination, once, within the destination's timeout. It returns early
+// when ctx, the engine's, ends: with Released set, unless the status had been received by then.
+func (c *Courier) Attempt(ctx context.Context, dst *relay.Destination, d *relay.Leased) *Answer {
 	a := &Answer{Attempt: relay.Attempt{At: time.Now()}}
-	ctx, cancel := context.WithTimeout(engine, dst.Timeout)
-	defer cancel()
 	defer func() { a.Duration = time.Since(a.At) }()
 
-	req, err := c.request(ctx, dst, d, a.At)
+	// One timer serves for both bounds: the attempt's, and that of the response's body.
+	attempt, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(dst.Timeout, func() { cancel(context.DeadlineExceeded) })
+	defer timer.Stop()
+
+	req, err := c.request(attempt, dst, d, a.At)
 	if err != nil {
 		a.Error = err.Error()
 		return a
 	}
 	res, err := dst.Transport.RoundTrip(req)
 	if err != nil {
-		a.Released = engine.Err() != nil
-		a.Error = attemptError(err, ctx, dst.Timeout)
-		return a
-	}
-	defer func() { _ = res.Body.Close() }()
-	a.Response, err = readResponse(res)
-	if err != nil {
-		a.Released = engine.Err() != nil
-		a.Error = "reading the response: " + attemptError(err, ctx, dst.Timeout)
-		if !success(res.StatusCode) {
-			a.Status = res.StatusCode
+		a.Released = ctx.Err() != nil
+		a.Error = sentence(err)
+		if errors.Is(context.Cause(attempt), context.DeadlineExceeded) {
+			a.Error = sentence(timedOut(err)) + " after " + dst.Timeout.String()
 		}
 		return a
 	}
+	defer func() { _ = res.Body.Close() }()
+
 	a.Status = res.StatusCode
 	if a.Status == http.StatusTooManyRequests || a.Status == http.StatusServiceUnavailable {
 		a.RetryAfter = retryAfter(res.Header.Get("Retry-After"), time.Now())
 	}
-	return a
-}
-
-// request makes the request of an attempt: the body as it came, and headers by which a consumer can tell deliveries apart.
-func (c *Courier) request(ctx context.Context, dst *relay.Destination, d *relay.Leased, at time.Time) (*http.Request, error) {
-	ev := d.Event
-	u := *dst.URL
-	header := make(http.Header, 12+len(dst.Header))
-	req := (&http.Request{
-		Method: http.MethodPost, URL: &u, Host: u.Host, Header: header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: io.NopCloser(bytes.NewReader(ev.Body)), ContentLength: int64(len(ev.Body)),
-		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(ev.Body)), nil },
-	}).WithContext(ctx)
-
-	values := make([]string, 0, 10) // of all headers, in one allocation
-	set := func(name, value string) {
-		values = append(values, value)
-		header[name] = values[len(values)-1 : len(values) : len(values)]
-	}
-	set("Content-Type", cmp.Or(ev.Headers["content-type"], "application/json"))
-	set("User-Agent", c.userAgent)
-	set("Webhook-Id", ev.ID)
-	set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
-	set("Relay-Source", ev.Source)
-	set("Relay-Task-Id", ev.TaskID)
-	set("Relay-Attempt", strconv.Itoa(d.Tries+1))
-	if d.Replay > 0 {
-		set("Relay-Replay", strconv.Itoa(d.Replay))
-	}
-	set("Traceparent", traceparent(ev))
-	if dst.Signer != nil {
-		signature, err := dst.Signer.Sign(ev.ID, at, ev.Body)
-		if err != nil {
-			return nil, errors.New("signing failed")
-		}
-		set("Webhook-Signature", signature)
-	}
-	for name, values := range dst.Header {
-		if name == "Host" {
-			req.Host = values[0]
-			continue
-		}
-		header[name] = values
-	}
-	return req, nil
-}
-
-// readResponse keeps the beginning of a response and reads on to its end, so far as that is worth a connection.
-func readResponse(res *http.Response) ([]byte, error) {
 	if res.ContentLength == 0 {
-		return nil, nil
+		return a
 	}
-	kept, err := io.ReadAll(io.LimitReader(res.Body, keptResponse))
-	if err != nil {
-		return kept, err
+	timer.Reset(min(bodyWithin, dst.Timeout-time.Since(a.At)))
+	a.Response, err = readBody(res.Body)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		a.Error = "reading the response: the gateway stopped"
+	case attempt.Err() != nil:
+		a.Error = "reading the response: it took too long"
+	default:
+		a.Error = "reading the response: " + sentence(err)
 	}
-	if len(kept) == keptResponse {
-		_, err = io.CopyN(io.Discard, res.Body, drainedResponse-keptResponse)
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-	}
-	if len(kept) == 0 {
-		kept = nil
-	}
-	return kept, err
-}
-
-// attemptError says why there was no response, without the URL: a URL may carry a secret, and the error is stored.
-func attemptError(err error, ctx context.Context, timeout time.Duration) string {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return "timeout after " + timeout.String()
-	}
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return op.Op + ": " + op.Err.Error()
-	}
-	text := err.Error()
-	const longest = 500
-	if len(text) > longest {
-		text = strings.ToValidUTF8(text[:longest], "")
-	}
-	return text
-}
-
-func success(status int) bool { return status >= 200 && status < 300 }
-
-// retryAfter reads the header as RFC 9110, section 10.2.3, defines it: seconds or a date.
-func retryAfter(value string, now time.Time) time.Duration {
-	if value == "" {
-		return 0
-	}
-	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil {
-		return time.Duration(min(max(seconds, 0), int64(maxRetryAfter/time.Second))) * time.Second
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return min(max(at.Sub(now), 0), maxRetryAfter)
-	}
-	return 0
+	return a
 }

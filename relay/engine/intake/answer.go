@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -34,8 +35,7 @@ func (in *Intake) answer(ctx context.Context, w http.ResponseWriter, src *relay.
 	if src.Response.Body != "" {
 		header["Content-Type"] = []string{src.Response.ContentType}
 	}
-	w.WriteHeader(src.Response.Status)
-	_, _ = io.WriteString(w, src.Response.Body) // the callback is durable, whether or not its sender still listens
+	send(w, src.Response.Status, src.Response.Body)
 
 	logger := in.params.Report.Logger(src.Logger)
 	if o.Result == relay.Conflict {
@@ -69,6 +69,17 @@ func reject(w http.ResponseWriter, rej *rejection) {
 		header.Set("Retry-After", retryAfter5)
 	}
 	header.Set("Content-Type", "application/json")
-	w.WriteHeader(rej.status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"error": rej.code, "message": rej.message})
+	body, _ := json.Marshal(map[string]string{"error": rej.code, "message": rej.message}) // strings always marshal
+	send(w, rej.status, string(body)+"\n")
+}
+
+// send writes an answer and hands it to the network at once: what the server does after the handler, such as to write an
+// access log that nobody reads, must not hold it up (7).
+func send(w http.ResponseWriter, status int, body string) {
+	if status != http.StatusNoContent {
+		w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+	}
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, body) // a callback is durable, whether or not its sender still listens
+	_ = http.NewResponseController(w).Flush()
 }

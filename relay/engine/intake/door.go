@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -150,10 +151,10 @@ func (d *Door) accept(ctx context.Context, a *commit.Accepting) (spooled bool, e
 		if err == nil || !spooling.Spoolable(err) {
 			return false, err
 		}
-		spool.Divert(a.Event.Source)
+		spool.Divert(a)
 	}
 	// The first accept may still be under way, and write to itself. Both are of one event id, and so end in one event.
-	again := &relay.Accept{Event: a.Event, Window: a.Window, Deliveries: a.Deliveries}
+	again := &relay.Accept{Event: a.Event, Window: a.Window, Deliveries: slices.Clone(a.Deliveries)}
 	return true, spool.Take(ctx, again)
 }
 
@@ -169,17 +170,19 @@ func leaving(ctx context.Context, d time.Duration) (context.Context, context.Can
 // acceptInStore stores an event in the store, which may still be being opened, and waits for that until ctx ends.
 func (d *Door) acceptInStore(ctx context.Context, a *commit.Accepting) error {
 	if _, err := d.params.Access.Await(ctx); err != nil {
-		return err
+		return a.Abandon(err)
 	}
 	c := d.params.Commit.Of(a.Event.Source)
 	if !c.Accept(a) {
-		return relay.ErrClosed
+		return a.Abandon(relay.ErrClosed)
 	}
 	select {
 	case <-a.Done:
 		return a.Err
 	case <-ctx.Done():
-		c.Withdraw(a)
+		if c.Withdraw(a) {
+			return a.Abandon(ctx.Err())
+		}
 		return ctx.Err()
 	}
 }

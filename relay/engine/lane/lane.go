@@ -12,6 +12,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
 	"github.com/callbackrelay/caddy-relay/relay/engine/courier"
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 // Lane drives the machine of one destination: it guards it with a lock, starts the attempts that it allows, and settles
@@ -175,7 +176,7 @@ func (l *Lane) attempt(dst *relay.Destination, d *relay.Leased, probe bool) {
 		l.do(func(m *machine, _ time.Time) { m.unanswered(probe) })
 		return
 	}
-	a := l.lanes.params.Courier.Attempt(l.lanes.ctx, dst, d)
+	a := l.try(dst, d)
 	if a.Released {
 		l.do(func(m *machine, _ time.Time) { m.unanswered(probe) })
 		l.release(d)
@@ -184,6 +185,21 @@ func (l *Lane) attempt(dst *relay.Destination, d *relay.Leased, probe bool) {
 	s := &commit.Settling{Settle: relay.Settle{Leased: d}, Lane: l}
 	decide(&s.Settle, dst, a, l.answered(a, d, probe))
 	l.committer.Settle(s)
+}
+
+// try makes the attempt. A panic in a transport is an answer that never came (12).
+func (l *Lane) try(dst *relay.Destination, d *relay.Leased) (a *courier.Answer) {
+	start := time.Now()
+	err := guard.Step(func() error {
+		a = l.lanes.params.Courier.Attempt(l.lanes.ctx, dst, d)
+		return nil
+	})
+	if err != nil {
+		l.lanes.params.Logger().Error("an attempt failed inside the gateway", "source", l.name.Source,
+			"destination", l.name.Destination, "event_id", d.Event.ID, "error", err, "stack", guard.Stack(err))
+		a = &courier.Answer{Attempt: relay.Attempt{At: start, Duration: time.Since(start), Error: "the gateway failed: " + err.Error()}}
+	}
+	return a
 }
 
 // answered tells the breaker of an answer and reports whether the destination was held when it came.

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 const (
@@ -40,13 +42,19 @@ func New(dropped func()) *Reporter {
 		lines: make(chan line, queued), hooks: make(chan func(), queued),
 		dropped: dropped, quit: make(chan struct{}),
 	}
-	r.loops.Go(func() { serve(r.quit, r.lines, func(l line) { _ = l.sink.Handle(context.Background(), l.record) }) })
-	r.loops.Go(func() { serve(r.quit, r.hooks, func(hook func()) { hook() }) })
+	r.loops.Go(func() {
+		serve(r.quit, r.lines, func(l line) error { return l.sink.Handle(context.Background(), l.record) })
+	})
+	r.loops.Go(func() {
+		serve(r.quit, r.hooks, func(hook func()) error { hook(); return nil })
+	})
 	return r
 }
 
-// serve takes items until quit, and then those that are queued already.
-func serve[T any](quit <-chan struct{}, queue <-chan T, take func(T)) {
+// serve takes items until quit, and then those that are queued already. What a sink makes of one is its own affair: a sink
+// that fails or panics has nobody to be told by.
+func serve[T any](quit <-chan struct{}, queue <-chan T, sink func(T) error) {
+	take := func(item T) { _ = guard.Step(func() error { return sink(item) }) }
 	for {
 		select {
 		case item := <-queue:

@@ -1,58 +1,93 @@
 package spooling
 
 import (
-	"context"
+	"errors"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 // drain hands the entries of a source over to the store, in their order, until there are none. It is also the probe of a
 // store that is down: while it fails, no callback of the source has to.
 func (s *Spooler) drain(source string, st *spoolSource) {
-	log := func() {
-		s.params.Logger().Info("the spool is drained: callbacks go to the store again", "source", source)
-	}
-	pause, most := drainPause, drainBatch
-	for {
-		items, err := s.spool.Next(source, most)
+	d := draining{spooler: s, source: source, st: st, pause: drainPause, most: drainBatch}
+	for !d.done {
+		var wait time.Duration
+		err := guard.Step(func() error {
+			wait = d.step()
+			return nil
+		})
 		if err != nil {
-			s.params.Logger().Error("spool cannot be read; it is tried again", "source", source, "error", err)
+			s.params.Logger().Error("a drain of the spool failed; it is tried again", "source", source, "error", err, "stack", guard.Stack(err))
+			wait, d.idle = d.failed(), false
 		}
-		wait := time.Duration(0)
-		switch {
-		case err == nil && len(items) == 0:
-			s.mu.Lock()
-			if st.waiting <= 0 {
-				st.draining, st.down = false, false
-				st.release()
-				s.mu.Unlock()
-				log()
-				return
-			}
-			s.mu.Unlock()
-			wait = drainLongest // entries are about to be appended, which is told
-		case err == nil && s.handOver(source, items, st):
-			pause, most = drainPause, drainBatch
-		default:
-			most = max(1, most/2) // it may have been more than the store takes in its time
-			s.mu.Lock()
-			st.release()
-			s.mu.Unlock()
-			wait, pause = pause, min(2*pause, drainLongest)
-		}
-		if !s.sleep(wait, st, err == nil && len(items) == 0) {
-			s.mu.Lock()
-			st.draining = false
-			st.release()
-			s.mu.Unlock()
-			return
+		if !d.done && !s.sleep(wait, st, d.idle) {
+			d.end(false)
 		}
 	}
 }
 
-// sleep waits, or with news until an entry is appended. It is false when the engine stops.
+// draining is the drain of one source.
+type draining struct {
+	spooler *Spooler
+	source  string
+	st      *spoolSource
+	pause   time.Duration // after the next failure
+	most    int           // entries to hand over at once
+	idle    bool          // there was nothing to hand over, but something is about to come
+	done    bool
+}
+
+// step hands over what can be, and returns how long to wait for the next step.
+func (d *draining) step() (wait time.Duration) {
+	s := d.spooler
+	items, err := s.spool.Next(d.source, d.most)
+	if err != nil {
+		s.params.Logger().Error("spool cannot be read; it is tried again", "source", d.source, "error", err)
+		d.idle = false
+		return d.failed()
+	}
+	if d.idle = len(items) == 0; d.idle {
+		if d.end(true) {
+			s.params.Logger().Info("the spool is drained: callbacks go to the store again", "source", d.source)
+		}
+		return drainLongest
+	}
+	if !s.handOver(d.source, items, d.st) {
+		return d.failed()
+	}
+	d.pause, d.most = drainPause, drainBatch
+	return 0
+}
+
+// failed lets callbacks go on that wait for the end of the drain, and returns the pause until the next try.
+func (d *draining) failed() (pause time.Duration) {
+	d.most = max(1, d.most/2) // it may have been more than the store takes in its time
+	d.spooler.mu.Lock()
+	defer d.spooler.mu.Unlock()
+	d.st.release()
+	pause, d.pause = d.pause, min(2*d.pause, drainLongest)
+	return pause
+}
+
+// end ends the drain and reports whether it has: with drained only if no entry is about to come.
+func (d *draining) end(drained bool) bool {
+	d.spooler.mu.Lock()
+	defer d.spooler.mu.Unlock()
+	if drained && d.st.waiting > 0 {
+		return false
+	}
+	if drained {
+		d.st.down = false
+	}
+	d.st.draining, d.done = false, true
+	d.st.release()
+	return true
+}
+
+// sleep waits, or with news until an entry is appended, and reports whether the engine goes on.
 func (s *Spooler) sleep(d time.Duration, st *spoolSource, news bool) bool {
 	var appended chan struct{}
 	if news {
@@ -90,10 +125,11 @@ func (s *Spooler) handOver(source string, items []*relay.Spooled, st *spoolSourc
 	items = portion(items)
 	batch := relay.Batch{}
 	for _, item := range items {
+		item.Accept.Again = s.settleDoubt(item.Accept.Event.ID)
 		batch.Accepts = append(batch.Accepts, item.Accept)
 	}
 	start := time.Now()
-	store.Apply(context.Background(), &batch)
+	commit.Apply(store, &batch)
 	err = commit.Failure(&batch)
 	s.params.Meter.ObserveStore("drain", start, err)
 	s.params.Commit.Of(source).SetHealthy(err == nil)
@@ -105,9 +141,10 @@ func (s *Spooler) handOver(source string, items []*relay.Spooled, st *spoolSourc
 		switch {
 		case a.Err == nil:
 			taken = append(taken, item)
-		case !Spoolable(a.Err):
+		case errors.Is(a.Err, relay.ErrRefused):
 			if s.refuse(source, item, a.Err) {
 				stuck++
+				s.forget(a.Event.ID)
 			}
 		}
 	}
@@ -121,6 +158,7 @@ func (s *Spooler) handOver(source string, items []*relay.Spooled, st *spoolSourc
 			return false
 		}
 		for _, item := range taken {
+			s.forget(item.Accept.Event.ID)
 			s.params.Stored(item.Accept)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 const (
@@ -28,6 +30,7 @@ type Spooler struct {
 	mu      sync.Mutex
 	queue   []*spooling
 	sources map[string]*spoolSource
+	doubts  map[string]*commit.Accepting // first tries whose outcome was not known in time, by event id
 	closed  bool
 }
 
@@ -48,7 +51,7 @@ type spooling struct {
 }
 
 func newSpooler(p Params, spool relay.Spool, stop <-chan struct{}, loops *sync.WaitGroup) (*Spooler, error) {
-	s := &Spooler{params: p, spool: spool, stop: stop, loops: loops, signal: make(chan struct{}, 1), sources: map[string]*spoolSource{}}
+	s := &Spooler{params: p, spool: spool, stop: stop, loops: loops, signal: make(chan struct{}, 1), sources: map[string]*spoolSource{}, doubts: map[string]*commit.Accepting{}}
 	waiting, err := spool.Waiting()
 	if err != nil {
 		return nil, err
@@ -93,16 +96,44 @@ func (s *Spooler) Follows(ctx context.Context, source string) bool {
 	}
 }
 
-// Divert notes that the store did not take a callback, and counts an entry, which must be taken.
-func (s *Spooler) Divert(source string) {
+// Divert notes that the store did not take an accept in time, and counts an entry, which must be taken. The accept may still
+// be under way, and may be stored after all.
+func (s *Spooler) Divert(first *commit.Accepting) {
+	source := first.Event.Source
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	st := s.of(source)
-	if !st.down {
-		s.params.Logger().Warn("the store does not take callbacks: they go to the spool", "source", source)
-	}
+	news := !st.down
 	st.down = true
 	st.waiting++
+	s.doubts[first.Event.ID] = first
+	s.mu.Unlock()
+	if news {
+		s.params.Logger().Warn("the store does not take callbacks: they go to the spool", "source", source)
+	}
+}
+
+// settleDoubt reports whether the leases that the first try of an accept may have carried have no holder: that try has
+// failed, or was an earlier process's, or there was none. It waits for a try that is still under way until the engine stops.
+func (s *Spooler) settleDoubt(id string) (unheld bool) {
+	s.mu.Lock()
+	first := s.doubts[id]
+	s.mu.Unlock()
+	if first == nil {
+		return true
+	}
+	select {
+	case <-first.Done:
+		return first.Err != nil
+	case <-s.stop:
+		return false
+	}
+}
+
+// forget drops what is known of an entry that is no longer in the spool, or will not be tried again.
+func (s *Spooler) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.doubts, id)
 }
 
 // Take puts an accept into the spool, durably, and waits for that until ctx ends. The entry has been counted.
@@ -156,10 +187,13 @@ func (s *Spooler) appendAll() {
 	for i, op := range queue {
 		accepts[i] = op.accept
 	}
-	err := s.spool.Append(accepts)
+	add := func(accepts []*relay.Accept) error {
+		return guard.Step(func() error { return s.spool.Append(accepts) })
+	}
+	err := add(accepts)
 	for i, op := range queue {
 		if err != nil && len(queue) > 1 {
-			op.err = s.spool.Append(accepts[i : i+1]) // one that is too large must not take the others with it
+			op.err = add(accepts[i : i+1]) // one that is too large must not take the others with it
 		} else {
 			op.err = err
 		}
@@ -171,6 +205,7 @@ func (s *Spooler) appendAll() {
 		st := s.of(op.accept.Event.Source)
 		if op.err != nil {
 			st.waiting--
+			delete(s.doubts, op.accept.Event.ID)
 		}
 		// Even after a failure: the drain finds out whether the store is up again.
 		s.drainSoon(op.accept.Event.Source, st)

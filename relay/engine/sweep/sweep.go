@@ -4,6 +4,7 @@ package sweep
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,11 +12,13 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
 	"github.com/callbackrelay/caddy-relay/relay/engine/lane"
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 const (
 	sweepLongest  = time.Minute
 	sweepShortest = time.Second
+	healthEvery   = 5 * time.Second
 	healthTimeout = 2 * time.Second
 	sweepPause    = 5 * time.Millisecond
 )
@@ -33,17 +36,22 @@ type Params struct {
 
 // Sweeper sweeps the store of an engine.
 type Sweeper struct {
-	params  Params
-	again   chan struct{} // capacity 1: other settings count now
+	params Params
+	again  chan struct{} // capacity 1: other settings count now
+
+	looking sync.Mutex // held during a look at the store
+	ill     string     // what was wrong at the last look
 	healthy atomic.Bool
 }
 
 // New returns a sweeper that does nothing before Run.
 func New(p Params) *Sweeper {
-	return &Sweeper{params: p, again: make(chan struct{}, 1)}
+	s := &Sweeper{params: p, again: make(chan struct{}, 1)}
+	s.healthy.Store(true)
+	return s
 }
 
-// Again has the sweeper look at once, since other settings count now.
+// Again has the sweeper sweep at once, since other settings count now.
 func (s *Sweeper) Again() {
 	select {
 	case s.again <- struct{}{}:
@@ -56,42 +64,63 @@ func (s *Sweeper) Healthy() bool { return s.healthy.Load() }
 
 // Run sweeps until ctx ends.
 func (s *Sweeper) Run(ctx context.Context, store relay.Store) {
-	s.healthy.Store(true)
-	var ill string
+	var next time.Time // of the sweeps
 	for {
 		settings, lasting := s.params.Settings()
-		ill = s.checkHealth(ctx, store, settings, ill)
-		if lasting {
-			s.expire(ctx, store, settings)
-			s.purge(ctx, store, settings)
+		err := guard.Step(func() error {
+			_ = s.Look(ctx, store) // it is logged there
+			if lasting && !time.Now().Before(next) {
+				s.expire(ctx, store, settings)
+				s.purge(ctx, store, settings)
+			}
+			return nil
+		})
+		if err != nil {
+			s.healthy.Store(false)
+			s.params.Meter.ObserveStore("sweep", time.Now(), err)
+			settings.Logger.Error("a sweep failed; it is tried again", "error", err, "stack", guard.Stack(err))
+		}
+		now := time.Now()
+		if !now.Before(next) {
+			next = now.Add(every(settings))
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.again: // what the new settings watch over may be shorter
-		case <-time.After(every(settings)):
+			next = time.Time{}
+		case <-time.After(min(next.Sub(now), healthEvery)):
 		}
 	}
 }
 
-// checkHealth logs what is wrong with the store, once until that changes.
-func (s *Sweeper) checkHealth(ctx context.Context, store relay.Store, settings *relay.Settings, before string) (ill string) {
+// Look looks how the store is and returns what is wrong with it, nil if it is healthy. It logs that once until it changes.
+func (s *Sweeper) Look(ctx context.Context, store relay.Store) error {
+	s.looking.Lock()
+	defer s.looking.Unlock()
 	bounded, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	if err := store.Health(bounded); err != nil && ctx.Err() == nil {
+	err := store.Health(bounded)
+	if ctx.Err() != nil {
+		return err // it says nothing about the store
+	}
+	if s.healthy.Store(err == nil); err == nil {
+		s.params.Commit.Recovered()
+	}
+	ill := ""
+	if err != nil {
 		ill = err.Error()
 	}
+	settings, _ := s.params.Settings()
 	switch {
-	case ill == before:
-	case ill != "":
-		settings.Logger.Error("store unhealthy", "error", ill)
+	case ill == s.ill:
+	case err != nil:
+		settings.Logger.Error("store unhealthy", "error", err)
 	default:
 		settings.Logger.Info("store healthy again")
 	}
-	if s.healthy.Store(ill == ""); ill == "" {
-		s.params.Commit.Recovered()
-	}
-	return ill
+	s.ill = ill
+	return err
 }
 
 // every is a tenth of the shortest time that the sweeper watches over.

@@ -91,7 +91,7 @@ func (c *Conn) rollBack() error {
 	if c.conn.AutocommitEnabled() {
 		return nil
 	}
-	return guard.Step(c.Stmt("ROLLBACK").Exec)
+	return guard.Step(func() error { return c.Stmt("ROLLBACK").Exec() })
 }
 
 // script runs statements in one transaction.

@@ -100,7 +100,7 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	if d.watch.db, err = os.OpenFile(o.Path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, err
 	}
-	if err := d.connect(); err != nil {
+	if err := guard.Step(d.connect); err != nil {
 		return nil, err
 	}
 	return d, durable.SyncFolder(folder)
@@ -199,6 +199,9 @@ func (d *DB) Write(change func() error) error {
 	if err := d.Fault(); err != nil {
 		return err
 	}
+	if err := d.watch.writable(); err != nil {
+		return d.Break(err)
+	}
 	d.began.Store(int64(time.Since(epoch)))
 	defer d.began.Store(0)
 	err := d.Writer.transact(change)
@@ -235,16 +238,16 @@ func (d *DB) Read(ctx context.Context, f func(*Conn) error) error {
 		return cmp.Or(d.closed(), d.Fault(), ctx.Err())
 	}
 	defer func() { d.readers <- c }()
-	c.SetInterrupt(ctx.Done())
 	err := guard.Step(func() error {
+		c.SetInterrupt(ctx.Done())
 		if err := c.Stmt("BEGIN").Exec(); err != nil {
 			return err
 		}
 		return f(c)
 	})
 	// A connection that stays interrupted would stay in its transaction, and its snapshot in the log.
-	c.SetInterrupt(nil)
-	back := c.rollBack()
+	back := guard.Step(func() error { c.SetInterrupt(nil); return nil })
+	back = errors.Join(back, c.rollBack())
 	if guard.Faulted(err) || back != nil {
 		return d.Break(errors.Join(err, back))
 	}

@@ -69,11 +69,12 @@ func (d *DB) Probe(small func() error) error {
 	if d.refused.Load() != nil {
 		return d.Write(small)
 	}
-	err := guard.Step(d.Writer.Stmt("BEGIN IMMEDIATE").Exec)
+	err := guard.Step(func() error { return d.Writer.Stmt("BEGIN IMMEDIATE").Exec() })
 	if back := d.Writer.rollBack(); back != nil || guard.Faulted(err) {
 		return d.Break(errors.Join(err, back))
 	}
 	if err != nil {
+		err = fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
 		d.refused.Store(&err)
 	}
 	return err

@@ -16,32 +16,34 @@ import (
 // again. A log that lost its name gets it back. A log that somebody has cut loses what was cut; what is left is checked. It
 // returns why the fault goes on, if it does. The caller sees to it that nothing is being written.
 func (d *DB) Mend() error {
-	if err := d.watch.checkDatabase(); err != nil {
-		return d.still(err)
-	}
-	if d.Writer != nil {
-		if err := d.putDown(); err != nil {
-			return d.still(err)
-		}
-	}
-	if err := d.connect(); err != nil {
-		return d.still(errors.Join(err, d.disconnect(false)))
-	}
-	if d.watch.cut {
-		if err := d.checkContent(); err != nil {
-			return d.still(errors.Join(err, d.disconnect(false)))
-		}
-		d.watch.cut = false
+	err := guard.Step(d.mend)
+	d.fault.Store(nil)
+	if err != nil {
+		return d.Break(err)
 	}
 	d.refused.Store(nil)
-	d.fault.Store(nil)
 	return nil
 }
 
-// still makes err the fault.
-func (d *DB) still(err error) error {
-	d.fault.Store(nil)
-	return d.Break(err)
+func (d *DB) mend() error {
+	if err := d.watch.checkDatabase(); err != nil {
+		return errors.Join(err, d.watch.setLogAside())
+	}
+	if d.Writer != nil {
+		if err := d.putDown(); err != nil {
+			return err
+		}
+	}
+	if err := guard.Step(d.connect); err != nil {
+		return errors.Join(err, d.disconnect(false))
+	}
+	if d.watch.cut {
+		if err := d.checkContent(); err != nil {
+			return errors.Join(err, d.disconnect(false))
+		}
+		d.watch.cut = false
+	}
+	return nil
 }
 
 // putDown closes all connections, and leaves the log so that it can be opened again. It notes whether somebody has cut it.
@@ -57,9 +59,15 @@ func (d *DB) putDown() (err error) {
 		}
 	}
 	cut := known && w.wholeLog() != nil
-	var whole uint32
-	for cut && whole < h.frames && w.holds(h, whole+1) {
-		whole++
+	whole := uint32(0)
+	if cut {
+		_, size, err := linksAndSize(w.log)
+		if err != nil {
+			return err
+		}
+		for whole < h.frames && size >= h.frameAt(whole+2) && w.holds(h, whole+1) {
+			whole++
+		}
 	}
 	w.cut = w.cut || cut
 	log := w.log
@@ -77,13 +85,27 @@ func (d *DB) putDown() (err error) {
 	return nameAgain(log)
 }
 
+// setLogAside takes the log from beside another database that has the name by now. Whoever opened that one would find the
+// log, and write it over what is there. Mend brings it back with its own database.
+func (w *watch) setLogAside() error {
+	if _, err := os.Stat(w.path); err != nil || w.log == nil || sameFile(w.db, w.path) == nil {
+		return nil
+	}
+	if name := w.log.Name(); sameFile(w.log, name) == nil {
+		return os.Rename(name, name+asideSuffix)
+	}
+	return nil
+}
+
+const asideSuffix = ".replaced"
+
 // nameAgain gives an open file its name back, by a copy. What has the name meanwhile is put aside.
 func nameAgain(f *os.File) error {
 	name := f.Name()
 	if sameFile(f, name) == nil {
 		return nil
 	}
-	if err := os.Rename(name, name+".replaced"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Rename(name, name+asideSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	_, size, err := linksAndSize(f)
@@ -105,8 +127,10 @@ func nameAgain(f *os.File) error {
 // checkContent has SQLite look through the whole file.
 func (d *DB) checkContent() error {
 	verdict := ""
-	st := d.Keeper.Stmt("PRAGMA quick_check(1)")
-	err := guard.Step(func() error { return st.Each(func() { verdict = st.ColumnText(0) }) })
+	err := guard.Step(func() error {
+		st := d.Keeper.Stmt("PRAGMA quick_check(1)")
+		return st.Each(func() { verdict = st.ColumnText(0) })
+	})
 	if err == nil && verdict != "ok" {
 		err = fmt.Errorf("after it was cut the file is damaged: %s; restore it from a backup", verdict)
 	}

@@ -26,6 +26,7 @@ type watch struct {
 	size      int64      // of the database, at least
 	indexSize int64      // of the log's index, at least
 	frames    uint32     // in the log, after the last commit
+	logEnd    int64      // where they end
 	cut       bool       // somebody has cut the database or its log: the content is to be checked
 }
 
@@ -42,9 +43,7 @@ func (w *watch) openLog() (err error) {
 	if w.index, err = os.OpenFile(w.path+indexSuffix, os.O_RDWR, 0); err != nil {
 		return err
 	}
-	h, err := w.header()
-	w.frames = h.frames
-	return err
+	return w.wholeLog()
 }
 
 func (w *watch) closeLog() error {
@@ -106,8 +105,19 @@ func (w *watch) bytesInLog() (int64, error) {
 	return int64(h.frames) * (frameHead + h.page), err
 }
 
+// writable checks before a write that nothing was cut from the log: what is written behind it would hide that.
+func (w *watch) writable() error {
+	w.mu.Lock()
+	end := w.logEnd
+	w.mu.Unlock()
+	if _, size, err := linksAndSize(w.log); err != nil || size >= end {
+		return err
+	}
+	return w.wholeLog() // it may have been begun anew
+}
+
 // committed checks after a commit that what it wrote will be found again: database and log have a name, and nothing was
-// cut from the log, before the commit or after it. It costs four system calls.
+// cut from the log while it was being written. It costs four system calls.
 func (w *watch) committed() error {
 	if links, _, err := linksAndSize(w.db); err != nil || links == 0 {
 		return cmp.Or(err, w.checkDatabase(), fmt.Errorf("%s has lost its name", w.path))
@@ -142,7 +152,10 @@ func (w *watch) wholeNow() error {
 	if h.frames > 0 && (size < h.frameAt(h.frames+1) || !w.holds(h, min(w.frames, h.frames))) {
 		return fmt.Errorf("%s has been cut", w.log.Name())
 	}
-	w.frames = h.frames
+	w.frames, w.logEnd = h.frames, 0
+	if h.frames > 0 {
+		w.logEnd = h.frameAt(h.frames + 1)
+	}
 	return nil
 }
 

@@ -1,0 +1,542 @@
+package courier
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+// readRequest reads a request with its body, and reports whether there was one.
+func readRequest(r *bufio.Reader) bool {
+	req, err := http.ReadRequest(r)
+	if err != nil {
+		return false
+	}
+	_, err = io.Copy(io.Discard, req.Body)
+	return err == nil
+}
+
+// TestKeptConnectionIsClosed closes kept connections as they are used again.
+func TestKeptConnectionIsClosed(t *testing.T) {
+	reset := func(c net.Conn) {
+		_ = c.(*net.TCPConn).SetLinger(0)
+		_ = c.Close()
+	}
+	large := strings.Repeat("x", 4<<20)
+	for name, test := range map[string]struct {
+		second func(net.Conn, *bufio.Reader) // the second request of a connection
+		body   string
+	}{
+		"after the request":            {func(_ net.Conn, r *bufio.Reader) { readRequest(r) }, "{}"},
+		"by a reset after the request": {func(c net.Conn, r *bufio.Reader) { readRequest(r); reset(c) }, "{}"},
+		"unread":                       {func(_ net.Conn, r *bufio.Reader) { _, _ = r.Peek(1) }, "{}"},
+		"within a large body":          {func(c net.Conn, r *bufio.Reader) { _ = readHeader(r); reset(c) }, large},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var conns, answered atomic.Int64
+			address := listen(t, func(c net.Conn) {
+				conns.Add(1)
+				r := bufio.NewReader(c)
+				if readRequest(r) {
+					answered.Add(1)
+					_, _ = c.Write([]byte(ok))
+					test.second(c, r)
+				}
+			})
+			dst, _ := destination(t, "http://"+address)
+			for range 10 {
+				wantStatus(t, attempt(t, dst, test.body), http.StatusOK)
+			}
+			if answered.Load() != 10 || conns.Load() != 10 {
+				t.Errorf("%d requests were answered on %d connections", answered.Load(), conns.Load())
+			}
+		})
+	}
+}
+
+// TestNewConnectionIsClosed is nobody's fault but the consumer's: nothing is repeated.
+func TestNewConnectionIsClosed(t *testing.T) {
+	var requests atomic.Int64
+	address := listen(t, func(c net.Conn) {
+		if readRequest(bufio.NewReader(c)) {
+			requests.Add(1)
+		}
+	})
+	dst, _ := destination(t, "http://"+address)
+	if a := attempt(t, dst, "{}"); a.Error != "waiting for the response: the connection was closed" || requests.Load() != 1 {
+		t.Errorf("error %q after %d requests", a.Error, requests.Load())
+	}
+}
+
+// TestResponseIsCut breaks a kept connection within the answer, after which a repetition would be another attempt.
+func TestResponseIsCut(t *testing.T) {
+	var requests atomic.Int64
+	address := listen(t, func(c net.Conn) {
+		for r := bufio.NewReader(c); readRequest(r); {
+			if requests.Add(1) == 2 {
+				_, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nContent-"))
+				return
+			}
+			_, _ = c.Write([]byte(ok))
+		}
+	})
+	dst, _ := destination(t, "http://"+address)
+	wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
+	if a := attempt(t, dst, "{}"); a.Status != 0 || !strings.HasPrefix(a.Error, "waiting for the response: ") || requests.Load() != 2 {
+		t.Errorf("status %d, error %q after %d requests", a.Status, a.Error, requests.Load())
+	}
+}
+
+// TestKeptHTTP2ConnectionIsClosed closes, in several ways, an HTTP/2 connection as it is used again.
+func TestKeptHTTP2ConnectionIsClosed(t *testing.T) {
+	for name, test := range map[string]struct {
+		second func(*http2.Framer, uint32)
+		err    string
+		conns  int64
+	}{
+		"without a word": {second: func(*http2.Framer, uint32) {}, conns: 2},
+		"by GOAWAY": {
+			second: func(f *http2.Framer, _ uint32) { _ = f.WriteGoAway(1, http2.ErrCodeNo, nil) }, conns: 2,
+		},
+		"for this one request": {
+			second: func(f *http2.Framer, id uint32) { _ = f.WriteRSTStream(id, http2.ErrCodeInternal); hangFrames(f) },
+			err:    "waiting for the response: the stream was reset: INTERNAL_ERROR", conns: 1,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var conns atomic.Int64
+			certificate := httptest.NewUnstartedServer(nil)
+			certificate.StartTLS()
+			config := certificate.TLS.Clone()
+			certificate.Close()
+			config.NextProtos = []string{"h2"}
+			address := listen(t, func(c net.Conn) {
+				conns.Add(1)
+				serveFrames(tls.Server(c, config), test.second)
+			})
+			dst, _ := destination(t, "https://"+address)
+			wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
+			if a := attempt(t, dst, "{}"); a.Error != test.err || (a.Status == 200) != (test.err == "") {
+				t.Errorf("status %d, error %q", a.Status, a.Error)
+			}
+			if conns.Load() != test.conns {
+				t.Errorf("%d connections", conns.Load())
+			}
+		})
+	}
+}
+
+// serveFrames answers the first request of an HTTP/2 connection, and leaves the second to a function before it closes.
+func serveFrames(c net.Conn, second func(*http2.Framer, uint32)) {
+	defer func() { _ = c.Close() }()
+	if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+		return
+	}
+	f := http2.NewFramer(c, c)
+	_ = f.WriteSettings()
+	for requests := 0; ; {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			return
+		}
+		switch frame := frame.(type) {
+		case *http2.SettingsFrame:
+			if !frame.IsAck() {
+				_ = f.WriteSettingsAck()
+			}
+		case *http2.PingFrame:
+			_ = f.WritePing(true, frame.Data)
+		case *http2.HeadersFrame:
+			if requests++; requests == 2 {
+				second(f, frame.StreamID)
+				return
+			}
+			_ = f.WriteHeaders(http2.HeadersFrameParam{
+				StreamID: frame.StreamID, EndHeaders: true, EndStream: true, BlockFragment: []byte{0x88}, // :status 200
+			})
+		}
+	}
+}
+
+func hangFrames(f *http2.Framer) {
+	for {
+		if _, err := f.ReadFrame(); err != nil {
+			return
+		}
+	}
+}
+
+// TestNode posts to a real Node server that closes idle connections at once, and others as they are used again.
+func TestNode(t *testing.T) {
+	const script = `
+		const server = require('http').createServer((req, res) => {
+			req.socket.requests = (req.socket.requests || 0) + 1
+			if (req.url === '/destroy' && req.socket.requests === 2) { req.socket.destroy(); return }
+			req.resume().on('end', () => res.end('ok'))
+		})
+		server.keepAliveTimeout = 1
+		server.keepAliveTimeoutBuffer = 0
+		server.listen(0, '127.0.0.1', () => console.log(server.address().port))
+		process.stdin.resume().on('end', () => process.exit())`
+	node := exec.CommandContext(t.Context(), "node", "-e", script)
+	in, err := node.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := node.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = in.Close()
+		_ = node.Wait()
+	}()
+	port, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/", "/destroy"} {
+		// An idle time of the operator's own, so that the announcement does not help.
+		dst, _ := destinationOver(t, "http://127.0.0.1:"+strings.TrimSpace(port)+path, &http.Transport{}, time.Minute)
+		for i := range 200 {
+			if a := attempt(t, dst, "{}"); a.Status != http.StatusOK || a.Error != "" {
+				t.Fatalf("%s, attempt %d: status %d, error %q", path, i+1, a.Status, a.Error)
+			}
+		}
+	}
+}
+
+// TestEarlyAnswer answers before a large body has been read, and hangs up.
+func TestEarlyAnswer(t *testing.T) {
+	server := httptest.NewUnstartedServer(nil)
+	server.StartTLS()
+	config := server.TLS.Clone()
+	server.Close()
+	config.NextProtos = []string{"http/1.1"}
+	for _, scheme := range []string{"http", "https"} {
+		for _, status := range []string{"200 OK", "500 Oops"} {
+			t.Run(scheme+" "+status[:3], func(t *testing.T) {
+				t.Parallel()
+				address := listen(t, func(c net.Conn) {
+					if scheme == "https" {
+						tlsConn := tls.Server(c, config)
+						if tlsConn.Handshake() != nil {
+							return
+						}
+						_ = readHeader(bufio.NewReader(tlsConn))
+						_, _ = tlsConn.Write([]byte(strings.Replace(ok, "200 OK", status, 1)))
+						return // closed with unread data, which is a reset
+					}
+					_ = readHeader(bufio.NewReader(c))
+					_, _ = c.Write([]byte(strings.Replace(ok, "200 OK", status, 1)))
+				})
+				dst, _ := destination(t, scheme+"://"+address)
+				body := strings.Repeat("x", 8<<20)
+				for range 25 {
+					a := attempt(t, dst, body)
+					if fmt.Sprint(a.Status) != status[:3] || string(a.Response) != "ok" {
+						t.Fatalf("status %d, response %q, error %q", a.Status, a.Response, a.Error)
+					}
+				}
+			})
+		}
+	}
+	t.Run("HTTP/2", func(t *testing.T) {
+		server := serveHTTP2(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
+		dst, _ := destination(t, server.URL)
+		body := strings.Repeat("x", 8<<20)
+		for range 25 {
+			wantStatus(t, attempt(t, dst, body), http.StatusAccepted)
+		}
+	})
+}
+
+// TestNoAnswerToALargeBody hangs up without one.
+func TestNoAnswerToALargeBody(t *testing.T) {
+	address := listen(t, func(c net.Conn) { _ = readHeader(bufio.NewReader(c)) })
+	dst, _ := destination(t, "http://"+address)
+	a := attempt(t, dst, strings.Repeat("x", 8<<20))
+	if a.Status != 0 || !regexp.MustCompile("^(sending the request|waiting for the response): (connection reset by peer|broken pipe|the connection was closed)$").MatchString(a.Error) {
+		t.Errorf("status %d, error %q", a.Status, a.Error)
+	}
+}
+
+// connectionCounter counts the connections of a server, and those that are closed.
+type connectionCounter struct {
+	opened, closed atomic.Int64
+	changed        chan struct{}
+}
+
+func (c *connectionCounter) state(_ net.Conn, s http.ConnState) {
+	switch s {
+	case http.StateNew:
+		c.opened.Add(1)
+	case http.StateClosed:
+		c.closed.Add(1)
+		c.changed <- struct{}{}
+	}
+}
+
+// awaitClosed waits until n connections have been closed.
+func (c *connectionCounter) awaitClosed(tb testing.TB, n int64) {
+	tb.Helper()
+	for c.closed.Load() < n {
+		select {
+		case <-c.changed:
+		case <-time.After(20 * time.Second):
+			tb.Fatalf("%d connections are closed, want %d", c.closed.Load(), n)
+		}
+	}
+}
+
+func counted(tb testing.TB, http2 bool, handler http.HandlerFunc) (*httptest.Server, *connectionCounter) {
+	tb.Helper()
+	counter := &connectionCounter{changed: make(chan struct{}, 100)}
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.ConnState = counter.state
+	if server.EnableHTTP2 = http2; http2 {
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
+	tb.Cleanup(server.Close)
+	return server, counter
+}
+
+// TestAge uses a connection every minute: after five it is replaced, and closed.
+func TestAge(t *testing.T) {
+	for name, protocol := range map[string]int{"HTTP/1.1": 1, "HTTP/2": 2} {
+		t.Run(name, func(t *testing.T) {
+			server, counter := counted(t, protocol == 2, func(_ http.ResponseWriter, r *http.Request) {
+				if r.ProtoMajor != protocol {
+					t.Errorf("the request came by %s", r.Proto)
+				}
+			})
+			dst, connections := destination(t, server.URL)
+			start := time.Now()
+			var minutes atomic.Int64
+			connections.now = func() time.Time { return start.Add(time.Duration(minutes.Load()) * time.Minute) }
+			connections.current.Store(connections.generation(connectionIdle))
+			for range 13 {
+				wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
+				minutes.Add(1)
+			}
+			if protocol == 1 {
+				counter.awaitClosed(t, 2) // one of HTTP/2 may not have noticed the end of its last request, and is idle for its time
+			}
+			if counter.opened.Load() != 3 {
+				t.Errorf("%d connections in 12 minutes", counter.opened.Load())
+			}
+		})
+	}
+}
+
+// TestAgeOfABusyConnection ends it after the request that it serves.
+func TestAgeOfABusyConnection(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	server, counter := counted(t, false, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(arrived)
+			<-release
+		}
+	})
+	dst, connections := destination(t, server.URL+"/slow")
+	var old atomic.Bool
+	connections.now = func() time.Time {
+		if old.Load() {
+			return time.Now().Add(connectionAge)
+		}
+		return time.Now()
+	}
+	var group sync.WaitGroup
+	group.Go(func() { wantStatus(t, attempt(t, dst, "{}"), http.StatusOK) })
+	<-arrived
+	old.Store(true)
+	other := *dst
+	other.URL = &url.URL{Scheme: "http", Host: dst.URL.Host}
+	wantStatus(t, attempt(t, &other, "{}"), http.StatusOK)
+	close(release)
+	group.Wait()
+	counter.awaitClosed(t, 1)
+}
+
+// TestAnnouncedIdleTime closes an idle connection before the consumer does.
+func TestAnnouncedIdleTime(t *testing.T) {
+	handler := func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Keep-Alive", "max=100, Timeout=2") }
+	t.Run("announced", func(t *testing.T) {
+		t.Parallel()
+		server, counter := counted(t, false, handler)
+		dst, _ := destination(t, server.URL)
+		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK) // the connection on which the consumer announces it
+		counter.awaitClosed(t, 1)
+		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
+		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
+		counter.awaitClosed(t, 2)
+		if counter.opened.Load() != 2 {
+			t.Errorf("%d connections", counter.opened.Load())
+		}
+	})
+	t.Run("the operator wins", func(t *testing.T) {
+		t.Parallel()
+		server, counter := counted(t, false, handler)
+		dst, connections := destinationOver(t, server.URL, &http.Transport{}, time.Hour)
+		for range 3 {
+			wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
+		}
+		if got := connections.current.Load().transport.IdleConnTimeout; got != time.Hour || counter.opened.Load() != 1 {
+			t.Errorf("idle connections are kept for %v, after %d were opened", got, counter.opened.Load())
+		}
+	})
+	for header, want := range map[string]time.Duration{
+		"timeout=5": 4 * time.Second, "timeout=5, max=1000": 4 * time.Second, "max=3,TIMEOUT = 75": 74 * time.Second,
+		"timeout=1": 500 * time.Millisecond, "timeout=0": time.Millisecond, "timeout=-1": -1, "timeout": -1, "max=5": -1, "": -1, "timeout=5.5": -1,
+	} {
+		got, ok := announced(&http.Response{ProtoMajor: 1, Header: http.Header{"Keep-Alive": {header}}})
+		if ok != (want >= 0) || ok && got != want {
+			t.Errorf("%q is %v, %t", header, got, ok)
+		}
+	}
+	if _, ok := announced(&http.Response{ProtoMajor: 2, Header: http.Header{"Keep-Alive": {"timeout=5"}}}); ok {
+		t.Error("it has a meaning in HTTP/2")
+	}
+}
+
+// blackHole relays connections to a server until they are frozen: those that are open then stay so, and stay silent.
+type blackHole struct {
+	mu     sync.Mutex
+	frozen chan struct{} // of the connections that are opened now
+	opened atomic.Int64
+}
+
+func (b *blackHole) freeze() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.frozen)
+	b.frozen = make(chan struct{})
+}
+
+func (b *blackHole) listen(tb testing.TB, to string) string {
+	tb.Helper()
+	b.frozen = make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	address := listen(tb, func(c net.Conn) {
+		b.opened.Add(1)
+		b.mu.Lock()
+		frozen := b.frozen
+		b.mu.Unlock()
+		server, err := net.Dial("tcp", to)
+		if err != nil {
+			tb.Error(err)
+			return
+		}
+		forward := func(to, from net.Conn) {
+			buffer := make([]byte, 4096)
+			for {
+				n, err := from.Read(buffer)
+				select {
+				case <-frozen:
+					<-ctx.Done()
+					return
+				default:
+				}
+				if err == nil {
+					_, err = to.Write(buffer[:n])
+				}
+				if err != nil {
+					_, _ = to.Close(), from.Close()
+					return
+				}
+			}
+		}
+		defer context.AfterFunc(ctx, func() { _, _ = c.Close(), server.Close() })()
+		var group sync.WaitGroup
+		group.Go(func() { forward(server, c) })
+		group.Go(func() { forward(c, server) })
+		group.Wait()
+		_ = server.Close()
+	})
+	tb.Cleanup(cancel) // before the listener waits for its connections
+	return address
+}
+
+// TestSilentDeath lets the way to a consumer swallow everything on the connections that are open.
+func TestSilentDeath(t *testing.T) {
+	handler := func(http.ResponseWriter, *http.Request) {}
+	t.Run("HTTP/2, by timeouts", func(t *testing.T) {
+		t.Parallel()
+		var hole blackHole
+		address := hole.listen(t, serveHTTP2(t, handler).Listener.Addr().String())
+		dst, _ := destination(t, "https://"+address)
+		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
+		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
+		hole.freeze()
+		timeout := dst.Timeout
+		dst.Timeout = 300 * time.Millisecond
+		for range suspiciousTimeouts {
+			if a := attempt(t, dst, "{}"); a.Error != "waiting for the response: timeout after 300ms" {
+				t.Fatalf("status %d, error %q", a.Status, a.Error)
+			}
+		}
+		dst.Timeout = timeout
+		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
+		if hole.opened.Load() != 2 {
+			t.Errorf("%d connections", hole.opened.Load())
+		}
+	})
+	t.Run("HTTP/2, by ping", func(t *testing.T) {
+		t.Parallel()
+		var hole blackHole
+		address := hole.listen(t, serveHTTP2(t, handler).Listener.Addr().String())
+		dst, _ := destinationOver(t, "https://"+address, &http.Transport{
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true,
+			HTTP2: &http.HTTP2Config{SendPingTimeout: 200 * time.Millisecond, PingTimeout: 200 * time.Millisecond},
+		}, 0)
+		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
+		hole.freeze()
+		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK) // repeated at once when the connection is given up
+		if hole.opened.Load() != 2 {
+			t.Errorf("%d connections", hole.opened.Load())
+		}
+	})
+	t.Run("HTTP/1.1", func(t *testing.T) {
+		t.Parallel()
+		server, _ := counted(t, false, handler)
+		var hole blackHole
+		address := hole.listen(t, server.Listener.Addr().String())
+		dst, _ := destination(t, "http://"+address)
+		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
+		hole.freeze()
+		timeout := dst.Timeout
+		dst.Timeout = 300 * time.Millisecond
+		if a := attempt(t, dst, "{}"); a.Error != "waiting for the response: timeout after 300ms" {
+			t.Fatalf("status %d, error %q", a.Status, a.Error)
+		}
+		dst.Timeout = timeout
+		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
+	})
+	h2 := NewConnections(&http.Transport{}, 0).current.Load().transport.HTTP2
+	if sum := h2.SendPingTimeout + h2.PingTimeout; h2.SendPingTimeout == 0 || h2.PingTimeout == 0 || sum > 30*time.Second {
+		t.Errorf("a silent connection is given up after %v", sum)
+	}
+}

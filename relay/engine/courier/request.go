@@ -1,0 +1,65 @@
+package courier
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// request returns the request of an attempt: the body byte for byte, and headers by which a consumer can tell deliveries apart.
+func (c *Courier) request(ctx context.Context, dst *relay.Destination, d *relay.Leased, at time.Time) (*http.Request, error) {
+	ev := d.Event
+	u := *dst.URL
+	header := make(http.Header, 13+len(dst.Header))
+	req := (&http.Request{
+		Method: http.MethodPost, URL: &u, Host: u.Host, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Body: http.NoBody, ContentLength: int64(len(ev.Body)),
+	}).WithContext(ctx)
+	if len(ev.Body) > 0 {
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(ev.Body)), nil }
+		req.Body, _ = req.GetBody()
+	}
+
+	values := make([]string, 0, 10) // of all headers, in one allocation
+	set := func(name, value string) {
+		values = append(values, value)
+		header[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	set("Content-Type", cmp.Or(ev.Headers["content-type"], "application/json"))
+	set("User-Agent", c.userAgent)
+	set("Webhook-Id", ev.ID)
+	set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
+	set("Relay-Source", ev.Source)
+	set("Relay-Task-Id", ev.TaskID)
+	set("Relay-Attempt", strconv.Itoa(d.Tries+1))
+	if d.Replay > 0 {
+		set("Relay-Replay", strconv.Itoa(d.Replay))
+	}
+	set("Traceparent", traceparent(ev))
+	// An entry without a value is not sent, but tells net/http that the request may be repeated where a kept connection
+	// turns out to be closed. It may: the webhook-id is the consumer's idempotency key.
+	header["X-Idempotency-Key"] = nil
+	if dst.Signer != nil {
+		signature, err := dst.Signer.Sign(ev.ID, at, ev.Body)
+		if err != nil {
+			return nil, errors.New("signing failed")
+		}
+		set("Webhook-Signature", signature)
+	}
+	for name, values := range dst.Header {
+		if name == "Host" {
+			req.Host = values[0]
+			continue
+		}
+		header[name] = values
+	}
+	return req, nil
+}

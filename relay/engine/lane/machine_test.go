@@ -1,0 +1,209 @@
+package lane
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// script drives a machine through time, without any of its own passing.
+type script struct {
+	*testing.T
+	machine
+	now time.Time
+}
+
+func newScript(t *testing.T, dst relay.Destination) *script {
+	t.Helper()
+	if dst.MaxInFlight == 0 {
+		dst.MaxInFlight = 2
+	}
+	dst.Timeout = 15 * time.Second
+	s := &script{T: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	s.configure(&dst)
+	return s
+}
+
+// wants checks what the machine leases now, and whether as a probe.
+func (s *script) wants(n int, probe bool) {
+	s.Helper()
+	if got, isProbe := s.want(s.now, 0); got != n || isProbe != probe {
+		s.Fatalf("wants %d (probe: %v), not %d (probe: %v)", got, isProbe, n, probe)
+	}
+}
+
+// gets hands n leased deliveries over, with the next one due in next.
+func (s *script) gets(n int, next time.Duration, probe bool) {
+	s.leased(s.now, &relay.Lease{Leased: make([]*relay.Leased, n), Next: next, Probe: probe})
+}
+
+// fed checks whether the committer was to be fed, and forgets it.
+func (s *script) fed(want bool) {
+	s.Helper()
+	if s.feed != want {
+		s.Fatalf("feeds the committer: %v, not %v", s.feed, want)
+	}
+	s.feed = false
+}
+
+// sleeps checks when the machine wakes by itself, and lets that time come; zero: never.
+func (s *script) sleeps(d time.Duration) {
+	s.Helper()
+	switch {
+	case d == 0 && s.alarm.IsZero():
+	case d == 0 || s.alarm.IsZero() || s.alarm.Sub(s.now) != d:
+		s.Fatalf("wakes at %v, which is in %v, not in %v", s.alarm, s.alarm.Sub(s.now), d)
+	default:
+		s.now, s.alarm = s.alarm, time.Time{}
+		s.wake()
+	}
+}
+
+func (s *script) settles(outcome relay.Outcome, delay time.Duration) {
+	s.settled(s.now, &relay.Settle{Outcome: outcome, Delay: delay})
+}
+
+func TestMachineLeasesWhatItCanStart(t *testing.T) {
+	s := newScript(t, relay.Destination{})
+	s.fed(true) // the store may hold something from before
+	s.wants(2, false)
+	s.wants(0, false) // one lease at a time
+	s.gets(2, 0, false)
+	s.fed(true) // more is due
+	s.wants(0, false)
+	s.settles(relay.OutcomeDelivered, 0)
+	s.fed(true)
+	s.wants(1, false)
+	s.gets(1, -1, false)
+	s.fed(false) // nothing waits
+	s.settles(relay.OutcomeDelivered, 0)
+	s.settles(relay.OutcomeDelivered, 0)
+	s.fed(false)
+	s.wants(0, false)
+	s.sleeps(0)
+}
+
+func TestMachineWakesForWhatIsDueLater(t *testing.T) {
+	s := newScript(t, relay.Destination{})
+	s.wants(2, false)
+	s.gets(0, time.Minute, false)
+	s.fed(true) // since it was configured
+	s.wants(0, false)
+	s.sleeps(time.Minute)
+	s.fed(true)
+	s.wants(2, false)
+	s.gets(1, -1, false)
+	s.settles(relay.OutcomeRetry, 5*time.Minute)
+	s.sleeps(5 * time.Minute)
+	s.wants(2, false)
+}
+
+func TestMachineReservesOnlyWithoutABacklog(t *testing.T) {
+	s := newScript(t, relay.Destination{})
+	if s.reserve(s.now) {
+		t.Error("a slot was reserved before the backlog was looked at")
+	}
+	s.wants(2, false)
+	s.gets(0, -1, false)
+	if !s.reserve(s.now) || !s.reserve(s.now) || s.reserve(s.now) {
+		t.Error("of two slots not two were reserved")
+	}
+	s.fed(true)
+	s.accepted(s.now, true, true, false)
+	s.accepted(s.now, true, false, true) // the store left it pending
+	s.fed(true)
+	s.wants(1, false)
+}
+
+// A wake that comes while a lease is being applied counts: the store may have looked before.
+func TestMachineHearsAWakeDuringALease(t *testing.T) {
+	s := newScript(t, relay.Destination{})
+	s.wants(2, false)
+	s.wake()
+	s.gets(0, -1, false)
+	s.fed(true)
+	s.wants(2, false)
+}
+
+func TestMachineLeaseThatFails(t *testing.T) {
+	s := newScript(t, relay.Destination{})
+	s.wants(2, false)
+	s.leased(s.now, &relay.Lease{Err: errors.New("away")})
+	s.sleeps(leaseRetry)
+	s.wants(2, false)
+}
+
+func TestMachinePause(t *testing.T) {
+	s := newScript(t, relay.Destination{})
+	s.pause(true)
+	s.wants(0, false)
+	s.pause(false)
+	s.wants(2, false)
+	s.leased(s.now, &relay.Lease{Paused: true}) // by another gateway
+	s.wake()
+	s.wants(0, false)
+	s.pause(false)
+	s.wants(2, false)
+	s.pause(false) // while the lease is on its way
+	s.feed = false
+	s.leased(s.now, &relay.Lease{Paused: true})
+	s.fed(true)
+	s.wants(2, false)
+}
+
+func TestMachineProbesWhatIsHeld(t *testing.T) {
+	s := newScript(t, relay.Destination{Breaker: relay.BreakerPolicy{Failures: 2, Probe: 30 * time.Second}})
+	s.wants(2, false)
+	s.gets(2, 0, false)
+	for range 2 {
+		s.answered(s.now, 0, "a", 0, false)
+		s.settles(relay.OutcomeRetry, time.Minute)
+	}
+	s.wants(0, false)
+	s.sleeps(30 * time.Second)
+	s.wants(1, true)
+	s.gets(1, 0, true)
+	s.wants(0, false) // one probe at a time
+	if held, changed := s.answered(s.now, 503, "a", 90*time.Second, true); !held || changed {
+		t.Errorf("held: %v, changed: %v", held, changed)
+	}
+	s.settles(relay.OutcomeRetry, 0)
+	s.alarm = time.Time{}
+	s.wants(0, false)
+	s.sleeps(90 * time.Second) // as the destination asked for
+	s.wants(1, true)
+	s.gets(1, 0, true)
+	if held, changed := s.answered(s.now, 204, "a", 0, true); !held || !changed {
+		t.Errorf("held: %v, changed: %v", held, changed)
+	}
+	s.settles(relay.OutcomeDelivered, 0)
+	s.wants(2, false)
+}
+
+func TestMachineKeepsTheRate(t *testing.T) {
+	s := newScript(t, relay.Destination{Rate: rate.Every(10 * time.Second), MaxInFlight: 10})
+	s.wants(1, false)
+	s.gets(1, 0, false)
+	s.wants(0, false)
+	s.sleeps(10 * time.Second)
+	s.wants(1, false)
+}
+
+func TestMachineWithoutSettings(t *testing.T) {
+	s := newScript(t, relay.Destination{})
+	s.configure(nil)
+	s.wants(0, false)
+	if s.reserve(s.now) {
+		t.Error("a slot was reserved for a destination that left the config")
+	}
+	s.configure(&relay.Destination{MaxInFlight: 1})
+	s.wants(1, false)
+	s.gets(1, -1, false)
+	s.stopped = true
+	s.settles(relay.OutcomeRelease, 0)
+	s.wants(0, false)
+}

@@ -1,0 +1,123 @@
+package sqlitefile_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func options(t *testing.T) sqlitefile.Options {
+	return sqlitefile.Options{
+		Path: filepath.Join(t.TempDir(), "deep", "file.db"), Kind: "store", ApplicationID: 77, Readers: 2,
+		Migrations: []string{"CREATE TABLE one (n INTEGER)"},
+	}
+}
+
+func open(t *testing.T, o sqlitefile.Options) *sqlitefile.DB {
+	t.Helper()
+	d, err := sqlitefile.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+func TestOpen(t *testing.T) {
+	o := options(t)
+	d := open(t, o)
+	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
+		if info, err := os.Stat(o.Path + suffix); err != nil || info.Mode() != 0o600 {
+			t.Errorf("the file with the suffix %q has mode %v, %v", suffix, info.Mode(), err)
+		}
+	}
+	if err := d.Write(func() error { return d.Writer.Stmt("INSERT INTO one VALUES (1)").Exec() }); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.Migrations = append(o.Migrations, "CREATE TABLE two (n INTEGER)", "INSERT INTO two SELECT n + 1 FROM one")
+	d = open(t, o)
+	if n, err := d.Writer.Stmt("SELECT n FROM two").Int64(); n != 2 || err != nil {
+		t.Errorf("after its migrations the file has %d, %v", n, err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.Migrations = o.Migrations[:2]
+	if _, err := sqlitefile.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "run the newer program") {
+		t.Errorf("a file of a newer program gives %v", err)
+	}
+	o.ApplicationID++
+	before, err := os.ReadFile(o.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sqlitefile.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "another program") {
+		t.Errorf("a file of another program gives %v", err)
+	}
+	if after, err := os.ReadFile(o.Path); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("it was changed, %v", err)
+	}
+}
+
+func TestLocked(t *testing.T) {
+	o := options(t)
+	open(t, o)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := sqlitefile.Open(ctx, o)
+	if !errors.Is(err, relay.ErrStoreLocked) || !strings.Contains(err.Error(), fmt.Sprint("process ", os.Getpid())) {
+		t.Errorf("a second one gets %v", err)
+	}
+}
+
+// The errors of a statement come from its steps, whatever was done with it before.
+func TestStmt(t *testing.T) {
+	d := open(t, options(t))
+	for range 2 {
+		st := d.Writer.Stmt("SELECT nothing FROM nowhere WHERE a = ?")
+		st.Bind(1)
+		st.BindText(1, "")
+		st.BindBlob(1, nil)
+		if found, err := st.Step(); found || err == nil || st.ColumnText(0) != "" || st.ColumnInt(0) != 0 || st.ColumnBlob(0) != nil {
+			t.Errorf("a statement that cannot be prepared gives %v, %v", found, err)
+		}
+		if err := st.Reset(); err != nil {
+			t.Error(err)
+		}
+	}
+	st := d.Writer.Stmt("SELECT 1")
+	if st.Bind(1, 2); st.Exec() == nil {
+		t.Error("a parameter that there is not gives no error")
+	}
+	if n, err := d.Writer.Stmt("SELECT 1").Int64(); n != 1 || err != nil {
+		t.Errorf("the next time it gives %d, %v", n, err)
+	}
+	err := d.Write(func() error {
+		if err := d.Writer.Stmt("INSERT INTO one VALUES (1)").Exec(); err != nil {
+			return err
+		}
+		panic("half way")
+	})
+	if n, count := d.Writer.Stmt("SELECT count(*) FROM one").Int64(); n != 0 || count != nil || err == nil {
+		t.Errorf("after a panic with %v there are %d rows, %v", err, n, count)
+	}
+	if err := d.Health(); err != nil {
+		t.Error(err)
+	}
+}
