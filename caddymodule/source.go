@@ -132,6 +132,9 @@ func (h *Handler) warn(src *relay.Source) {
 		if s, ok := v.(interface{ literalSecret() bool }); ok && s.literalSecret() {
 			log.Warn("a secret of verify stands in the config, where the admin API shows it; use {env.NAME} or {file./path}")
 		}
+		if token, ok := v.(*Token); ok {
+			token.warn(log, src)
+		}
 	}
 	for i, d := range h.Destinations {
 		if d.Sign != nil && d.Sign.literalSecret() {

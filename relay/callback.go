@@ -13,6 +13,8 @@ type Callback struct {
 	Body   []byte // nil before it is read
 	TaskID string // empty before the body is read, and where the body names none
 	Now    time.Time
+	// Deadline is when Verify must have returned, so that enough time is left for the store; zero: it may wait.
+	Deadline time.Time
 }
 
 // The results of a callback, as caddy_relay_callbacks_total has them.

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -70,13 +71,16 @@ type Provider interface {
 // Verifier checks who calls.
 type Verifier interface {
 	// Verify returns nil if the callback comes from who holds the secret. The error is logged, and must name neither
-	// secret nor signature.
+	// secret nor signature. It wraps ErrUndecided where the callback should be sent again, instead of being refused.
 	Verify(c *Callback) error
 	// NeedsBody is false for a verifier that can decide before the body is read.
 	NeedsBody() bool
 	// Headers are those that carry secrets or signatures. They are not stored.
 	Headers() []string
 }
+
+// ErrUndecided is why a verifier neither lets a callback pass nor refuses it: something that it needs is away.
+var ErrUndecided = errors.New("the callback cannot be verified now")
 
 // DefaultDedupe are the fields of the dedupe key where a source names none.
 var DefaultDedupe = []DedupeField{{Kind: DedupeTaskID}, {Kind: DedupeStage}, {Kind: DedupeCode}}

@@ -14,7 +14,7 @@ import (
 // StandardTolerance is what Standard Webhooks' own libraries allow between a timestamp and now.
 const StandardTolerance = 5 * time.Minute
 
-// StandardWebhooks makes a verifier of https://www.standardwebhooks.com. Secrets are the base64 of a key, with whsec_
+// StandardWebhooks returns a verifier of https://www.standardwebhooks.com. Secrets are the base64 of a key, with whsec_
 // before it or without; any of them may have signed. Tolerance 0 is StandardTolerance.
 func StandardWebhooks(secrets []string, tolerance time.Duration) (relay.Verifier, error) {
 	if err := checkSecrets(secrets); err != nil {

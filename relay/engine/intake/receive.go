@@ -59,8 +59,8 @@ func (in *Intake) Receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 }
 
 func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Source, client netip.Addr, start time.Time) (Receipt, *rejection) {
-	cb := &relay.Callback{Header: r.Header, Now: start}
 	readBy := readBy(src, start)
+	cb := &relay.Callback{Header: r.Header, Now: start, Deadline: readBy}
 	control := http.NewResponseController(w)
 	if err := control.SetReadDeadline(readBy); err != nil {
 		timer := time.AfterFunc(time.Until(readBy), func() { hurry(control, r) })
