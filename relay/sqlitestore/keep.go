@@ -26,12 +26,13 @@ func (s *Store) keep() {
 	defer clock.Stop()
 	ills := map[string]string{}
 	for {
-		name, step := "", s.look
+		var name string
+		var step func() error
 		select {
 		case <-s.db.Closing():
 			return
 		case <-look.C:
-			name = "store unhealthy; callbacks are answered 503"
+			name, step = "store unhealthy; callbacks are answered 503", s.look
 		case <-s.walCheck:
 			name, step = "recent events cannot be indexed, or the log not be moved into the database", s.tendLog
 		case <-oldest.C:
@@ -57,7 +58,7 @@ func (s *Store) report(ills map[string]string, name string, err error) {
 		}
 		return
 	}
-	if guard.Stack(err) != "" && s.db.Fault() == nil {
+	if guard.Stack(err) != "" && !s.faulty() {
 		err = s.db.Break(err) // what the step has left behind nobody knows
 	}
 	if ills[name] = err.Error(); ills[name] == before {
@@ -75,7 +76,7 @@ func (s *Store) report(ills map[string]string, name string, err error) {
 func (s *Store) look() error {
 	s.measureFree()
 	if fault := s.db.Check(); fault != nil {
-		if fault != s.seen {
+		if !errors.Is(fault, s.seen) {
 			s.seen = fault
 			return fault
 		}
@@ -128,8 +129,10 @@ func (s *Store) askForCheckpoint() {
 	}
 }
 
+func (s *Store) faulty() bool { return s.db.Fault() != nil }
+
 func (s *Store) tendLog() error {
-	if s.db.Fault() != nil {
+	if s.faulty() {
 		return nil // look sees to that
 	}
 	return errors.Join(s.index(s.db.Keeper), s.checkpoint())
@@ -173,7 +176,7 @@ func (s *Store) clockChange() error {
 }
 
 func (s *Store) keepClock() error {
-	if s.db.Fault() != nil {
+	if s.faulty() {
 		return nil // look sees to that
 	}
 	s.write.Lock()
@@ -183,7 +186,7 @@ func (s *Store) keepClock() error {
 
 // findOldest looks up when the oldest pending delivery of each destination was accepted.
 func (s *Store) findOldest() error {
-	if s.db.Fault() != nil {
+	if s.faulty() {
 		return nil // look sees to that
 	}
 	for _, d := range s.busy() {

@@ -20,7 +20,7 @@ import (
 
 func wantPanic(t *testing.T, err error) {
 	t.Helper()
-	if _, ok := errors.AsType[*guard.Panic](err); !ok {
+	if _, ok := errors.AsType[*guard.PanicError](err); !ok {
 		t.Errorf("the error is %v, want one of a panic", err)
 	}
 }

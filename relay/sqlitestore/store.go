@@ -213,6 +213,7 @@ func (s *Store) setMeta(key string, value int64) error {
 
 // Close implements relay.Store.
 func (s *Store) Close() error {
+	s.db.Stop()
 	s.write.Lock()
 	if s.closed {
 		s.write.Unlock()
@@ -220,7 +221,6 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.write.Unlock()
-	s.db.Stop()
 	s.stopped.Wait() // without the lock, which keep may be waiting for
 	s.write.Lock()
 	defer s.write.Unlock()

@@ -8,17 +8,17 @@ import (
 	"sync/atomic"
 )
 
-// Panic is the error of a step that panicked.
-type Panic struct {
+// PanicError is the error of a step that panicked.
+type PanicError struct {
 	Value any    // that the step panicked with
 	Stack []byte // of the goroutine, as debug.Stack returns it
 }
 
 // Error returns the value, without the stack, which is too long for a status page.
-func (p *Panic) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
+func (p *PanicError) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
 
 // Unwrap returns the value if it is an error, and nil otherwise.
-func (p *Panic) Unwrap() error {
+func (p *PanicError) Unwrap() error {
 	err, _ := p.Value.(error)
 	return err
 }
@@ -28,14 +28,14 @@ var caught atomic.Uint64
 // Caught returns how many panics Step has caught since the process started.
 func Caught() uint64 { return caught.Load() }
 
-// Step runs f and returns its error, or a *Panic if f panics. A memory fault counts as a panic too: a read of a mapped file
+// Step runs f and returns its error, or a *PanicError if f panics. A memory fault counts as a panic too: a read of a mapped file
 // that somebody else has truncated would end the process otherwise.
 func Step(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if v := recover(); v != nil {
 			caught.Add(1)
-			err = &Panic{Value: v, Stack: debug.Stack()}
+			err = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
 	return f()
@@ -43,7 +43,7 @@ func Step(f func() error) (err error) {
 
 // Stack returns the stack of the panic in err's chain, for a log line, or "" if there is none.
 func Stack(err error) string {
-	if p, ok := errors.AsType[*Panic](err); ok {
+	if p, ok := errors.AsType[*PanicError](err); ok {
 		return string(p.Stack)
 	}
 	return ""
@@ -51,7 +51,7 @@ func Stack(err error) string {
 
 // Faulted reports whether err is of a memory fault.
 func Faulted(err error) bool {
-	p, ok := errors.AsType[*Panic](err)
+	p, ok := errors.AsType[*PanicError](err)
 	if !ok {
 		return false
 	}

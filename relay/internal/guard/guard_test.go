@@ -19,7 +19,7 @@ func TestStep(t *testing.T) {
 	if err := guard.Step(func() error { return nil }); err != nil {
 		t.Error(err)
 	}
-	if err := guard.Step(func() error { return io.EOF }); err != io.EOF || guard.Stack(err) != "" || guard.Faulted(err) {
+	if err := guard.Step(func() error { return io.EOF }); !errors.Is(err, io.EOF) || guard.Stack(err) != "" || guard.Faulted(err) {
 		t.Errorf("an error comes out as %v", err)
 	}
 	caught := guard.Caught()

@@ -27,7 +27,8 @@ func (d *DB) Mend() error {
 
 func (d *DB) mend() error {
 	if err := d.watch.checkDatabase(); err != nil {
-		return errors.Join(err, d.watch.setLogAside())
+		_ = d.watch.setLogAside() // it is tried again
+		return err
 	}
 	if d.Writer != nil {
 		if err := d.putDown(); err != nil {
@@ -58,7 +59,8 @@ func (d *DB) putDown() (err error) {
 			return err
 		}
 	}
-	cut := known && w.wholeLog() != nil
+	_, err = w.wholeLog()
+	cut := known && err != nil
 	whole := uint32(0)
 	if cut {
 		_, size, err := linksAndSize(w.log)
@@ -88,13 +90,11 @@ func (d *DB) putDown() (err error) {
 // setLogAside takes the log from beside another database that has the name by now. Whoever opened that one would find the
 // log, and write it over what is there. Mend brings it back with its own database.
 func (w *watch) setLogAside() error {
-	if _, err := os.Stat(w.path); err != nil || w.log == nil || sameFile(w.db, w.path) == nil {
-		return nil
+	other, err := os.Stat(w.path)
+	if other == nil || w.log == nil || sameFile(w.db, w.path) == nil || sameFile(w.log, w.log.Name()) != nil {
+		return err
 	}
-	if name := w.log.Name(); sameFile(w.log, name) == nil {
-		return os.Rename(name, name+asideSuffix)
-	}
-	return nil
+	return os.Rename(w.log.Name(), w.log.Name()+asideSuffix)
 }
 
 const asideSuffix = ".replaced"

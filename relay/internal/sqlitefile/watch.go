@@ -43,7 +43,8 @@ func (w *watch) openLog() (err error) {
 	if w.index, err = os.OpenFile(w.path+indexSuffix, os.O_RDWR, 0); err != nil {
 		return err
 	}
-	return w.wholeLog()
+	_, err = w.wholeLog()
+	return err
 }
 
 func (w *watch) closeLog() error {
@@ -113,7 +114,8 @@ func (w *watch) writable() error {
 	if _, size, err := linksAndSize(w.log); err != nil || size >= end {
 		return err
 	}
-	return w.wholeLog() // it may have been begun anew
+	_, err := w.wholeLog() // it may have been begun anew
+	return err
 }
 
 // committed checks after a commit that what it wrote will be found again: database and log have a name, and nothing was
@@ -122,41 +124,41 @@ func (w *watch) committed() error {
 	if links, _, err := linksAndSize(w.db); err != nil || links == 0 {
 		return cmp.Or(err, w.checkDatabase(), fmt.Errorf("%s has lost its name", w.path))
 	}
-	if links, _, err := linksAndSize(w.log); err != nil || links == 0 {
+	if links, err := w.wholeLog(); err != nil || links == 0 {
 		return cmp.Or(err, sameFile(w.log, w.log.Name()), fmt.Errorf("%s has lost its name", w.log.Name()))
 	}
-	return w.wholeLog()
+	return nil
 }
 
-// wholeLog checks that nothing is missing from the log.
-func (w *watch) wholeLog() (err error) {
+// wholeLog checks that nothing is missing from the log, and returns how many names it has.
+func (w *watch) wholeLog() (links uint64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for range 3 { // the log may be begun anew between two looks, but not each time
-		if err = w.wholeNow(); err == nil {
+		if links, err = w.wholeNow(); err == nil {
 			break
 		}
 	}
-	return err
+	return links, err
 }
 
-func (w *watch) wholeNow() error {
+func (w *watch) wholeNow() (links uint64, err error) {
 	h, err := w.header() // first, since a commit writes to the log before it writes here
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, size, err := linksAndSize(w.log)
+	links, size, err := linksAndSize(w.log)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if h.frames > 0 && (size < h.frameAt(h.frames+1) || !w.holds(h, min(w.frames, h.frames))) {
-		return fmt.Errorf("%s has been cut", w.log.Name())
+		return 0, fmt.Errorf("%s has been cut", w.log.Name())
 	}
 	w.frames, w.logEnd = h.frames, 0
 	if h.frames > 0 {
 		w.logEnd = h.frameAt(h.frames + 1)
 	}
-	return nil
+	return links, nil
 }
 
 // check looks at all of it, names too.
@@ -172,7 +174,8 @@ func (w *watch) check() error {
 	if err := w.wholeIndex(); err != nil {
 		return err
 	}
-	return w.wholeLog()
+	_, err := w.wholeLog()
+	return err
 }
 
 func (w *watch) wholeIndex() error {
