@@ -43,8 +43,9 @@ func (w *watch) openLog() (err error) {
 	if w.index, err = os.OpenFile(w.path+indexSuffix, os.O_RDWR, 0); err != nil {
 		return err
 	}
+	w.indexSize = 0
 	_, err = w.wholeLog()
-	return err
+	return errors.Join(err, w.wholeIndex())
 }
 
 func (w *watch) closeLog() error {
@@ -63,17 +64,16 @@ func (w *watch) closeLog() error {
 type logHeader struct {
 	frames     uint32 // valid ones in the log
 	copied     uint32 // of them in the database
-	attempted  uint32 // of them perhaps in the database
 	page, salt int64
 }
 
 func (w *watch) header() (logHeader, error) {
-	var b [136]byte
+	var b [100]byte
 	if _, err := w.index.ReadAt(b[:], 0); err != nil {
-		return logHeader{}, fmt.Errorf("%s has been cut: %w", w.index.Name(), err)
+		return logHeader{}, fmt.Errorf("%s has been truncated: %w", w.index.Name(), err)
 	}
 	word := func(at int) uint32 { return binary.NativeEndian.Uint32(b[at:]) }
-	h := logHeader{frames: word(16), copied: word(96), attempted: word(128), page: int64(binary.NativeEndian.Uint16(b[14:])), salt: int64(binary.NativeEndian.Uint64(b[32:]))}
+	h := logHeader{frames: word(16), copied: word(96), page: int64(binary.NativeEndian.Uint16(b[14:])), salt: int64(binary.NativeEndian.Uint64(b[32:]))}
 	if h.page == 1 {
 		h.page = 64 << 10
 	}
@@ -152,7 +152,7 @@ func (w *watch) wholeNow() (links uint64, err error) {
 		return 0, err
 	}
 	if h.frames > 0 && (size < h.frameAt(h.frames+1) || !w.holds(h, min(w.frames, h.frames))) {
-		return 0, fmt.Errorf("%s has been cut", w.log.Name())
+		return 0, fmt.Errorf("%s has been truncated", w.log.Name())
 	}
 	w.frames, w.logEnd = h.frames, 0
 	if h.frames > 0 {
@@ -183,7 +183,7 @@ func (w *watch) wholeIndex() error {
 	defer w.mu.Unlock()
 	_, size, err := linksAndSize(w.index)
 	if err != nil || size < w.indexSize {
-		return errors.Join(fmt.Errorf("%s has been cut", w.index.Name()), err)
+		return errors.Join(fmt.Errorf("%s has been truncated", w.index.Name()), err)
 	}
 	w.indexSize = size
 	return nil
@@ -213,7 +213,7 @@ func (w *watch) checkDatabase() error {
 		}
 		if page == 0 || pages == 0 || page*pages > size {
 			w.cut = true
-			return fmt.Errorf("%s has been cut; put its content back from a backup", w.path)
+			return fmt.Errorf("%s has been truncated; put its content back from a backup", w.path)
 		}
 	}
 	w.size = size
