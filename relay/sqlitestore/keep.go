@@ -31,6 +31,9 @@ func (s *Store) keep() {
 		select {
 		case <-s.db.Closing():
 			return
+		case err := <-s.panics:
+			s.logger.Error("store panicked; the operation failed", "store", s.db.Path(), "error", err, "stack", guard.Stack(err))
+			continue
 		case <-look.C:
 			name, step = "store unhealthy; callbacks are answered 503", s.look
 		case <-s.walCheck:
@@ -83,7 +86,7 @@ func (s *Store) look() error {
 		return s.mend()
 	}
 	if !s.write.TryLock() {
-		return nil // who has it finds out
+		return s.db.Health() // who has it finds out
 	}
 	defer s.write.Unlock()
 	if s.closed {
@@ -97,7 +100,7 @@ func (s *Store) look() error {
 func (s *Store) mend() error {
 	lost, err := s.mendNow()
 	if err == nil && lost > 0 {
-		s.logger.Error("store has lost events that it had answered, since somebody has cut its log", "store", s.db.Path(), "events", lost)
+		s.logger.Error("store has lost events that it had answered, since somebody has truncated its log", "store", s.db.Path(), "events", lost)
 	}
 	return err
 }
@@ -111,12 +114,11 @@ func (s *Store) mendNow() (lost int64, err error) {
 	if err := s.db.Mend(); err != nil {
 		return 0, err
 	}
-	before := s.nextSeq - 1
+	before := s.newest
 	if err := s.load(); err != nil {
 		return 0, s.db.Break(err)
 	}
-	last, err := s.db.Writer.Stmt("SELECT coalesce(max(seq), 0) FROM event").Int64()
-	return before - last, err
+	return before - s.newest, nil
 }
 
 // askForCheckpoint wakes keep from time to time. The caller holds write.

@@ -12,7 +12,6 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/callbackrelay/caddy-relay/relay"
-	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
@@ -24,11 +23,7 @@ const (
 
 // read runs f on a reading connection, for no longer than a snapshot may be held.
 func (s *Store) read(ctx context.Context, f func(c *sqlitefile.Conn) error) error {
-	err := s.db.Read(ctx, f)
-	if stack := guard.Stack(err); stack != "" {
-		s.logger.Error("store panicked; the read failed", "store", s.db.Path(), "error", err, "stack", stack)
-	}
-	return sqlitefile.Explain(err)
+	return sqlitefile.Explain(s.panicked(s.db.Read(ctx, f)))
 }
 
 const eventColumns = "seq, id, source, task, stage, code, key, origin, received"
