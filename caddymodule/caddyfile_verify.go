@@ -5,8 +5,6 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-
-	"github.com/callbackrelay/caddy-relay/relay"
 )
 
 // UnmarshalCaddyfile sets up the verifier from Caddyfile tokens. Syntax:
@@ -14,24 +12,82 @@ import (
 //	hmac [<secret>...] {
 //	    secret <secret>...
 //	    header <name>
-//	    algorithm sha256|sha512
-//	    encoding hex|base64
+//	    algorithm sha256|sha512|sha1
+//	    encoding hex|base64|base64url
 //	    prefix <text>
+//	    scheme <key>...
+//	    timestamp <key>
 //	    signed <template>
 //	    timestamp_header <name>
 //	    tolerance <duration>
 //	}
 func (v *HMAC) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	texts := map[string]*string{
-		"header <name>": &v.Header, "algorithm sha256|sha512": &v.Algorithm, "encoding hex|base64": &v.Encoding,
-		"prefix <text>": &v.Prefix, "signed <template>": &v.Signed, "timestamp_header <name>": &v.TimestampHeader,
-	}
-	if err := unmarshalVerifier(d, &v.Secret, texts, &v.Tolerance); err != nil {
+	d.Next() // the verifier's name
+	v.Secret = d.RemainingArgs()
+	if err := unmarshalFields(d, map[string]any{
+		"secret <secret>...":            &v.Secret,
+		"header <name>":                 &v.Header,
+		"algorithm sha256|sha512|sha1":  &v.Algorithm,
+		"encoding hex|base64|base64url": &v.Encoding,
+		"prefix <text>":                 &v.Prefix,
+		"scheme <key>...":               &v.Scheme,
+		"timestamp <key>":               &v.Timestamp,
+		"signed <template>":             &v.Signed,
+		"timestamp_header <name>":       &v.TimestampHeader,
+		"tolerance <duration>":          &v.Tolerance,
+	}); err != nil {
 		return err
 	}
-	// In a Caddyfile {header.name} is short for a placeholder of the request, and has been spelt out by now.
-	v.Signed = strings.ReplaceAll(v.Signed, "{http.request.header.", "{header.")
-	return checkVerifier(d, v)
+	v.Signed = unexpanded(v.Signed)
+	_, err := v.build(checkSecrets)
+	return verifierError(d, err)
+}
+
+// UnmarshalCaddyfile sets up the verifier from Caddyfile tokens. Syntax:
+//
+//	ed25519 {
+//	    key <hex|base64>...
+//	    jwks <https URL>
+//	    header <name>
+//	    encoding hex|base64|base64url
+//	    signed <template>
+//	    timestamp_header <name>
+//	    tolerance <duration>
+//	}
+//
+// Exactly one of key and jwks is required.
+func (v *ED25519) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the verifier's name
+	if _, err := arguments(d, "ed25519 { ... }", 0, 0); err != nil {
+		return err
+	}
+	if err := unmarshalFields(d, map[string]any{
+		"key <hex|base64>...":           &v.Key,
+		"jwks <https URL>":              &v.JWKS,
+		"header <name>":                 &v.Header,
+		"encoding hex|base64|base64url": &v.Encoding,
+		"signed <template>":             &v.Signed,
+		"timestamp_header <name>":       &v.TimestampHeader,
+		"tolerance <duration>":          &v.Tolerance,
+	}); err != nil {
+		return err
+	}
+	v.Signed = unexpanded(v.Signed)
+	return verifierError(d, v.check())
+}
+
+// check builds the verifier with stand-ins for what is not known yet.
+func (v *ED25519) check() error {
+	keys, err := checkTexts(v.Key, standInKey)
+	if err != nil {
+		return err
+	}
+	jwks, err := checkTexts([]string{v.JWKS}, standInURL)
+	if err != nil {
+		return err
+	}
+	_, err = v.build(keys, jwks[0], nil)
+	return err
 }
 
 // UnmarshalCaddyfile sets up the verifier from Caddyfile tokens. Syntax:
@@ -41,10 +97,13 @@ func (v *HMAC) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //	    tolerance <duration>
 //	}
 func (v *StandardWebhooks) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	if err := unmarshalVerifier(d, &v.Secret, nil, &v.Tolerance); err != nil {
+	d.Next() // the verifier's name
+	v.Secret = d.RemainingArgs()
+	if err := unmarshalFields(d, map[string]any{"secret <secret>...": &v.Secret, "tolerance <duration>": &v.Tolerance}); err != nil {
 		return err
 	}
-	return checkVerifier(d, v)
+	_, err := v.build(checkSecrets)
+	return verifierError(d, err)
 }
 
 // UnmarshalCaddyfile sets up the verifier from Caddyfile tokens. Syntax:
@@ -54,56 +113,61 @@ func (v *StandardWebhooks) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //	    tolerance <duration>
 //	}
 func (v *KieSignature) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	if err := unmarshalVerifier(d, &v.Secret, nil, &v.Tolerance); err != nil {
+	d.Next() // the verifier's name
+	v.Secret = d.RemainingArgs()
+	if err := unmarshalFields(d, map[string]any{"secret <secret>...": &v.Secret, "tolerance <duration>": &v.Tolerance}); err != nil {
 		return err
 	}
-	return checkVerifier(d, v)
+	_, err := v.build(checkSecrets)
+	return verifierError(d, err)
 }
 
 // UnmarshalCaddyfile sets up the verifier from Caddyfile tokens. Syntax:
 //
 //	token <secret>... {
 //	    secret <secret>...
-//	    query <name> | header <name>
+//	    query <name> | header <name> | body <gjson path>
 //	}
 func (v *Token) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	texts := map[string]*string{"query <name>": &v.Query, "header <name>": &v.Header}
-	if err := unmarshalVerifier(d, &v.Secret, texts, nil); err != nil {
+	d.Next() // the verifier's name
+	v.Secret = d.RemainingArgs()
+	if err := unmarshalFields(d, map[string]any{
+		"secret <secret>...": &v.Secret,
+		"query <name>":       &v.Query,
+		"header <name>":      &v.Header,
+		"body <gjson path>":  &v.Body,
+	}); err != nil {
 		return err
 	}
-	return checkVerifier(d, v)
+	_, err := v.build(checkSecrets)
+	return verifierError(d, err)
 }
 
-// unmarshalVerifier reads what verifiers have in common: secrets, some texts by their usage, and a tolerance if it is not nil.
-func unmarshalVerifier(d *caddyfile.Dispenser, secrets *Strings, texts map[string]*string, tolerance *Duration) error {
-	d.Next() // the verifier's name
-	*secrets = d.RemainingArgs()
+// unmarshalFields reads the block of a verifier: subdirectives by their usage, each with the text, duration or list to set.
+// A list grows where its subdirective is repeated.
+func unmarshalFields(d *caddyfile.Dispenser, fields map[string]any) error {
 	for d.NextBlock(0) {
 		name := d.Val()
-		usage := ""
-		for u := range texts {
-			if first, _, _ := strings.Cut(u, " "); first == name {
+		var usage string
+		var known []string
+		for u := range fields {
+			first, _, _ := strings.Cut(u, " ")
+			known = append(known, first)
+			if first == name {
 				usage = u
 			}
 		}
 		var err error
-		switch {
-		case name == "secret":
+		switch to := fields[usage].(type) {
+		case *string:
+			err = setText(d, usage, to, nil)
+		case *Duration:
+			err = setDuration(d, name, to)
+		case *Strings:
 			var more []string
-			more, err = arguments(d, "secret <secret>...", 1, -1)
-			*secrets = append(*secrets, more...)
-		case usage != "":
-			err = setText(d, usage, texts[usage], nil)
-		case name == "tolerance" && tolerance != nil:
-			err = setDuration(d, name, tolerance)
+			more, err = arguments(d, usage, 1, -1)
+			*to = append(*to, more...)
 		default:
-			known := []string{"secret"}
-			for u := range texts {
-				known = append(known, strings.Fields(u)[0])
-			}
-			if tolerance != nil {
-				known = append(known, "tolerance")
-			}
 			slices.Sort(known)
 			err = errUnknown(d, strings.Join(known, ", "))
 		}
@@ -114,23 +178,26 @@ func unmarshalVerifier(d *caddyfile.Dispenser, secrets *Strings, texts map[strin
 	return nil
 }
 
-// checkVerifier checks what has been read, as a whole.
-func checkVerifier(d *caddyfile.Dispenser, v interface {
-	build(secrets func([]string) ([]string, error)) (relay.Verifier, error)
-},
-) error {
-	_, err := v.build(checkSecrets)
+// unexpanded returns a template as it was written: in a Caddyfile {header.name} is short for a placeholder of the request,
+// and has been spelt out by now.
+func unexpanded(template string) string {
+	return strings.ReplaceAll(template, "{http.request.header.", "{header.")
+}
+
+// verifierError places what is wrong with a verifier as a whole where the verifier begins.
+func verifierError(d *caddyfile.Dispenser, err error) error {
 	if err == nil {
 		return nil
 	}
 	d.Reset()
-	d.Next() // back to where the verifier begins
+	d.Next()
 	return d.Errf("verify %s: %w", d.Val(), err)
 }
 
 // Interface guards
 var (
 	_ caddyfile.Unmarshaler = (*HMAC)(nil)
+	_ caddyfile.Unmarshaler = (*ED25519)(nil)
 	_ caddyfile.Unmarshaler = (*StandardWebhooks)(nil)
 	_ caddyfile.Unmarshaler = (*KieSignature)(nil)
 	_ caddyfile.Unmarshaler = (*Token)(nil)

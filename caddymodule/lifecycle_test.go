@@ -462,7 +462,14 @@ func TestWarnings(t *testing.T) {
 		verify  = "a secret of verify stands in the config"
 		signed  = "a secret of sign stands in the config"
 		respond = "respond is not 200"
+		query   = "use verify kie"
+		header  = "request>headers>X-Token delete"
 	)
+	token := func(place string, more ...any) []any {
+		kind, name, _ := strings.Cut(place, " ")
+		return append(more, map[string]any{"verifier": "token", "secret": "{env.KEY}", kind: name})
+	}
+	provider := func(name string) map[string]any { return map[string]any{"name": name} }
 	for _, c := range []struct {
 		fields   map[string]any
 		expected string // empty: none of them
@@ -471,6 +478,13 @@ func TestWarnings(t *testing.T) {
 		{map[string]any{"allow": []string{"private_ranges"}}, ""},
 		{map[string]any{"verify": kie("hunter2")}, verify},
 		{map[string]any{"verify": kie("{env.KEY}")}, ""},
+		{map[string]any{"verify": token("query t"), "provider": provider("kie")}, query},
+		{map[string]any{"verify": token("query t", kie("{env.KEY}")...), "provider": provider("kie")}, ""},
+		{map[string]any{"verify": token("query t"), "provider": provider("suno")}, ""},
+		{map[string]any{"verify": token("query t")}, ""},
+		{map[string]any{"verify": token("header x-token")}, header},
+		{map[string]any{"verify": token("header authorization")}, ""},
+		{map[string]any{"verify": token("body secret"), "provider": provider("kie")}, ""},
 		{map[string]any{"allow": []string{"10.0.0.1"}, "destinations": sign("whsec_bm90IGEgc2VjcmV0LCBhIHRlc3Qga2V5")}, signed},
 		{map[string]any{"allow": []string{"10.0.0.1"}, "destinations": sign("{env.KEY}")}, ""},
 		{map[string]any{"allow": []string{"10.0.0.1"}, "respond": map[string]any{"status": 202}}, respond},
@@ -478,7 +492,7 @@ func TestWarnings(t *testing.T) {
 		before := len(logged())
 		g.mustLoad(`{}`, handlerConfig(t, c.fields, nil))
 		lines := logged()[before:]
-		for _, warning := range []string{open, verify, signed, respond} {
+		for _, warning := range []string{open, verify, signed, respond, query, header} {
 			if strings.Contains(lines, warning) != (warning == c.expected) {
 				t.Errorf("%v: expected %q and nothing else, got:\n%s", c.fields, c.expected, lines)
 			}

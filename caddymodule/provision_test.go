@@ -38,6 +38,8 @@ func TestAdaptedProvisions(t *testing.T) {
 	for _, name := range []string{"TOKEN", "OLD_TOKEN", "HMAC_SECRET", "PREVIOUS", "REDIS_PASSWORD"} {
 		t.Setenv(name, secret)
 	}
+	t.Setenv("ED25519_KEY", "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
+	t.Setenv("JWKS_URL", "https://keys.example.com/jwks.json")
 	t.Setenv("FILES_URL", "https://files.example.com/hook")
 	t.Setenv("REDIS_ADDRESS", "redis.example.com:6379")
 	t.Setenv("RELAY_DB", filepath.Join(dir, "env.db"))
@@ -118,6 +120,10 @@ func TestProvisionErrors(t *testing.T) {
 		"secret file missing":   {fields{"verify": []any{fields{"verifier": "kie", "secret": "{file." + dir + "/none}"}}}, nil, "no such file"},
 		"secret file empty":     {fields{"verify": []any{fields{"verifier": "kie", "secret": "{file." + dir + "/empty}"}}}, nil, "is empty"},
 		"secret file large":     {fields{"verify": []any{fields{"verifier": "kie", "secret": "{file." + dir + "/large}"}}}, nil, "is larger than"},
+		"ed25519 key of env":    {fields{"verify": []any{fields{"verifier": "ed25519", "key": "{env.NOT_A_KEY}", "header": "S"}}}, nil, "key: expected an Ed25519 public key"},
+		"ed25519 jwks of env":   {fields{"verify": []any{fields{"verifier": "ed25519", "jwks": "{env.NOT_A_URL}", "header": "S"}}}, nil, "jwks: expected an https URL"},
+		"ed25519, neither":      {fields{"verify": []any{fields{"verifier": "ed25519", "header": "S"}}}, nil, "expected either key or jwks"},
+		"scheme":                {fields{"verify": []any{fields{"verifier": "hmac", "secret": "x", "header": "S", "scheme": []string{"v1"}, "prefix": "p"}}}, nil, "expected either prefix or scheme"},
 		"negative tolerance":    {fields{"verify": []any{fields{"verifier": "kie", "secret": "x", "tolerance": "-1s"}}}, nil, "tolerance must not be negative"},
 		"allow":                 {fields{"allow": []string{"example.com"}}, nil, "expected an IP address, a CIDR range"},
 		"dedupe":                {fields{"dedupe": []string{"task"}}, nil, `dedupe: expected task_id, stage`},

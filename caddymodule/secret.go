@@ -2,14 +2,21 @@ package caddymodule
 
 import "slices"
 
-// standIn takes the place of a secret that is not known before provisioning: it has the form of every kind of secret.
-const standIn = "whsec_c3RhbmQtaW4gc2VjcmV0IG9mIDI0IGJ5dGVz"
+// These take the place of what is not known before provisioning.
+const (
+	standInSecret = "whsec_c3RhbmQtaW4gc2VjcmV0IG9mIDI0IGJ5dGVz" // has the form of every kind of secret
+	standInKey    = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+	standInURL    = "https://stand-in.example/"
+)
 
-// checkSecrets gives the secrets with a stand-in for each that holds placeholders, so that everything else can be checked
+// checkSecrets is checkTexts for secrets.
+func checkSecrets(secrets []string) ([]string, error) { return checkTexts(secrets, standInSecret) }
+
+// checkTexts returns the texts with a stand-in for each that holds placeholders, so that everything else can be checked
 // while a Caddyfile is adapted, where neither the environment nor the files need be those of the gateway.
-func checkSecrets(secrets []string) ([]string, error) {
-	checked := slices.Clone(secrets)
-	for i, s := range secrets {
+func checkTexts(texts []string, standIn string) ([]string, error) {
+	checked := slices.Clone(texts)
+	for i, s := range texts {
 		if err := checkPlaceholders(s); err != nil {
 			return nil, err
 		}

@@ -119,7 +119,7 @@ func (h *Handler) loadGuests(ctx caddy.Context, src *relay.Source) error {
 	return nil
 }
 
-// warn tells what is allowed and rarely wanted.
+// warn logs what is allowed and rarely wanted.
 func (h *Handler) warn(src *relay.Source) {
 	log := src.Logger.With("source", src.Name)
 	if src.Open() {
@@ -131,6 +131,9 @@ func (h *Handler) warn(src *relay.Source) {
 	for _, v := range src.Verifiers {
 		if s, ok := v.(interface{ literalSecret() bool }); ok && s.literalSecret() {
 			log.Warn("a secret of verify stands in the config, where the admin API shows it; use {env.NAME} or {file./path}")
+		}
+		if token, ok := v.(*Token); ok {
+			token.warn(log, src)
 		}
 	}
 	for i, d := range h.Destinations {

@@ -1,6 +1,10 @@
 package caddymodule
 
 import (
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -11,6 +15,7 @@ import (
 
 func init() {
 	caddy.RegisterModule(new(HMAC))
+	caddy.RegisterModule(new(ED25519))
 	caddy.RegisterModule(new(StandardWebhooks))
 	caddy.RegisterModule(new(KieSignature))
 	caddy.RegisterModule(new(Token))
@@ -26,23 +31,32 @@ type HMAC struct {
 	// The header with the signature. Required.
 	Header string `json:"header,omitempty"`
 
-	// sha256 or sha512. Default: sha256.
+	// sha256, sha512 or sha1. Default: sha256.
 	Algorithm string `json:"algorithm,omitempty"`
 
-	// How the signature is written: hex or base64. Default: hex.
+	// How the signature is written: hex; base64, with padding; base64url, with padding or without. Default: hex.
 	Encoding string `json:"encoding,omitempty"`
 
-	// What stands before the signature in its header, as in sha256=. Default: nothing.
+	// What precedes the signature in its header, as in sha256=. Default: nothing.
 	Prefix string `json:"prefix,omitempty"`
 
-	// What is signed, from {body}, {timestamp}, {task_id} and {header.<name>}. Default: {body}, or {timestamp}.{body}
-	// with a timestamp header.
+	// Makes the header a list of key=value, as in `t=1700000000,v1=abc,v1=def`: any value under one of these keys may be
+	// the signature. Default: none, the whole header is one.
+	Scheme Strings `json:"scheme,omitempty"`
+
+	// The key of the time in that list, in Unix seconds. Default: none.
+	Timestamp string `json:"timestamp,omitempty"`
+
+	// What is signed, from `{body}`, `{body_sha256}` (in hex), `{timestamp}`, `{task_id}`, `{header.<name>}` and other
+	// text, where `\n` is a line break and `\\` a backslash. Default: `{body}`, or `{timestamp}.{body}` with a timestamp.
 	Signed string `json:"signed,omitempty"`
 
-	// The header with the time of the signature in Unix seconds. Default: none; then nothing ends a replay.
+	// The header with the time of the signature, in Unix seconds. Default: none; with neither this nor timestamp, nothing
+	// ends a replay but the source's dedupe window.
 	TimestampHeader string `json:"timestamp_header,omitempty"`
 
-	// How far that time may be from now. Default: 30m, since a retry after 15 minutes may carry its first timestamp.
+	// How far that time may be from now, before or after. Default: 30m, since a retry after 15 minutes may carry its first
+	// timestamp.
 	Tolerance Duration `json:"tolerance,omitempty"`
 }
 
@@ -71,6 +85,8 @@ func (v *HMAC) build(secrets func([]string) ([]string, error)) (relay.Verifier, 
 		Algorithm:       v.Algorithm,
 		Encoding:        v.Encoding,
 		Prefix:          v.Prefix,
+		Scheme:          v.Scheme,
+		Timestamp:       v.Timestamp,
 		Signed:          v.Signed,
 		TimestampHeader: v.TimestampHeader,
 		Tolerance:       time.Duration(v.Tolerance),
@@ -78,6 +94,88 @@ func (v *HMAC) build(secrets func([]string) ([]string, error)) (relay.Verifier, 
 }
 
 func (v *HMAC) literalSecret() bool { return literal(v.Secret) }
+
+// ED25519 verifies an Ed25519 signature that the sender puts into a header, with keys that are configured or that the
+// sender publishes.
+type ED25519 struct {
+	relay.Verifier `json:"-"`
+
+	// The sender's public key, 32 bytes in hex or base64, or several while one replaces another. Placeholders: {env.*}
+	// and {file.*}.
+	Key Strings `json:"key,omitempty"`
+
+	// The https URL of the JSON Web Key Set with the sender's keys. It is fetched when a callback needs it, from a public
+	// address only, and again after 24h, and for an unknown key, then at most once a minute; the last keys stay through
+	// an outage. Placeholders: {env.*} and {file.*}. Exactly one of key and jwks is required.
+	JWKS string `json:"jwks,omitempty"`
+
+	// The header with the signature. Required.
+	Header string `json:"header,omitempty"`
+
+	// How the signature is written: hex; base64, with padding; base64url, with padding or without. Default: hex.
+	Encoding string `json:"encoding,omitempty"`
+
+	// What is signed, from `{body}`, `{body_sha256}` (in hex), `{timestamp}`, `{task_id}`, `{header.<name>}` and other
+	// text, where `\n` is a line break and `\\` a backslash. Default: `{body}`, or `{timestamp}.{body}` with a timestamp
+	// header.
+	Signed string `json:"signed,omitempty"`
+
+	// The header with the time of the signature, in Unix seconds. Default: none; then nothing ends a replay but the
+	// source's dedupe window.
+	TimestampHeader string `json:"timestamp_header,omitempty"`
+
+	// How far that time may be from now, before or after. Default: 5m.
+	Tolerance Duration `json:"tolerance,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*ED25519) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "relay.verifiers.ed25519",
+		New: func() caddy.Module { return new(ED25519) },
+	}
+}
+
+// Provision makes the verifier. It fetches nothing.
+func (v *ED25519) Provision(ctx caddy.Context) error {
+	keys, err := resolveSecrets(v.Key)
+	if err != nil {
+		return err
+	}
+	jwks, err := resolve(v.JWKS)
+	if err != nil {
+		return err
+	}
+	v.Verifier, err = v.build(keys, jwks, ctx.Slogger())
+	return err
+}
+
+// Cleanup ends a fetch of keys that is under way.
+func (v *ED25519) Cleanup() error {
+	if c, ok := v.Verifier.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+func (v *ED25519) build(keys []string, jwks string, logger *slog.Logger) (relay.Verifier, error) {
+	o := verifier.Ed25519Options{
+		Keys:            keys,
+		Header:          v.Header,
+		Encoding:        v.Encoding,
+		Signed:          v.Signed,
+		TimestampHeader: v.TimestampHeader,
+		Tolerance:       time.Duration(v.Tolerance),
+	}
+	if jwks != "" {
+		o.JWKS = &verifier.JWKSOptions{URL: jwks, Logger: logger}
+	}
+	built, err := verifier.Ed25519(o)
+	if err != nil {
+		return nil, err // not the nil of another type
+	}
+	return built, nil
+}
 
 // StandardWebhooks verifies signatures of the Standard Webhooks specification.
 type StandardWebhooks struct {
@@ -149,18 +247,23 @@ func (v *KieSignature) build(secrets func([]string) ([]string, error)) (relay.Ve
 
 func (v *KieSignature) literalSecret() bool { return literal(v.Secret) }
 
-// Token verifies a secret that the sender repeats, because the operator put it into the callback URL or a header.
+// Token verifies a secret that the sender repeats in the callback URL, in a header or in the body, since it was told to.
 type Token struct {
 	relay.Verifier `json:"-"`
 
 	// The secret, or several while one replaces another. Placeholders: {env.*} and {file.*}.
 	Secret Strings `json:"secret,omitempty"`
 
-	// The query parameter that holds it. Filter it out of the access log.
+	// The query parameter that holds it. Filter it out of the access log. Destinations of a provider that repeats the
+	// callback URL in its callbacks learn it.
 	Query string `json:"query,omitempty"`
 
-	// The header that holds it. Exactly one of query and header is required.
+	// The header that holds it. Filter it out of the access log, unless it is one that Caddy redacts.
 	Header string `json:"header,omitempty"`
+
+	// The gjson path of the string in the body that holds it. Destinations learn it. Exactly one of query, header and body
+	// is required.
+	Body string `json:"body,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -182,19 +285,48 @@ func (v *Token) build(secrets func([]string) ([]string, error)) (relay.Verifier,
 	if err != nil {
 		return nil, err
 	}
-	return verifier.Token(verifier.TokenOptions{Secrets: s, Query: v.Query, Header: v.Header})
+	return verifier.Token(verifier.TokenOptions{Secrets: s, Query: v.Query, Header: v.Header, Body: v.Body})
 }
 
 func (v *Token) literalSecret() bool { return literal(v.Secret) }
 
+// warn reports who else learns the token of a source.
+func (v *Token) warn(log *slog.Logger, src *relay.Source) {
+	_, kie := src.Provider.(*Kie)
+	signed := slices.ContainsFunc(src.Verifiers, func(other relay.Verifier) bool {
+		_, ok := other.(*KieSignature)
+		return ok
+	})
+	if v.Query != "" && kie && !signed {
+		log.Warn("callbacks of kie repeat their callback URL in param and promptJson, so that every destination learns the token in its query and could call in kie's place; use verify kie, with the key that kie.ai signs with",
+			"query", v.Query)
+	}
+	if v.Header != "" && !redacted(v.Header) {
+		log.Warn("an access log shows the token in its header to all who read it; where the site has a log, hide it with this line in format filter: request>headers>"+http.CanonicalHeaderKey(v.Header)+" delete",
+			"header", v.Header)
+	}
+}
+
+// redacted reports whether Caddy keeps the value of a header out of its access logs, unless it is told otherwise.
+func redacted(header string) bool {
+	switch http.CanonicalHeaderKey(header) {
+	case "Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie":
+		return true
+	}
+	return false
+}
+
 // Interface guards
 var (
-	_ caddy.Provisioner = (*HMAC)(nil)
-	_ caddy.Provisioner = (*StandardWebhooks)(nil)
-	_ caddy.Provisioner = (*KieSignature)(nil)
-	_ caddy.Provisioner = (*Token)(nil)
-	_ relay.Verifier    = (*HMAC)(nil)
-	_ relay.Verifier    = (*StandardWebhooks)(nil)
-	_ relay.Verifier    = (*KieSignature)(nil)
-	_ relay.Verifier    = (*Token)(nil)
+	_ caddy.Provisioner  = (*HMAC)(nil)
+	_ caddy.Provisioner  = (*ED25519)(nil)
+	_ caddy.CleanerUpper = (*ED25519)(nil)
+	_ caddy.Provisioner  = (*StandardWebhooks)(nil)
+	_ caddy.Provisioner  = (*KieSignature)(nil)
+	_ caddy.Provisioner  = (*Token)(nil)
+	_ relay.Verifier     = (*HMAC)(nil)
+	_ relay.Verifier     = (*ED25519)(nil)
+	_ relay.Verifier     = (*StandardWebhooks)(nil)
+	_ relay.Verifier     = (*KieSignature)(nil)
+	_ relay.Verifier     = (*Token)(nil)
 )

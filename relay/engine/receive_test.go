@@ -27,6 +27,16 @@ func (refusing) Verify(*relay.Callback) error { return errors.New("not you") }
 func (v refusing) NeedsBody() bool            { return v.body }
 func (refusing) Headers() []string            { return nil }
 
+// undecided is a verifier whose sender's keys are away.
+type undecided struct{ refusing }
+
+func (undecided) Verify(c *relay.Callback) error {
+	if c.Deadline.Before(c.Now) {
+		return errors.New("no time is left")
+	}
+	return fmt.Errorf("%w: no keys", relay.ErrUndecided)
+}
+
 func TestRejections(t *testing.T) {
 	const body = `{"code":200,"data":{"task_id":"task-1"}}`
 	request := func(change func(r *http.Request)) *http.Request {
@@ -54,6 +64,7 @@ func TestRejections(t *testing.T) {
 		"token":               {func(s *relay.Source) { s.Verifiers = []relay.Verifier{refusing{}} }, callbackOf(body), 401, "verification_failed"},
 		"token before body":   {func(s *relay.Source) { s.Verifiers = []relay.Verifier{refusing{}} }, request(func(r *http.Request) { r.Body = unreadable{t} }), 401, "verification_failed"},
 		"signature":           {func(s *relay.Source) { s.Verifiers = []relay.Verifier{refusing{true}} }, callbackOf(body), 401, "verification_failed"},
+		"undecided":           {func(s *relay.Source) { s.Verifiers = []relay.Verifier{undecided{refusing{true}}} }, callbackOf(body), 503, "unavailable"},
 		"signature, no shape": {func(s *relay.Source) { s.Verifiers = []relay.Verifier{refusing{true}} }, callbackOf(`nonsense`), 401, "verification_failed"},
 		"no JSON":             {nil, callbackOf(`nonsense`), 400, "invalid_body"},
 		"no object":           {nil, callbackOf(`[{"code":200}]`), 400, "invalid_body"},

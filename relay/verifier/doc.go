@@ -1,3 +1,3 @@
-// Package verifier says who may call. Every verifier takes several secrets, for rotation, and names neither a secret nor
-// a signature in an error.
+// Package verifier decides who may call. Every verifier accepts several secrets or keys, so that one can replace another
+// without a gap, compares secrets in constant time, and names neither a secret nor a signature in an error.
 package verifier

@@ -6,8 +6,8 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// Kie makes a verifier of kie.ai's signature: X-Webhook-Signature is the base64 of the HMAC-SHA256 of the task's id, a dot
-// and X-Webhook-Timestamp. The body is not covered: it proves the task and the time, not the files' URLs.
+// Kie returns a verifier of kie.ai's signature: X-Webhook-Signature is the base64 of the HMAC-SHA256 of the task's id, a
+// dot and X-Webhook-Timestamp. The body is not covered: it proves the task and the time, not the files' URLs.
 // Tolerance 0 is DefaultTolerance.
 func Kie(secrets []string, tolerance time.Duration) (relay.Verifier, error) {
 	return HMAC(HMACOptions{

@@ -19,19 +19,22 @@ func checkSecrets(secrets []string) error {
 	return nil
 }
 
-// anyMAC says whether mac is the MAC of message under any of the keys. It tries all of them, so that the time tells
-// nothing of which one fits.
-func anyMAC(newHash func() hash.Hash, keys []string, message, mac []byte) bool {
+// anyMAC reports whether one of macs is the MAC of message under any of the keys. It tries all of them, so that the time
+// does not show which one fits.
+func anyMAC(newHash func() hash.Hash, keys []string, message []byte, macs [][]byte) bool {
 	found := 0
 	for _, key := range keys {
 		h := hmac.New(newHash, []byte(key))
 		h.Write(message)
-		found |= subtle.ConstantTimeCompare(h.Sum(nil), mac)
+		sum := h.Sum(nil)
+		for _, mac := range macs {
+			found |= subtle.ConstantTimeCompare(sum, mac)
+		}
 	}
 	return found == 1
 }
 
-// anySum says whether the SHA-256 of got is one of sums. Sums are of one length whatever the secrets are, which
+// anySum reports whether the SHA-256 of got is one of sums. Sums are of one length whatever the secrets are, which
 // keeps the secrets' lengths from the clock.
 func anySum(sums [][sha256.Size]byte, got string) bool {
 	sum := sha256.Sum256([]byte(got))

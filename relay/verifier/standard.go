@@ -14,7 +14,7 @@ import (
 // StandardTolerance is what Standard Webhooks' own libraries allow between a timestamp and now.
 const StandardTolerance = 5 * time.Minute
 
-// StandardWebhooks makes a verifier of https://www.standardwebhooks.com. Secrets are the base64 of a key, with whsec_
+// StandardWebhooks returns a verifier of https://www.standardwebhooks.com. Secrets are the base64 of a key, with whsec_
 // before it or without; any of them may have signed. Tolerance 0 is StandardTolerance.
 func StandardWebhooks(secrets []string, tolerance time.Duration) (relay.Verifier, error) {
 	if err := checkSecrets(secrets); err != nil {
@@ -53,6 +53,7 @@ func (v *standardVerifier) Verify(c *relay.Callback) error {
 	if err := fresh(c.Header.Get(standardwebhooks.HeaderWebhookTimestamp), c.Now, v.tolerance); err != nil {
 		return err
 	}
+	c.BodyCovered = true
 	verified := false
 	for _, webhook := range v.webhooks { // all of them, so that the time does not tell which one fits
 		err := webhook.VerifyIgnoringTimestamp(c.Body, c.Header)

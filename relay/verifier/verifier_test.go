@@ -2,6 +2,7 @@ package verifier_test
 
 import (
 	"crypto/hmac"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
@@ -111,6 +112,10 @@ func TestHMACAlgorithmsAndEncodings(t *testing.T) {
 		{"sha256", "hex", hexMAC("k", body), true},
 		{"sha512", "hex", hex.EncodeToString(mac(sha512.New, "k", body)), true},
 		{"sha512", "base64", base64.StdEncoding.EncodeToString(mac(sha512.New, "k", body)), true},
+		{"sha1", "hex", hex.EncodeToString(mac(sha1.New, "k", body)), true},
+		{"sha512", "base64url", base64.URLEncoding.EncodeToString(mac(sha512.New, "k", body)), true},
+		{"sha512", "base64url", base64.RawURLEncoding.EncodeToString(mac(sha512.New, "k", body)), true},
+		{"sha512", "base64url", base64.StdEncoding.EncodeToString(mac(sha512.New, "k", body)), false},
 		{"sha256", "base64", base64MAC("k", body), true},
 		{"sha512", "hex", hexMAC("k", body), false},
 		{"sha256", "base64", hexMAC("k", body), false},
@@ -134,6 +139,9 @@ func TestHMACTemplate(t *testing.T) {
 		needsBody                        bool
 	}{
 		{"", "", "body", true},
+		{`{body}\n{body}\\n`, "", "body\nbody\\n", true},
+		{"{body_sha256}", "", "230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5", true},
+		{"{header.time} {body_sha256}", "time", stamp + " 230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5", true},
 		{"", "time", stamp + ".body", true},
 		{"v0:{timestamp}:{body}", "time", "v0:" + stamp + ":body", true},
 		{"{task_id}.{timestamp}", "time", "task." + stamp, true},
@@ -178,6 +186,56 @@ func TestHMACTimestamp(t *testing.T) {
 	}
 }
 
+// TestHMACList reads the lists that Stripe, Mux and ElevenLabs send.
+func TestHMACList(t *testing.T) {
+	v := must(t)(verifier.HMAC(verifier.HMACOptions{
+		Secrets: []string{"s3cret", "s3cret2"}, Header: "Stripe-Signature", Scheme: []string{"v1", "v2"}, Timestamp: "t",
+	}))
+	list := func(entries ...string) relay.Callback {
+		return relay.Callback{Header: http.Header{"Stripe-Signature": {strings.Join(entries, ",")}}, Body: []byte("body")}
+	}
+	good, second, other := hexMAC("s3cret", stamp+".body"), hexMAC("s3cret2", stamp+".body"), hexMAC("other", stamp+".body")
+	at := "t=" + stamp
+	stale := fmt.Sprint(now.Unix() - 1801)
+	run(t, v, []verification{
+		{"good", list(at, "v1="+good), true},
+		{"second secret", list(at, "v1="+second), true},
+		{"second scheme", list(at, "v2="+good), true},
+		{"in any order", list("v0="+other, "v1="+other, " v1="+good, "\t"+at), true},
+		{"beside one that cannot be read", list(at, "v1=zz", "v1="+good), true},
+		{"beside what is no entry", list(at, "", "v1", "=", "v1="+good), true},
+		{"30 minutes old", list("t="+fmt.Sprint(now.Unix()-1800), "v1="+hexMAC("s3cret", fmt.Sprint(now.Unix()-1800)+".body")), true},
+		{"stale", list("t="+stale, "v1="+hexMAC("s3cret", stale+".body")), false},
+		{"renewed", list(at, "v1="+hexMAC("s3cret", stale+".body")), false},
+		{"other secret", list(at, "v1="+other), false},
+		{"other scheme", list(at, "v0="+good), false},
+		{"other case", list(at, "V1="+good), false},
+		{"no signature", list(at), false},
+		{"empty signature", list(at, "v1="), false},
+		{"no time", list("v1=" + good), false},
+		{"empty time", list("t=", "v1="+good), false},
+		{"two times", list(at, at, "v1="+good), false},
+		{"two headers", relay.Callback{Header: http.Header{"Stripe-Signature": {at + ",v1=" + good, at}}, Body: []byte("body")}, false},
+		{"bare", list(good), false},
+		{"no header", relay.Callback{Body: []byte("body")}, false},
+	})
+	err := v.Verify(&relay.Callback{Header: list("t="+stale, "v1="+good).Header, Body: []byte("body"), Now: now})
+	if err == nil || !strings.Contains(err.Error(), "stale") {
+		t.Errorf("an old timestamp is refused with %v", err)
+	}
+	if !v.NeedsBody() || !slices.Equal(v.Headers(), []string{"Stripe-Signature"}) {
+		t.Error(v.NeedsBody(), v.Headers())
+	}
+
+	// A list without a time, whose signatures have padding.
+	v = must(t)(verifier.HMAC(verifier.HMACOptions{
+		Secrets: []string{"s3cret"}, Header: "S", Scheme: []string{"sig"}, Encoding: "base64",
+	}))
+	run(t, v, []verification{
+		{"padding", relay.Callback{Header: http.Header{"S": {"kid=1, sig=" + base64MAC("s3cret", "body")}}, Body: []byte("body")}, true},
+	})
+}
+
 func TestHMACTaskMustBeNamed(t *testing.T) {
 	v := must(t)(verifier.Kie([]string{"k"}, 0))
 	run(t, v, []verification{{"no task", relay.Callback{Header: http.Header{
@@ -187,18 +245,29 @@ func TestHMACTaskMustBeNamed(t *testing.T) {
 
 func TestHMACRefusesOptions(t *testing.T) {
 	for want, o := range map[string]verifier.HMACOptions{
-		"needs a secret":        {Header: "S"},
-		"not be empty":          {Header: "S", Secrets: []string{"k", ""}},
-		"header":                {Secrets: []string{"k"}},
-		"algorithm":             {Secrets: []string{"k"}, Header: "S", Algorithm: "md5"},
-		"encoding":              {Secrets: []string{"k"}, Header: "S", Encoding: "base32"},
-		"negative":              {Secrets: []string{"k"}, Header: "S", TimestampHeader: "T", Tolerance: -1},
-		"unknown placeholder":   {Secrets: []string{"k"}, Header: "S", Signed: "{bodi}"},
-		"placeholder {header.}": {Secrets: []string{"k"}, Header: "S", Signed: "{header.}"},
-		"closing brace":         {Secrets: []string{"k"}, Header: "S", Signed: "{body"},
-		"timestamp_header":      {Secrets: []string{"k"}, Header: "S", Signed: "{timestamp}{body}"},
-		"does not cover":        {Secrets: []string{"k"}, Header: "S", Signed: "{body}", TimestampHeader: "T"},
-		"same signature":        {Secrets: []string{"k"}, Header: "S", Signed: "ping"},
+		"sha256, sha512 or sha1":               {Secrets: []string{"k"}, Header: "S", Algorithm: "md5"},
+		"hex, base64 or base64url":             {Secrets: []string{"k"}, Header: "S", Encoding: "base32"},
+		"needs a secret":                       {Header: "S"},
+		"not be empty":                         {Header: "S", Secrets: []string{"k", ""}},
+		"header":                               {Secrets: []string{"k"}},
+		"name of a header, got \"S S\"":        {Secrets: []string{"k"}, Header: "S S"},
+		"timestamp_header: expected the name":  {Secrets: []string{"k"}, Header: "S", TimestampHeader: "T:"},
+		"timestamp: expected scheme":           {Secrets: []string{"k"}, Header: "S", Timestamp: "t"},
+		"either prefix or scheme":              {Secrets: []string{"k"}, Header: "S", Prefix: "p", Scheme: []string{"v1"}},
+		"either timestamp or timestamp_header": {Secrets: []string{"k"}, Header: "S", Scheme: []string{"v1"}, Timestamp: "t", TimestampHeader: "T"},
+		"got \"v=1\"":                          {Secrets: []string{"k"}, Header: "S", Scheme: []string{"v=1"}},
+		"got \"t,\"":                           {Secrets: []string{"k"}, Header: "S", Scheme: []string{"v1"}, Timestamp: "t,"},
+		"scheme: a key must not be empty":      {Secrets: []string{"k"}, Header: "S", Scheme: []string{"v1", ""}},
+		"t is a scheme already":                {Secrets: []string{"k"}, Header: "S", Scheme: []string{"v1", "t"}, Timestamp: "t"},
+		`expected \n or \\ at "\\t{body}"`:     {Secrets: []string{"k"}, Header: "S", Signed: `{body}\t{body}`},
+		"placeholder {header.a b}":             {Secrets: []string{"k"}, Header: "S", Signed: "{header.a b}"},
+		"negative":                             {Secrets: []string{"k"}, Header: "S", TimestampHeader: "T", Tolerance: -1},
+		"unknown placeholder":                  {Secrets: []string{"k"}, Header: "S", Signed: "{bodi}"},
+		"placeholder {header.}":                {Secrets: []string{"k"}, Header: "S", Signed: "{header.}"},
+		"closing brace":                        {Secrets: []string{"k"}, Header: "S", Signed: "{body"},
+		"timestamp_header":                     {Secrets: []string{"k"}, Header: "S", Signed: "{timestamp}{body}"},
+		"expected the timestamp":               {Secrets: []string{"k"}, Header: "S", Signed: "{body}", TimestampHeader: "T"},
+		"same signature":                       {Secrets: []string{"k"}, Header: "S", Signed: "ping"},
 	} {
 		v, err := verifier.HMAC(o)
 		if v != nil || err == nil || !strings.Contains(err.Error(), want) {
@@ -287,11 +356,38 @@ func TestToken(t *testing.T) {
 		{"twice", relay.Callback{Header: http.Header{"X-Token": {"s3cret", "s3cret"}}}, false},
 		{"none", relay.Callback{}, false},
 	})
+	inBody := must(t)(verifier.Token(verifier.TokenOptions{Secrets: []string{"s3cret"}, Body: "config.webhook_config.secret"}))
+	for body, ok := range map[string]bool{
+		`{"config":{"webhook_config":{"secret":"s3cret"}}}`:                    true,
+		`{"config":{"webhook_config":{"secret":"s3\u0063ret","secret2":"x"}}}`: true,
+		`{"config":{"webhook_config":{"secret":"s3cre"}}}`:                     false,
+		`{"config":{"webhook_config":{"secret":"s3cret","secret":"s3cret"}}}`:  false,
+		`{"config":{"webhook_config":{"secret":["s3cret"]}}}`:                  false,
+		`{"config":{"webhook_config":{"secret":""}}}`:                          false,
+		`{"secret":"s3cret"}`:                              false,
+		`{"config":{"webhook_config":{"secret":"s3cret"}}`: false,
+		`"s3cret"`: false,
+		``:         false,
+		strings.Repeat(`{"config":`, 100_000) + `1` + strings.Repeat(`}`, 100_000): false,
+	} {
+		run(t, inBody, []verification{{body[:min(len(body), 80)], relay.Callback{Body: []byte(body)}, ok}})
+	}
+	if !inBody.NeedsBody() || inBody.Headers() != nil {
+		t.Error(inBody.NeedsBody(), inBody.Headers())
+	}
 	if query.NeedsBody() || header.NeedsBody() || query.Headers() != nil || !slices.Equal(header.Headers(), []string{"x-token"}) {
 		t.Error(query.Headers(), header.Headers())
 	}
 	for _, o := range []verifier.TokenOptions{
-		{Query: "q"}, {Secrets: []string{""}, Query: "q"}, {Secrets: []string{"k"}}, {Secrets: []string{"k"}, Query: "q", Header: "h"},
+		{Query: "q"},
+		{Secrets: []string{""}, Query: "q"},
+		{Secrets: []string{"k"}},
+		{Secrets: []string{"k"}, Query: "q", Header: "h"},
+		{Secrets: []string{"k"}, Query: "q", Body: "b"},
+		{Secrets: []string{"k"}, Header: "h", Body: "b"},
+		{Secrets: []string{"k"}, Header: "h h"},
+		{Secrets: []string{"k"}, Body: "@this"},
+		{Secrets: []string{"k"}, Body: "a."},
 	} {
 		if _, err := verifier.Token(o); err == nil {
 			t.Errorf("%+v: no error", o)
@@ -312,7 +408,16 @@ func FuzzVerify(f *testing.F) {
 			})))
 		}
 	}
+	public, _ := newKey(f)
 	all = append(all,
+		newEd25519(f, verifier.Ed25519Options{
+			Keys: []string{hex.EncodeToString(public)}, Header: "Webhook-Signature", Encoding: "base64url",
+			Signed: `{timestamp}\n{body_sha256}`, TimestampHeader: "Webhook-Timestamp",
+		}),
+		ok(verifier.HMAC(verifier.HMACOptions{
+			Secrets: []string{key}, Header: "Webhook-Signature", Algorithm: "sha1", Scheme: []string{"v1", "v2"}, Timestamp: "t",
+		})),
+		ok(verifier.Token(verifier.TokenOptions{Secrets: []string{key}, Body: "secret"})),
 		ok(verifier.Kie([]string{key}, 0)),
 		ok(verifier.StandardWebhooks([]string{base64.StdEncoding.EncodeToString([]byte(key))}, 0)),
 		ok(verifier.Token(verifier.TokenOptions{Secrets: []string{key}, Query: "token"})),
@@ -320,13 +425,14 @@ func FuzzVerify(f *testing.F) {
 	)
 	f.Add("id", stamp, "v1,"+hexMAC("k", "b"), []byte("b"), int64(0))
 	f.Add("id", "-9223372036854775808", "v1, v1,= ,v1", []byte(nil), int64(-1<<62))
+	f.Add("id", stamp, "t="+stamp+",v1="+hexMAC("k", stamp+".b"), []byte(`{"secret":"guess"}`), int64(1_700_000_000))
 	f.Fuzz(func(t *testing.T, id, at, signature string, body []byte, seconds int64) {
 		c := &relay.Callback{Body: body, TaskID: id, Now: time.Unix(seconds, 0), Query: url.Values{"token": {signature}}, Header: http.Header{
 			"Webhook-Id": {id}, "Webhook-Timestamp": {at}, "Webhook-Signature": {signature},
 			"X-Webhook-Timestamp": {at}, "X-Webhook-Signature": {signature},
 		}}
 		for _, v := range all {
-			if signature != key && v.Verify(c) == nil {
+			if signature != key && !strings.Contains(string(body), key) && v.Verify(c) == nil {
 				t.Fatalf("%T passes", v)
 			}
 		}
@@ -337,12 +443,16 @@ func FuzzVerify(f *testing.F) {
 func FuzzTemplate(f *testing.F) {
 	f.Add("v0:{timestamp}:{body}", "b", "task")
 	f.Add("{header.X}{task_id}{", "{body}", "{timestamp}")
+	f.Add(`{timestamp}\n{body_sha256}\\n\\\n}`, "b", "task")
 	f.Fuzz(func(t *testing.T, signed, body, task string) {
 		v, err := verifier.HMAC(verifier.HMACOptions{Secrets: []string{"k"}, Header: "S", Signed: signed, TimestampHeader: "T"})
 		if err != nil || signed == "" || task == "" || strings.Contains(strings.ToLower(signed), "{header.") {
 			return
 		}
-		message := strings.NewReplacer("{timestamp}", stamp, "{body}", body, "{task_id}", task).Replace(signed)
+		message := strings.NewReplacer(
+			"{timestamp}", stamp, "{body}", body, "{body_sha256}", fmt.Sprintf("%x", sha256.Sum256([]byte(body))),
+			"{task_id}", task, `\n`, "\n", `\\`, `\`,
+		).Replace(signed)
 		if err := v.Verify(&relay.Callback{
 			Body: []byte(body), TaskID: task, Now: now,
 			Header: http.Header{"S": {hexMAC("k", message)}, "T": {stamp}},

@@ -191,19 +191,19 @@ func repeatable(r *http.Request) (*http.Request, bool) {
 
 // try records how far a request has come.
 type try struct {
+	trace                              httptrace.ClientTrace
 	connected, reused, wrote, answered atomic.Bool
 }
 
 func (t *try) roundTrip(gen *generation, r *http.Request) (*http.Response, error) {
-	return gen.transport.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) {
-			t.connected.Store(true)
-			t.reused.Store(info.Reused)
-			t.wrote.Store(false)
-		},
-		WroteRequest:         func(info httptrace.WroteRequestInfo) { t.wrote.Store(info.Err == nil) },
-		GotFirstResponseByte: func() { t.answered.Store(true) },
-	})))
+	t.trace.GotConn = func(info httptrace.GotConnInfo) {
+		t.connected.Store(true)
+		t.reused.Store(info.Reused)
+		t.wrote.Store(false)
+	}
+	t.trace.WroteRequest = func(info httptrace.WroteRequestInfo) { t.wrote.Store(info.Err == nil) }
+	t.trace.GotFirstResponseByte = func() { t.answered.Store(true) }
+	return gen.transport.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &t.trace)))
 }
 
 // stale reports whether the request failed because of a kept connection that was no longer one.

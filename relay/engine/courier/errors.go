@@ -136,16 +136,16 @@ func plain(err error) string {
 	return strings.ToValidUTF8(strings.TrimRight(text, " :"), "")
 }
 
-// streamReset has the fields of HTTP/2's stream error, by which net/http lets itself be asked for it.
-type streamReset struct {
+// streamError has the fields of HTTP/2's stream error, by which net/http lets itself be asked for it.
+type streamError struct {
 	StreamID uint32
 	Code     uint32
 	Cause    error
 }
 
-func (streamReset) Error() string { return "stream reset" }
+func (streamError) Error() string { return "stream reset" }
 
 func isStreamReset(err error) bool {
-	_, ok := errors.AsType[streamReset](err)
+	_, ok := errors.AsType[streamError](err)
 	return ok
 }

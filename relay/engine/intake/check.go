@@ -66,7 +66,9 @@ func verify(src *relay.Source, cb *relay.Callback, withBody bool) *rejection {
 		if v.NeedsBody() != withBody {
 			continue
 		}
-		if err := v.Verify(cb); err != nil {
+		if err := v.Verify(cb); errors.Is(err, relay.ErrUndecided) {
+			return unavailable(err)
+		} else if err != nil {
 			return &rejection{http.StatusUnauthorized, relay.ResultUnverified, "verification_failed", "The callback could not be verified.", err}
 		}
 	}
