@@ -22,8 +22,8 @@
 //  1. Answered means durable. A 2xx is sent only after the event and its deliveries are on disk (SQLite with
 //     synchronous=FULL), in Redis with the configured durability, or in the spool. Killing the gateway loses nothing that
 //     was answered; what a crash of Redis or the loss of a disk costs is listed in docs/operations.md.
-//  2. Accepting is one atomic step: dedupe check, event, one delivery per matching destination. A duplicate is answered
-//     only once the first callback is durable. The event's id, key and `when` decisions are made before the first try and
+//  2. Accepting is one atomic step: dedupe check, event, one delivery per matching destination. A callback is a duplicate
+//     only if it says the same, and is answered only once the first one is durable. The event's id, key and `when` decisions are made before the first try and
 //     kept through timeout, spool and drain, so that an accept whose outcome was in doubt is recognised by its own id. The
 //     dedupe record outlives the event until its window, counted from the first acceptance, ends.
 //  3. A lease fences. A delivery is leased to one worker, only when it can start, for its timeout plus 30 s. A settle is

@@ -35,6 +35,8 @@
 //	sqlitestore.Store    one looks after the file (keep.go)               Close
 //	redisstore.Store     four: watch the sources, announce this node,     Close
 //	                     publish wake-ups, subscribe to them
+//	verifier.Ed25519     one fetches a sender's keys, when they are       Close
+//	                     needed
 //
 // A callback is handled on the goroutine of its HTTP request, which waits for the committer. A settle that could not be
 // written is queued again by a timer of its committer. The spool's file and the courier have no goroutine of their own.
