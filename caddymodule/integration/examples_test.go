@@ -278,7 +278,7 @@ func TestExampleFilters(t *testing.T) {
 		{`"info":{},"duration":179.5`, "", "", 0, 0},
 		{`"info":{},"duration":179`, "", "mastering", 0, 1},
 		{`"duration":179.5`, "", "player", 1, 0},
-		{`"info":null`, "", "mastering player", 1, 1},
+		{`"info":null`, "", "mastering", 0, 1},
 	} {
 		body := fmt.Sprintf(`{"code":200,"data":{"task_id":"task-%d",%s}}`, i, e.data)
 		errors := func(destination string) float64 {
