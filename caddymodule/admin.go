@@ -58,7 +58,7 @@ func (*AdminAPI) Routes() []caddy.AdminRoute {
 	}
 }
 
-// endpoint answers one admin request with what is to be encoded, or an error.
+// endpoint serves one admin request: it returns the value to encode as JSON, or an error.
 type endpoint func(e *engine.Engine, r *http.Request) (any, error)
 
 // route serves one path, which has one method. It answers errors itself, since Caddy would leave out their code.
@@ -85,7 +85,7 @@ func route(method, pattern string, serve endpoint) caddy.AdminRoute {
 	})}
 }
 
-// activeEngine gives the engine of the config that runs now.
+// activeEngine returns the engine of the config that runs now.
 func activeEngine() (*engine.Engine, error) {
 	module, err := caddy.ActiveContext().AppIfConfigured("relay")
 	if err != nil {
@@ -94,7 +94,7 @@ func activeEngine() (*engine.Engine, error) {
 	return module.(*App).pooled.Engine, nil
 }
 
-// withStore gives 503 where the store is not open, whatever keeps it from that.
+// withStore returns an error, answered with 503, unless the store is open.
 func withStore(e *engine.Engine) error {
 	if _, err := e.Store(); err != nil {
 		return &apiError{http.StatusServiceUnavailable, "store_unavailable", "The store is not open: " + err.Error() + "."}

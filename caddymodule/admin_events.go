@@ -62,7 +62,7 @@ type attemptView struct {
 	Response   string    `json:"response"`
 }
 
-// displayStates is how pending deliveries are shown, as the engine says for a whole answer.
+// displayStates returns the state that pending deliveries of a destination are shown with, the same throughout an answer.
 type displayStates func(source, destination string) relay.State
 
 func listEvents(e *engine.Engine, r *http.Request) (any, error) {
@@ -202,7 +202,7 @@ func replay(e *engine.Engine, r *http.Request) (any, error) {
 	if err := readRequest(r, &request, false); err != nil {
 		return nil, err
 	}
-	// No list means all of them; an empty one is what a script makes of a variable that is unset.
+	// No list means all of them; an empty one is what a script sends when a variable is unset.
 	if request.Destinations != nil && len(request.Destinations) == 0 {
 		return nil, badRequest("destinations: expected at least one name, or no such field for all of them.")
 	}

@@ -124,7 +124,7 @@ func (a *App) provision(ctx caddy.Context) error {
 	return a.checkAbandoned()
 }
 
-// register gives the source of this name, which build makes if no handler has registered it yet. All handlers of a source
+// register returns the source of this name, which build makes if no handler has registered it yet. All handlers of a source
 // must have the same configuration, since deliveries know their source by its name only.
 func (a *App) register(name string, canonical []byte, build func() (*relay.Source, error)) (*relay.Source, error) {
 	a.mu.Lock()

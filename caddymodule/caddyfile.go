@@ -23,7 +23,7 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("relay", httpcaddyfile.Before, "respond")
 }
 
-// parseOption reads the global option. Where it stands several times, each must set something else.
+// parseOption reads the global option. If it is repeated, each one must set something else.
 func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	app := new(App)
 	earlier, repeated := existing.(httpcaddyfile.App)
@@ -90,7 +90,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// place is where something stands in a Caddyfile.
+// place is a line of a Caddyfile.
 type place struct {
 	file string
 	line int
@@ -168,7 +168,7 @@ func namedSources(option any) (map[string]parsedSource, error) {
 	return sources, nil
 }
 
-// forgeableClients says that the global option `servers` trusts proxies without strict parsing. Only the usual case is
+// forgeableClients reports whether the global option `servers` trusts proxies without strict parsing. Only the usual case is
 // decided here, one block for all servers: provisioning knows each server. The option's type is not exported.
 func forgeableClients(option any) bool {
 	servers := reflect.ValueOf(option)
@@ -184,7 +184,7 @@ func forgeableClients(option any) bool {
 
 // The helpers below read one subdirective, whose name is the current token, and say in their errors what was expected.
 
-// arguments reads what stands on the rest of the line: at least least, and at most `most` unless that is negative.
+// arguments returns the arguments on the rest of the line: at least least, and at most `most` unless that is negative.
 func arguments(d *caddyfile.Dispenser, usage string, least, most int) ([]string, error) {
 	args := d.RemainingArgs()
 	if len(args) < least || most >= 0 && len(args) > most {
@@ -250,7 +250,7 @@ func setText(d *caddyfile.Dispenser, usage string, to *string, check func(string
 	})
 }
 
-// guest reads a guest module, whose name is the first argument, and gives it with its JSON.
+// guest reads a guest module, whose name is the first argument, and returns it with its JSON.
 func guest(d *caddyfile.Dispenser, usage, namespace, inlineKey string) (any, json.RawMessage, error) {
 	if !d.NextArg() {
 		return nil, nil, d.Errf("wrong number of arguments: expected %s", usage)

@@ -25,7 +25,7 @@ func warnWithoutCatchAll(server *caddyhttp.Server, log *slog.Logger) {
 	}
 }
 
-// siteRoute is what a route says about the requests that it takes.
+// siteRoute is a route: which requests it takes, and its handlers.
 type siteRoute struct {
 	match    []map[string]json.RawMessage // sets of matchers by their names; none matches everything
 	group    string

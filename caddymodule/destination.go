@@ -36,7 +36,7 @@ type Destination struct {
 	// Where events are posted: http or https. Placeholders: {env.*} and {file.*}.
 	URL string `json:"url,omitempty"`
 
-	// A CEL expression over code, msg, data, task_id, stage, headers and source that says which events are delivered. It
+	// A CEL expression over code, msg, data, task_id, stage, headers and source that selects the events to deliver. It
 	// is decided once, when the event is accepted; what cannot be evaluated is delivered. Default: every event.
 	When string `json:"when,omitempty"`
 
@@ -77,7 +77,7 @@ type Destination struct {
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 }
 
-// Retry says when failed attempts are repeated: after each of Delays, or exponentially, or never.
+// Retry sets when failed attempts are repeated: after each of Delays, or exponentially, or never.
 type Retry struct {
 	// The wait before each retry.
 	Delays []Duration `json:"delays,omitempty"`
@@ -101,7 +101,7 @@ type Sign struct {
 	Previous string `json:"previous,omitempty"`
 }
 
-// Breaker says when a destination is held.
+// Breaker sets when a destination is held.
 type Breaker struct {
 	// After how many consecutive failures. Default: 3.
 	Failures int `json:"failures,omitempty"`
@@ -214,7 +214,7 @@ func checkCount(n int) error {
 	return nil
 }
 
-// resolveURL gives the URL with its placeholders replaced. Its errors do not show it, since it may hold secrets.
+// resolveURL returns the URL with its placeholders replaced. Its errors do not show it, since it may hold secrets.
 func resolveURL(raw string) (*url.URL, error) {
 	s, err := resolve(raw)
 	if err != nil {
@@ -325,7 +325,7 @@ func checkPermanent(statuses []int) error {
 	return nil
 }
 
-// checkHeader says whether a destination's header may be set: not what frames the request, and not what a consumer
+// checkHeader reports whether a destination's header may be set: not what frames the request, and not what a consumer
 // relies on to tell deliveries apart.
 func checkHeader(name string) error {
 	if !httpguts.ValidHeaderFieldName(name) {
@@ -343,7 +343,7 @@ func checkHeader(name string) error {
 	return nil
 }
 
-// resolveHeader gives the headers with their placeholders replaced.
+// resolveHeader returns the headers with their placeholders replaced.
 func resolveHeader(header map[string]string) (http.Header, error) {
 	resolved := make(http.Header, len(header))
 	for name, raw := range header {

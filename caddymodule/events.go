@@ -20,7 +20,7 @@ func init() {
 // eventDeadLetter is the Caddy event of a delivery given up.
 const eventDeadLetter = "relay_dead_letter"
 
-// deadLetterQueue is how many dead letters may wait for slow event handlers. Later ones are not told: they stay listed.
+// deadLetterQueue is how many dead letters may wait for slow event handlers. Later ones are not announced, but stay listed.
 const deadLetterQueue = 1024
 
 // lastAttemptTimeout is how long an announcement waits for the store to say how the last attempt ended.
@@ -68,7 +68,7 @@ func (e *emitter) offer(letter relay.DeadLetter) {
 	select {
 	case e.letters <- letter:
 	default:
-		e.logger.Warn("event handlers are too slow: a dead letter is not told to them",
+		e.logger.Warn("event handlers too slow: dead letter not announced",
 			"event", eventDeadLetter, "event_id", letter.EventID, "destination", letter.Destination)
 	}
 }
@@ -80,7 +80,7 @@ func (e *emitter) run() {
 		case letter := <-e.letters:
 			e.emit(letter)
 		case <-e.quit:
-			// What waits is still told, until stop's patience ends.
+			// What waits is still announced, until stop's patience ends.
 			for e.ctx.Err() == nil {
 				select {
 				case letter := <-e.letters:
@@ -90,7 +90,7 @@ func (e *emitter) run() {
 				}
 			}
 			if n := len(e.letters); n > 0 {
-				e.logger.Warn("event handlers are too slow: dead letters are not told to them at the stop",
+				e.logger.Warn("event handlers too slow: dead letters not announced at the stop",
 					"event", eventDeadLetter, "waiting", n)
 			}
 			return
@@ -140,7 +140,7 @@ func (e *emitter) stop(patience time.Duration) {
 	e.cancel()
 }
 
-// origin stands for the app in the context that events are emitted with: it has the app's module ID.
+// origin takes the app's place in the context that events are emitted with: it has the app's module ID.
 type origin struct{ ctx caddy.Context }
 
 // CaddyModule returns the information of the app's module.

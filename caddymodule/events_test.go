@@ -51,7 +51,7 @@ func TestEmitterStop(t *testing.T) {
 	}
 	e.stop(time.Minute)
 	if told != 100 {
-		t.Errorf("%d dead letters were told, expected 100", told)
+		t.Errorf("%d dead letters were announced, expected 100", told)
 	}
 }
 
@@ -76,9 +76,9 @@ func TestEmitterSlow(t *testing.T) {
 	close(end)
 	<-stopped
 	if n := len(begun); n != 0 {
-		t.Errorf("%d more were told after the patience was over", n)
+		t.Errorf("%d more were announced after the patience was over", n)
 	}
-	if got := log.String(); !strings.Contains(got, "a dead letter is not told") || !strings.Contains(got, "at the stop") {
+	if got := log.String(); !strings.Contains(got, "dead letter not announced") || !strings.Contains(got, "at the stop") {
 		t.Errorf("logged: %s", got)
 	}
 }

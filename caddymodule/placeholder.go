@@ -26,20 +26,20 @@ func resolve(s string) (string, error) {
 	})
 }
 
-// checkPlaceholders says whether resolve could understand s, without reading anything.
+// checkPlaceholders returns an error unless resolve can understand s, without reading anything.
 func checkPlaceholders(s string) error {
 	_, err := expand(s, func(_, _ string) (string, error) { return "", nil })
 	return err
 }
 
-// hasPlaceholder says that s is not literal.
+// hasPlaceholder reports whether s is not literal.
 func hasPlaceholder(s string) bool {
 	found := false
 	_, err := expand(s, func(_, _ string) (string, error) { found = true; return "", nil })
 	return found || err != nil
 }
 
-// expand replaces each {kind.name} of s by what value gives. A brace after a backslash stands for itself.
+// expand replaces each {kind.name} of s by what value returns. A brace after a backslash stands for itself.
 func expand(s string, value func(kind, name string) (string, error)) (string, error) {
 	var out strings.Builder
 	for i := 0; i < len(s); i++ {

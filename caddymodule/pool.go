@@ -21,7 +21,7 @@ type pooledEngine struct {
 	loggers  *loggers
 }
 
-// acquireEngine gives the engine of a store, new or in use already. Each one must be released once. An engine in use goes
+// acquireEngine returns the engine of a store, new or in use already. Each one must be released once. An engine in use goes
 // on as it was made, whatever else than the store's identity has changed.
 func acquireEngine(store Store) (*pooledEngine, error) {
 	identity := store.Identity()
@@ -48,7 +48,7 @@ func (p *pooledEngine) release() error {
 // Destruct is called by the pool after the last release.
 func (p *pooledEngine) Destruct() error { return p.Close() }
 
-// outdated says that the engine was made with other settings of the store than these.
+// outdated reports whether the engine was made with other settings of the store than these.
 func (p *pooledEngine) outdated(store Store) bool {
 	s, ok := store.(interface{ differs(other Store) bool })
 	return ok && s.differs(p.store)

@@ -77,7 +77,7 @@ type Redis struct {
 	spoolPath string // empty: there is no spool
 }
 
-// RedisSpool says where the spool is.
+// RedisSpool sets where the spool is.
 type RedisSpool struct {
 	// Path of the file, on a local disk, for this gateway alone. Placeholders: {env.*} and {file.*}.
 	Path string `json:"path,omitempty"`
@@ -165,7 +165,7 @@ func (r *Redis) findSpool() error {
 
 const defaultIdentity = "redis:" + defaultRedis + "/0?prefix=" + defaultPrefix
 
-// Identity says which keys of which Redis.
+// Identity names the keys and their Redis.
 func (r *Redis) Identity() string {
 	o := r.options
 	master := ""
@@ -202,7 +202,7 @@ func (r *Redis) Options() engine.Options {
 	return options
 }
 
-// differs says that the store, once open, would be used in another way.
+// differs reports whether the store, once open, would be used in another way.
 func (r *Redis) differs(other Store) bool {
 	o, ok := other.(*Redis)
 	if !ok {

@@ -119,7 +119,7 @@ func (h *Handler) loadGuests(ctx caddy.Context, src *relay.Source) error {
 	return nil
 }
 
-// warn tells what is allowed and rarely wanted.
+// warn logs what is allowed and rarely wanted.
 func (h *Handler) warn(src *relay.Source) {
 	log := src.Logger.With("source", src.Name)
 	if src.Open() {

@@ -15,7 +15,9 @@ type Result int
 const (
 	Accepted  Result = iota + 1 // a new event, or this very event, stored by an earlier try in doubt
 	Duplicate                   // the key is there already, with the same fingerprint
-	Conflict                    // the key is there already, with another fingerprint
+	Conflict                    // the key is there already, with another fingerprint: the body is kept as a variant
+	Unkept                      // as Conflict, but nothing was stored: there are MaxVariants already, or the event is gone
+	Replayed                    // as Conflict, but nothing was stored: a variant has the same proof (ProofHeader)
 )
 
 // Accept is the request to store an event and its deliveries.
@@ -37,7 +39,7 @@ type Accept struct {
 	Err    error
 }
 
-// MaxVariants is how many bodies of conflicting callbacks are kept for an event; later ones are only counted.
+// MaxVariants is how many bodies of conflicting callbacks are kept for an event; later ones are not taken.
 const MaxVariants = 8
 
 // NewDelivery is one delivery of an event to be accepted.

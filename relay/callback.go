@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // Callback is one inbound request, as verifiers see it.
@@ -12,9 +14,16 @@ type Callback struct {
 	Query  url.Values
 	Body   []byte // nil before it is read
 	TaskID string // empty before the body is read, and where the body names none
+	// Format is what the body may be. Default: JSON.
+	Format payload.Format
 	Now    time.Time
 	// Deadline is when Verify must have returned, so that enough time is left for the store; zero: it may wait.
 	Deadline time.Time
+
+	// A verifier sets BodyCovered if what it checks covers the body, and else Proof to a text that is the same for every
+	// request which can be made from one captured signature.
+	BodyCovered bool
+	Proof       string
 }
 
 // The results of a callback, as caddy_relay_callbacks_total has them.

@@ -39,7 +39,7 @@ type Event struct {
 	// ReceivedAt is the gateway's wall clock, for people to read. No decision rests on it.
 	ReceivedAt time.Time
 
-	// Headers are the request's, without Authorization, Cookie and those a verifier reads.
+	// Headers are the request's, without Authorization, Cookie and those a verifier reads, and with ProofHeader.
 	Headers Headers
 
 	// Body is the callback's body, byte for byte.
@@ -48,6 +48,11 @@ type Event struct {
 
 // Headers maps lowercase header names to their values, several of one name joined by ", ".
 type Headers map[string]string
+
+// ProofHeader is the entry of Headers with a text that is the same for all callbacks which can be made from one captured
+// signature. There is none where the signature covers the body, or nothing is signed. Of the variants of an event no two
+// have the same, or one captured signature could fill them.
+const ProofHeader = "relay-proof"
 
 // Encode gives the form in which stores keep headers.
 func (h Headers) Encode() []byte {

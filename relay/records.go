@@ -40,7 +40,7 @@ type Selection struct {
 type EventRecord struct {
 	Event
 	Duplicates int
-	Conflicts  int // callbacks of the same key that said something else, kept as a variant or not
+	Conflicts  int // callbacks of the same key that said something else, repetitions of them included
 	Deliveries []DeliveryRecord
 	Variants   []Variant
 }

@@ -3,14 +3,18 @@ package relay
 import (
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // Source is one kind of inbound callback.
 type Source struct {
 	Name      string
 	Provider  Provider
+	Body      payload.Format // default: JSON
 	Verifiers []Verifier
 	// Allow lists who may call; empty: everyone.
 	Allow        []netip.Prefix
@@ -50,22 +54,40 @@ const (
 	DedupeHeader DedupeKind = "header" // a request header; it must be there
 )
 
-// Task is what a provider reads from a callback's body.
+// Task is what a callback is about.
 type Task struct {
 	ID    string
 	Stage string // empty where the body has none
 	Code  string // as text: 200 and "200" are equal; empty where the body has none
+	// Files are URLs as they came, which may hold raw spaces or non-ASCII.
 	Files []string
+	// FilesTotal is how many files the body names. There are fewer Files where there were too many to keep.
+	FilesTotal int
 }
 
-// Provider knows the shape of a provider's callbacks.
+// Provider knows the shape of a provider's callbacks. It is safe for concurrent use.
 type Provider interface {
-	// Identify reads task, stage, code and files from a body that is valid JSON with an object at its top, nested no
-	// deeper than MaxDepth. An error says, for the sender, what is missing or malformed; the task then has its id, if that
-	// could be read.
-	Identify(body []byte) (Task, error)
-	// Paths are the gjson paths that Identify reads. A key on one of them must not stand twice in its object.
-	Paths() []string
+	// Read checks a body and reads from it, in one pass, what it is about. An error says, for the sender, what is missing
+	// or malformed; the reading then has the task's id and files, if those could be read.
+	Read(body []byte, header http.Header, opts ReadOptions) (Reading, error)
+}
+
+// ReadOptions are what a source says about the reading of its callbacks.
+type ReadOptions struct {
+	// Format is what a body may be. Default: JSON.
+	Format payload.Format
+	// Paths are gjson paths whose values are read, too. They must be there, and must have passed payload.CheckPath.
+	Paths []string
+}
+
+// Reading is what a provider reads from a callback.
+type Reading struct {
+	Task
+	// URLs are the task's files and, after them, those that are no files and yet tell two callbacks apart, like streams.
+	URLs []string
+	// Cut is set if the body names more URLs than were read.
+	Cut    bool
+	Values []string // at ReadOptions.Paths, as text
 }
 
 // Verifier checks who calls.

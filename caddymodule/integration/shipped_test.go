@@ -20,14 +20,25 @@ func TestShippedCaddyfile(t *testing.T) {
 		text = strings.ReplaceAll(text, port, free)
 	}
 	g.startFile(strings.Replace(text, "{\n", "{\n\tadmin "+g.admin+"\n", 1))
-	id := g.post("/callbacks/vocals?token=s3cret", fixture(t, "callback-separate-vocal.json")).eventID()
+	const secret = "s3cret"
+	req, err := http.NewRequest(http.MethodPost, "https://localhost/callbacks/vocals?token="+secret, strings.NewReader(fixture(t, "callback-separate-vocal.json")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = http.Header{"Content-Type": {"application/json"}, "X-Callback-Token": {secret}, "Authorization": {secret}}
+	accepted, err := send(g.client, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := accepted.eventID()
 	for _, name := range []string{"billing", "library"} {
 		g.process.waitFor(t, `"consumer": "`+name+`", "webhook_id": "`+id+`", "attempt": "1", "body": "{\"code\":200`)
 	}
 	if g.post("/elsewhere", "{}").status != http.StatusNotFound {
 		t.Error("another path is answered")
 	}
-	if lines := g.process.logged("s3cret"); len(lines) > 0 {
+	g.process.waitFor(t, "/callbacks/vocals?") // in the access log
+	if lines := g.process.logged(secret); len(lines) > 0 {
 		t.Errorf("the token is in the log: %s", lines[0])
 	}
 	if g.metric(`caddy_relay_callbacks_total{result="accepted",source="vocals"}`) != 1 {

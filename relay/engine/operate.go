@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tidwall/gjson"
-
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
 )
 
 // Event gives one event with its deliveries, attempts and variants.
@@ -46,17 +45,14 @@ func (e *Engine) DeadLetters(ctx context.Context, s relay.Selection, limit int, 
 	return letters, next, err
 }
 
-// Files are the URLs that an event's payload names, by its source's provider.
+// Files returns the URLs that an event's payload names, by its source's provider.
 func (e *Engine) Files(rec *relay.EventRecord) []string {
 	src := e.settings.Load().Sources[rec.Source]
-	if src == nil || !gjson.ValidBytes(rec.Body) {
+	if src == nil {
 		return nil
 	}
-	task, err := src.Provider.Identify(rec.Body)
-	if err != nil {
-		return nil
-	}
-	return task.Files
+	files, _ := intake.Files(src, rec.Body)
+	return files
 }
 
 // Replay makes the settled deliveries of an event pending anew, with a fresh retry budget: of all destinations of its

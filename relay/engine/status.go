@@ -194,6 +194,8 @@ func (e *Engine) spoolStatus() *SpoolStatus {
 	}
 	if err != nil {
 		st.Error = err.Error()
+	} else if stat.Error != "" {
+		st.Up, st.Error = false, stat.Error
 	}
 	return st
 }

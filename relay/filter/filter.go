@@ -158,7 +158,7 @@ type input struct {
 
 type body struct{ msg, data any }
 
-// newInput returns the input of an event, whose body payload.CheckBody has passed.
+// newInput returns the input of an event, whose body a provider has read.
 func newInput(ev *relay.Event) *input {
 	in := &input{event: ev, headers: map[string]string(ev.Headers)}
 	if code, err := strconv.ParseInt(ev.Code, 10, 64); err == nil {
@@ -197,7 +197,8 @@ func (in *input) readBody() *body {
 		return in.body
 	}
 	in.body = &body{}
-	doc := gjson.ParseBytes(in.event.Body)
+	text, _ := payload.Document(payload.JSON, in.event.Body) // JSON always has one
+	doc := gjson.ParseBytes(text)
 	if msg := doc.Get("msg"); msg.Type == gjson.String {
 		in.body.msg = msg.Str
 	}

@@ -76,6 +76,7 @@ func TestFilterLeavesWhatIsAbsentUnset(t *testing.T) {
 		{relay.Event{Body: []byte(`{"msg":7}`)}, `msg == ""`, true},
 		{relay.Event{Body: []byte(`{}`)}, `has(data.x)`, true},
 		{relay.Event{Body: []byte(`{"data":null}`)}, `data == null`, false},
+		{relay.Event{Body: []byte("\xef\xbb\xbf" + `{"msg":"after a byte order mark"}`)}, `msg != ""`, false},
 		{relay.Event{Body: []byte(`{}`)}, `stage == "" && task_id == "" && headers.size() == 0`, false},
 	} {
 		matched, err := parseWhen(t, c.expr).Match(&relay.View{Event: &c.ev})

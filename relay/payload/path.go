@@ -3,10 +3,11 @@ package payload
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
-// CheckPath says whether path may be configured: a gjson path of keys, indexes, #, wildcards and queries. Modifiers,
+// CheckPath returns an error unless path may be configured: a gjson path of keys, indexes, #, wildcards and queries. Modifiers,
 // literals, multipaths and JSON lines are refused, since some of them multiply what the sender wrote; so are pipes, of
 // which a configured path has no need. A key that holds one of those characters is written with a backslash before it.
 func CheckPath(path string) error {
@@ -44,48 +45,49 @@ func CheckPath(path string) error {
 	return nil
 }
 
-// part is one part of a path, as it is written there.
-type part string
-
-// pathPart gives part n of a path; ok is false where the path has no such part, or a part that is not plain stands
-// before or at it.
-func pathPart(path string, n int) (_ part, ok bool) {
-	start := 0
-	for i := 0; i < len(path); i++ {
-		switch path[i] {
-		case '\\':
-			i++
-		case '.':
-			if n == 0 {
-				return part(path[start:i]), true
-			}
-			n--
-			start = i + 1
-		case '*', '?', '|', '(':
-			return "", false
-		case '@', '!', '{', '[':
-			if i == start {
-				return "", false
-			}
-		}
-	}
-	return part(path[start:]), n == 0
+// part is one part of a path.
+type part struct {
+	path  string // from this part on
+	name  string // a key, without the backslashes that the path needs
+	index int    // of an array's element; -1: it is a key only
+	each  bool   // #: every element of an array
+	odd   bool   // # and more, which gjson alone understands
 }
 
-// isKey compares with a key, without the backslashes that the path needs.
-func (p part) isKey(key []byte) bool {
-	if strings.IndexByte(string(p), '\\') < 0 {
-		return string(p) == string(key)
-	}
-	k := 0
-	for i := 0; i < len(p); i++ {
-		if p[i] == '\\' && i+1 < len(p) {
-			i++
+// splitPath returns the parts of a path up to the first that is not plain, a query or a wildcard, and the rest from there.
+func splitPath(path string) (parts []part, rest string) {
+	for path != "" {
+		p := part{path: path, index: -1}
+		var name []byte
+		escaped := false
+		i := 0
+	scan:
+		for ; i < len(path); i++ {
+			switch c := path[i]; c {
+			case '.':
+				break scan
+			case '*', '?', '|', '(':
+				return parts, path
+			case '@', '!', '{', '[':
+				if i == 0 {
+					return parts, path
+				}
+			case '#':
+				p.odd = true
+			case '\\':
+				if escaped = true; i+1 < len(path) {
+					i++
+				}
+			}
+			name = append(name, path[i])
 		}
-		if k == len(key) || p[i] != key[k] {
-			return false
+		p.name = string(name)
+		if p.each = p.name == "#" && !escaped; p.each {
+			p.odd = false
+		} else if n, err := strconv.ParseUint(p.name, 10, 31); err == nil {
+			p.index = int(n)
 		}
-		k++
+		parts, path = append(parts, p), path[min(i+1, len(path)):]
 	}
-	return k == len(key)
+	return parts, ""
 }

@@ -1,5 +1,3 @@
-// Package payload is about what may be read from a callback's body: whether everybody reads the same from it, by which
-// paths it is read, and in which form values are compared.
 package payload
 
 import (
@@ -14,31 +12,49 @@ import (
 // exact is where float64 stops telling every integer from its neighbours.
 const exact = 1 << 53
 
-// Text is a value as text: 200, 2e2 and "200" are equal, and white space within an object or array does not count.
-// A value that is null or not there is empty.
-func Text(v gjson.Result) string {
-	switch v.Type {
-	case gjson.Null:
-		return ""
-	case gjson.String:
-		return v.Str
-	case gjson.Number:
-		if isDigits(v.Raw) {
-			return v.Raw
+// Value is a value in a body; the zero one is not there.
+type Value struct{ raw []byte }
+
+// Present reports whether there is a value other than null.
+func (v Value) Present() bool { return len(v.raw) > 0 && v.raw[0] != 'n' }
+
+// IsString reports whether v is a string.
+func (v Value) IsString() bool { return len(v.raw) > 0 && v.raw[0] == '"' }
+
+// IsNumber reports whether v is a number.
+func (v Value) IsNumber() bool { return len(v.raw) > 0 && (v.raw[0] == '-' || isDigit(v.raw[0])) }
+
+// IsNested reports whether v is an object or an array.
+func (v Value) IsNested() bool { return len(v.raw) > 0 && (v.raw[0] == '{' || v.raw[0] == '[') }
+
+// Bytes returns Text, which may share the memory of the body.
+func (v Value) Bytes() []byte {
+	switch {
+	case !v.Present():
+		return nil
+	case v.IsString():
+		return content(v.raw, bytes.IndexByte(v.raw, '\\') >= 0)
+	case v.IsNumber():
+		if bytes.ContainsAny(v.raw, "-.eE") {
+			num, _ := strconv.ParseFloat(string(v.raw), 64)
+			if n, ok := integer(num); ok {
+				return strconv.AppendInt(nil, n, 10)
+			}
 		}
-		if n, ok := integer(v); ok {
-			return strconv.FormatInt(n, 10)
-		}
-	case gjson.JSON:
+	case v.IsNested():
 		var compact bytes.Buffer
-		if json.Compact(&compact, []byte(v.Raw)) == nil {
-			return compact.String()
+		if json.Compact(&compact, v.raw) == nil {
+			return compact.Bytes()
 		}
 	}
-	return v.Raw
+	return v.raw
 }
 
-// Native is a value as Go has it: nil, bool, string, int64 for a number without a fraction, else float64, []any and
+// Text returns the value as text: 200, 2e2 and "200" are equal, and white space within an object or array does not
+// count. A value that is null or not there is empty.
+func (v Value) Text() string { return string(v.Bytes()) }
+
+// Native returns a value as Go has it: nil, bool, string, int64 for a number without a fraction, else float64, []any and
 // map[string]any, in which the last of a repeated key counts, as in encoding/json. What is nested deeper than
 // depth levels is nil.
 func Native(v gjson.Result, depth int) any {
@@ -51,7 +67,7 @@ func Native(v gjson.Result, depth int) any {
 		if n, err := strconv.ParseInt(v.Raw, 10, 64); err == nil {
 			return n
 		}
-		if n, ok := integer(v); ok {
+		if n, ok := integer(v.Num); ok {
 			return n
 		}
 		return v.Num
@@ -77,19 +93,10 @@ func Native(v gjson.Result, depth int) any {
 	return nil
 }
 
-// integer gives a number that is written with a fraction or an exponent and has no fraction.
-func integer(v gjson.Result) (n int64, ok bool) {
-	if v.Num != math.Trunc(v.Num) || math.Abs(v.Num) >= exact {
+// integer returns a number without a fraction, however it was written.
+func integer(num float64) (n int64, ok bool) {
+	if num != math.Trunc(num) || math.Abs(num) >= exact {
 		return 0, false
 	}
-	return int64(v.Num), true
-}
-
-func isDigits(s string) bool {
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return s != ""
+	return int64(num), true
 }

@@ -3,19 +3,20 @@ package provider_test
 import (
 	"fmt"
 
+	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/provider"
 )
 
 func ExampleSuno() {
-	task, err := provider.Suno().Identify([]byte(`{
+	r, err := provider.Suno().Read([]byte(`{
 		"code": 200,
 		"msg": "vocal Removal generated successfully.",
 		"data": {
 			"task_id": "5e72d367bdfbe44785e28d72cb1697c7",
 			"vocal_removal_info": {"origin_url": "", "vocal_url": "https://file.aiquickdraw.com/v.mp3"}
 		}
-	}`))
-	fmt.Println(task.ID, task.Code, task.Files, err)
+	}`), nil, relay.ReadOptions{})
+	fmt.Println(r.ID, r.Code, r.Files, err)
 	// Output: 5e72d367bdfbe44785e28d72cb1697c7 200 [https://file.aiquickdraw.com/v.mp3] <nil>
 }
 
@@ -29,7 +30,7 @@ func ExampleCustom() {
 		fmt.Println(err)
 		return
 	}
-	task, err := p.Identify([]byte(`{"job":{"id":81},"status":"done","outputs":[{"href":"https://a"},{"href":"https://b"}]}`))
-	fmt.Println(task.ID, task.Code, task.Files, err)
+	r, err := p.Read([]byte(`{"job":{"id":81},"status":"done","outputs":[{"href":"https://a"},{"href":"https://b"}]}`), nil, relay.ReadOptions{})
+	fmt.Println(r.ID, r.Code, r.Files, err)
 	// Output: 81 done [https://a https://b] <nil>
 }

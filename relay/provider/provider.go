@@ -3,159 +3,176 @@
 package provider
 
 import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
-
-	"github.com/tidwall/gjson"
+	"sync/atomic"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
-// Paths are gjson paths into a callback's body, as payload.CheckPath allows them.
-type Paths struct {
-	// TaskID is where the task's id may stand. Where several paths find one, all must find the same.
-	TaskID []string
-	// Stage and Code are where those may stand; the first path that finds one counts. Both may be absent from a body.
-	Stage, Code []string
-	// Files are where files are named: by a string, by an object's URLs (the strings of its keys that end in url or
-	// Url, where they are http or https), or by arrays of those. All paths count.
-	Files []string
-}
-
-// maxNamed bounds what a body that nobody has verified yet can make of memory: a file of one byte costs sixteen.
-const maxNamed = 10_000
-
-// family are the paths of the audio APIs behind suno and kie, which serve the same tasks with other field names.
-var family = Paths{
-	TaskID: []string{"data.task_id", "data.taskId"},
-	Stage:  []string{"data.callbackType"},
-	Code:   []string{"code"},
-	Files:  []string{"data.vocal_removal_info", "data.vocal_separation_info", "data.data"},
-}
-
-// Suno reads the callbacks of sunoapi.org: vocal separation and music generation.
-func Suno() relay.Provider { return newParser(family) }
-
-// Kie reads the callbacks of kie.ai. It verifies nothing: that is what the verifier of the same name does.
-func Kie() relay.Provider { return newParser(family) }
-
-// Custom reads callbacks of any other sender. Paths.TaskID is required. A task id may be a string or, as senders of
-// other kinds have it, an integer.
-func Custom(p Paths) (relay.Provider, error) {
-	if len(p.TaskID) == 0 {
-		return nil, errors.New("a custom provider needs the gjson path of the task id")
-	}
-	parser := newParser(p)
-	for _, path := range parser.all {
-		if err := payload.CheckPath(path); err != nil {
-			return nil, err
-		}
-	}
-	parser.integerID = true
-	return parser, nil
-}
-
-// parser reads a body where its paths say.
+// parser reads callbacks where it is told that something is.
 type parser struct {
-	at        Paths
-	all       []string
-	integerID bool
+	taskID, stage, code []string // gjson paths
+	taskHeader          string   // has the task's id; empty: a path does
+	files               []payload.Files
+	texts               []string // paths of strings that hold JSON
+	integerID           bool
+
+	// plan is the one last used: a source always asks for the same.
+	plan atomic.Pointer[plan]
 }
 
-func newParser(p Paths) *parser {
-	return &parser{at: p, all: slices.Concat(p.TaskID, p.Stage, p.Code, p.Files)}
+type plan struct {
+	*payload.Plan
+	paths []string // the source's
 }
 
-func (p *parser) Paths() []string { return p.all }
-
-func (p *parser) Identify(body []byte) (relay.Task, error) {
-	doc := string(body) // one copy, of which gjson gives parts
-	id, err := p.taskID(doc)
+// planFor returns the plan of a source that reads further paths. An error is about the texts.
+func (p *parser) planFor(paths []string) (*payload.Plan, error) {
+	if last := p.plan.Load(); last != nil && slices.Equal(last.paths, paths) {
+		return last.Plan, nil
+	}
+	made, err := payload.NewPlan(payload.Wants{
+		Values: slices.Concat(p.taskID, p.stage, p.code, paths),
+		Files:  p.files,
+		Texts:  p.texts,
+	})
 	if err != nil {
-		return relay.Task{}, err
+		return nil, err
 	}
-	id = strings.Clone(id) // it outlives the callback, with its event: it must not hold the whole copy
-	stage, err := word(doc, p.at.Stage, "stage")
-	if err != nil {
-		return relay.Task{ID: id}, err
-	}
-	code, err := word(doc, p.at.Code, "code")
-	if err != nil {
-		return relay.Task{ID: id}, err
-	}
-	var files []string
-	for _, path := range p.at.Files {
-		files = appendFiles(files, gjson.Get(doc, path))
-	}
-	if len(files) > maxNamed {
-		return relay.Task{ID: id}, fmt.Errorf("the body names more than %d files", maxNamed)
-	}
-	return relay.Task{ID: id, Stage: strings.Clone(stage), Code: strings.Clone(code), Files: files}, nil
+	p.plan.Store(&plan{made, slices.Clone(paths)})
+	return made, nil
 }
 
-func (p *parser) taskID(doc string) (string, error) {
-	var id string
-	for _, path := range p.at.TaskID {
-		v := gjson.Get(doc, path)
-		switch {
-		case v.Type == gjson.Null:
-			continue
-		case v.Type != gjson.String && (!p.integerID || v.Type != gjson.Number):
-			return "", fmt.Errorf("the task id at %s is not a string", path)
-		case id != "" && id != payload.Text(v):
-			return "", fmt.Errorf("the body names two tasks, at %s", strings.Join(p.at.TaskID, " and "))
+// Read implements relay.Provider.
+func (p *parser) Read(body []byte, header http.Header, opts relay.ReadOptions) (r relay.Reading, err error) {
+	var found payload.Found
+	unclear := p.find(body, opts, &found)
+	lenient := opts.Format == payload.Any
+	switch {
+	case unclear == nil:
+	case lenient: // whatever comes is taken, and read only if everybody reads it alike
+		found, unclear = payload.Found{}, nil
+	case !errors.Is(unclear, payload.ErrRepeatedKey):
+		return r, unclear
+	}
+	errs := [...]error{unclear, nil, nil, nil, nil}
+	r.ID, errs[1] = p.id(&found, header)
+	if lenient && (r.ID == "" || errs[1] != nil) {
+		sum := sha256.Sum256(body)
+		r.ID, errs[1] = hex.EncodeToString(sum[:]), nil
+	}
+	place := len(p.taskID)
+	r.Stage, errs[2] = word(&found, place, p.stage, "stage")
+	place += len(p.stage)
+	r.Code, errs[3] = word(&found, place, p.code, "code")
+	place += len(p.code)
+	if lenient {
+		errs[2], errs[3] = nil, nil
+	}
+	for i, path := range opts.Paths {
+		v := found.Value(place + i)
+		if !v.Present() {
+			errs[4] = fmt.Errorf("the body has nothing at %s", path)
 		}
-		if id = payload.Text(v); id == "" {
-			return "", fmt.Errorf("the task id at %s is empty", path)
+		r.Values = append(r.Values, v.Text())
+	}
+	var files int
+	r.URLs, files = found.URLs()
+	r.Files, r.FilesTotal, r.Cut = r.URLs[:files:files], found.FilesTotal(), !found.Complete()
+	return r, cmp.Or(errs[:]...)
+}
+
+func (p *parser) find(body []byte, opts relay.ReadOptions, found *payload.Found) error {
+	wants, err := p.planFor(opts.Paths)
+	if err != nil {
+		return err
+	}
+	doc, err := payload.Document(opts.Format, body)
+	if err != nil {
+		return err
+	}
+	if opts.Format == payload.Any {
+		return wants.ReadAny(doc, found)
+	}
+	return wants.Read(doc, found)
+}
+
+func (p *parser) id(found *payload.Found, header http.Header) (id string, err error) {
+	if p.taskHeader != "" {
+		values := slices.Compact(slices.Clone(header.Values(p.taskHeader)))
+		switch {
+		case len(values) == 0 || values[0] == "":
+			return "", fmt.Errorf("the header %s, which has the task id, is missing", p.taskHeader)
+		case len(values) > 1:
+			return "", fmt.Errorf("the header %s names two tasks", p.taskHeader)
+		}
+		return values[0], nil
+	}
+	for i, path := range p.taskID {
+		v := found.Value(i)
+		if v.Present() && !v.IsString() && (!p.integerID || !v.IsNumber()) {
+			return "", fmt.Errorf("the task id at %s is not a string", path)
+		}
+		switch text := v.Text(); {
+		case text == "" || text == id: // an empty one names nothing
+		case id == "":
+			id = text
+		default:
+			return "", fmt.Errorf("the body names two tasks, at %s", strings.Join(p.taskID, " and "))
 		}
 	}
 	if id == "" {
-		return "", fmt.Errorf("the body has no task id at %s", strings.Join(p.at.TaskID, " or "))
+		return "", fmt.Errorf("the body has no task id at %s", strings.Join(p.taskID, " or "))
 	}
 	return id, nil
 }
 
-// word is the text at the first of the paths that has any; it is empty where none has.
-func word(doc string, paths []string, name string) (string, error) {
-	for _, path := range paths {
-		switch v := gjson.Get(doc, path); v.Type {
-		case gjson.Null:
-		case gjson.JSON:
+// words are the usual stages and codes, so that they need no memory of their own.
+var words = func() map[string]string {
+	m := make(map[string]string)
+	for w := range strings.FieldsSeq("text first complete error success fail wait_validating 200 400 408 413 422 451 500 501 531") {
+		m[w] = w
+	}
+	return m
+}()
+
+// word returns the text at the first of the paths that has any, and nothing if none has.
+func word(found *payload.Found, place int, paths []string, name string) (string, error) {
+	for i, path := range paths {
+		switch v := found.Value(place + i); {
+		case v.IsNested():
 			return "", fmt.Errorf("the %s at %s is an object or array", name, path)
-		default:
-			return payload.Text(v), nil
+		case len(v.Bytes()) > 0:
+			if w, ok := words[string(v.Bytes())]; ok {
+				return w, nil
+			}
+			return v.Text(), nil
 		}
 	}
 	return "", nil
 }
 
-func appendFiles(files []string, v gjson.Result) []string {
-	switch {
-	case len(files) > maxNamed:
-		return files
-	case v.Type == gjson.String && v.Str != "":
-		return append(files, v.Str)
-	case v.IsArray():
-		v.ForEach(func(_, e gjson.Result) bool {
-			files = appendFiles(files, e)
-			return true
-		})
-	case v.IsObject():
-		v.ForEach(func(key, e gjson.Result) bool {
-			if namesURL(key.Str) && e.Type == gjson.String && isURL(e.Str) {
-				files = append(files, e.Str)
-			}
-			return true
-		})
-	}
-	return files
+// namesURL reports whether a key says that its value is a URL.
+func namesURL(key []byte) bool {
+	return bytes.HasSuffix(key, []byte("url")) || bytes.HasSuffix(key, []byte("Url"))
 }
 
-func namesURL(key string) bool { return strings.HasSuffix(key, "url") || strings.HasSuffix(key, "Url") }
+// namesURLs is namesURL for one URL or several.
+func namesURLs(key []byte) bool { return namesURL(bytes.TrimSuffix(key, []byte("s"))) }
 
-func isURL(s string) bool {
-	return strings.HasPrefix(s, "https://") || strings.HasPrefix(s, "http://")
+// anywhere takes every URL below.
+func anywhere(key []byte) payload.Take {
+	if namesURLs(key) {
+		return payload.URL | payload.List | payload.Below
+	}
+	return payload.Word | payload.List | payload.Below
 }

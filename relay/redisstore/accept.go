@@ -10,8 +10,8 @@ func (s *Store) acceptCall(a *relay.Accept) *call {
 	e := a.Event
 	keys := s.keys.source(e.Source, 1+blockSize*len(a.Deliveries))
 	keys = append(keys, s.keys.event(e.Source, e.ID))
-	args := make([]any, 0, 9+3*len(a.Deliveries))
-	args = append(args, e.ID, e.Key[:], e.Fingerprint[:], a.Window.Microseconds(), e.TaskID, encodeMeta(e), e.Headers.Encode(), e.Body, a.Again)
+	args := make([]any, 0, 10+3*len(a.Deliveries))
+	args = append(args, e.ID, e.Key[:], e.Fingerprint[:], a.Window.Microseconds(), e.TaskID, encodeMeta(e), e.Headers.Encode(), e.Body, a.Again, e.Headers[relay.ProofHeader])
 	for i := range a.Deliveries {
 		d := &a.Deliveries[i]
 		keys = s.keys.destination(keys, e.Source, d.Destination)
@@ -35,7 +35,7 @@ func (s *Store) accepted(a *relay.Accept, c *call) {
 		return
 	}
 	a.FirstID, a.Result = first, result
-	if result == relay.Duplicate || result == relay.Conflict {
+	if result != relay.Accepted && result != acceptedBefore {
 		return
 	}
 	a.Result, a.Event.Seq = relay.Accepted, seq

@@ -35,11 +35,19 @@ func (l *clientLog) remove(logger *slog.Logger) {
 	}
 }
 
-// Printf implements go-redis's logger. What matters of it fails a call too, and is logged with that.
-func (l *clientLog) Printf(ctx context.Context, format string, args ...any) {
+// latest returns the logger of the store that was opened last, or nil.
+func (l *clientLog) latest() *slog.Logger {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := len(l.loggers); n > 0 {
-		l.loggers[n-1].DebugContext(ctx, "redis client", "message", fmt.Sprintf(format, args...))
+		return l.loggers[n-1]
+	}
+	return nil
+}
+
+// Printf implements go-redis's logger. What matters of it fails a call too, and is logged with that.
+func (l *clientLog) Printf(ctx context.Context, format string, args ...any) {
+	if log := l.latest(); log != nil {
+		log.DebugContext(ctx, "redis client", "message", fmt.Sprintf(format, args...))
 	}
 }

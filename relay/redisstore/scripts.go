@@ -48,18 +48,18 @@ const (
 )
 
 // acceptedBefore is the result of an accept that an earlier try has stored.
-const acceptedBefore = relay.Conflict + 1
+const acceptedBefore = relay.Replayed + 1
 
 // constants begins every script of a source: what Go and Lua call by the same letter or number.
 var constants = fmt.Sprintf(`local PENDING, EXPIRED, LEASED, DELIVERED, DEAD = %q, %q, %q, %q, %q
-local ACCEPTED, DUPLICATE, CONFLICT, ACCEPTED_BEFORE = %d, %d, %d, %d
+local ACCEPTED, DUPLICATE, CONFLICT, UNKEPT, REPLAYED, ACCEPTED_BEFORE = %d, %d, %d, %d, %d, %d
 local OUTCOME_DELIVERED, OUTCOME_RETRY, OUTCOME_DEAD = '%d', '%d', '%d'
-local MAX_TOUCHED, MAX_VARIANTS = %d, %d
+local MAX_TOUCHED, MAX_VARIANTS, PROOF_HEADER = %d, %d, %q
 `,
 	statusPending, statusExpired, statusLeased, statusDelivered, statusDead,
-	relay.Accepted, relay.Duplicate, relay.Conflict, acceptedBefore,
+	relay.Accepted, relay.Duplicate, relay.Conflict, relay.Unkept, relay.Replayed, acceptedBefore,
 	relay.OutcomeDelivered, relay.OutcomeRetry, relay.OutcomeDead,
-	relay.MaxTouched, relay.MaxVariants,
+	relay.MaxTouched, relay.MaxVariants, relay.ProofHeader,
 )
 
 // script is a Lua script with the name that Redis gives it.

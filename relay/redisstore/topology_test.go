@@ -314,3 +314,21 @@ func TestAHangingSentinelThatWasDiscovered(t *testing.T) {
 		hanging.Resume(t)
 	}
 }
+
+// What alone is too large for Redis is refused for that, and costs the others nothing.
+func TestATooLargeAccept(t *testing.T) {
+	redis := redistest.Start(t, "--proto-max-bulk-len", "1mb")
+	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} })
+	large := newAccept("one")
+	large.Event.Body = make([]byte, 2<<20)
+	// Redis closes the connection, which may be known before its answer is.
+	redistest.Eventually(t, 20*time.Second, "it is refused for what it is", func() bool {
+		s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{large}})
+		return large.Err != nil && !errors.Is(large.Err, relay.ErrUnavailable)
+	})
+	redistest.Eventually(t, 20*time.Second, "another is accepted", func() bool {
+		a := newAccept("one")
+		s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
+		return a.Err == nil
+	})
+}

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/oklog/ulid/v2"
@@ -60,27 +61,49 @@ func (s *Store) repeat(op *relay.Accept, f *first, id ulid.ULID) error {
 		op.Err = s.errShort()
 		return nil
 	}
-	op.Result = relay.Conflict
-	st := s.db.Writer.Stmt("INSERT INTO repeat (event, conflicts) VALUES (?, 1) ON CONFLICT (event) DO UPDATE SET conflicts = conflicts + 1")
-	st.BindInt64(1, f.event)
-	if err := st.Exec(); err != nil {
+	var err error
+	if op.Result, err = s.keepVariant(f.event, op.Event); err != nil || op.Result != relay.Conflict {
 		return err
 	}
-	return s.keepVariant(f.event, op.Event)
+	st := s.db.Writer.Stmt("INSERT INTO repeat (event, conflicts) VALUES (?, 1) ON CONFLICT (event) DO UPDATE SET conflicts = conflicts + 1")
+	st.BindInt64(1, f.event)
+	return st.Exec()
 }
 
-// keepVariant keeps the body of a conflict, unless it is there already or there are enough of them.
-func (s *Store) keepVariant(event int64, ev *relay.Event) error {
-	st := s.db.Writer.Stmt(`INSERT INTO variant (event, n, fingerprint, received, headers, body)
-		SELECT ?1, count(*) + 1, ?2, ?3, ?4, ?5 FROM variant WHERE event = ?1
-		HAVING count(*) < ?6 AND NOT EXISTS (SELECT 1 FROM variant WHERE event = ?1 AND fingerprint = ?2)`)
+// keepVariant keeps the body of a conflict, unless it is there already. The result is relay.Conflict where it is kept then.
+func (s *Store) keepVariant(event int64, ev *relay.Event) (relay.Result, error) {
+	st := s.db.Writer.Stmt("SELECT 1 FROM event WHERE seq = ?")
 	st.BindInt64(1, event)
-	st.BindBytes(2, ev.Fingerprint[:])
-	st.BindInt64(3, millis(ev.ReceivedAt))
-	st.BindBlob(4, ev.Headers.Encode())
-	st.BindBytes(5, ev.Body)
-	st.BindInt64(6, relay.MaxVariants)
-	return st.Exec()
+	if there, err := st.Exists(); err != nil || !there {
+		return relay.Unkept, err
+	}
+	st = s.db.Writer.Stmt("SELECT fingerprint, headers FROM variant WHERE event = ? ORDER BY n")
+	st.BindInt64(1, event)
+	result, n := relay.Accepted, int64(0)
+	err := st.Each(func() {
+		n++
+		headers, _ := relay.DecodeHeaders(st.ColumnBlob(1)) // those that cannot be read have no proof
+		switch proof := ev.Headers[relay.ProofHeader]; {
+		case bytes.Equal(st.ColumnBlob(0), ev.Fingerprint[:]):
+			result = relay.Conflict
+		case result == relay.Accepted && proof != "" && headers[relay.ProofHeader] == proof:
+			result = relay.Replayed
+		}
+	})
+	switch {
+	case err != nil || result != relay.Accepted:
+		return result, err
+	case n >= relay.MaxVariants:
+		return relay.Unkept, nil
+	}
+	st = s.db.Writer.Stmt("INSERT INTO variant (event, n, fingerprint, received, headers, body) VALUES (?, ?, ?, ?, ?, ?)")
+	st.BindInt64(1, event)
+	st.BindInt64(2, n+1)
+	st.BindBytes(3, ev.Fingerprint[:])
+	st.BindInt64(4, millis(ev.ReceivedAt))
+	st.BindBlob(5, ev.Headers.Encode())
+	st.BindBytes(6, ev.Body)
+	return relay.Conflict, st.Exec()
 }
 
 // insertEvent adds an event and the record of its key, unless the event is there: one that was in doubt may come again

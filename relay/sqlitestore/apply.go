@@ -152,6 +152,7 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 		e.accept.Leased = append(e.accept.Leased, e.leased)
 	}
 	for _, a := range tx.added {
+		s.newest = a.event.Seq
 		s.recent.add(taskHash(a.event.TaskID), a.event.Seq)
 		s.cache.add(a.event, tx.now)
 	}

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -88,6 +89,35 @@ func TestBlocked(t *testing.T) {
 	p.wantWell()
 	if log := p.log.String(); !strings.Contains(log, "another process holds its lock") || !strings.Contains(log, "healthy again") {
 		t.Errorf("the log says %s", log)
+	}
+}
+
+// A write that waits shows before it fails.
+func TestBlockedWrite(t *testing.T) {
+	p := newPatient(t)
+	other := openShell(t, p.path)
+	defer other.close()
+	if said := other.run("BEGIN IMMEDIATE;"); said != "" {
+		t.Fatal(said)
+	}
+	p.db.Writer.SetBusyTimeout(5 * time.Second)
+	done := make(chan error, 1)
+	go func() { done <- p.accept(newAccept("waits")) }()
+	for tick := time.NewTicker(50 * time.Millisecond); ; {
+		select {
+		case <-tick.C:
+			if err := p.Health(t.Context()); err != nil {
+				if !strings.Contains(err.Error(), "has been waiting") {
+					t.Errorf("while a write waits health is %v", err)
+				}
+				other.run("ROLLBACK;")
+				p.must(<-done)
+				p.wantWell()
+				return
+			}
+		case err := <-done:
+			t.Fatalf("the write gave %v, and health never said that it waits", err)
+		}
 	}
 }
 

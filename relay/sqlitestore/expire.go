@@ -54,7 +54,7 @@ func (s *Store) expire(source, name string, age time.Duration) ([]relay.DeadLett
 			chains[l.chain] = true
 			t.of(d).pending--
 			t.of(d).dead++
-			st := s.db.Writer.Stmt("UPDATE delivery SET state = 3, settled = ?, dead_at = ?, reason = ? WHERE event = ? AND destination = ?")
+			st := s.db.Writer.Stmt("UPDATE delivery SET state = " + sqlDead + ", settled = ?, dead_at = ?, reason = ? WHERE event = ? AND destination = ?")
 			st.Bind(now, millis(deadAt))
 			st.BindText(3, relay.ErrExpired.Error())
 			st.BindInt64(4, l.seq)

@@ -195,7 +195,7 @@ func TestFileCut(t *testing.T) {
 	for _, size := range []int64{0, 4096, int64(len(content)) / 2} {
 		p.must(os.Truncate(p.path, size))
 		p.tend()
-		p.wantIll("relay.db has been cut")
+		p.wantIll("relay.db has been truncated")
 		f, err := os.OpenFile(p.path, os.O_WRONLY, 0)
 		p.must(err)
 		_, err = f.Write(content)
@@ -325,5 +325,26 @@ func TestAllRemoved(t *testing.T) {
 	_ = p.Close()
 	p.ids = nil
 	p.open()
+	p.wantWell()
+}
+
+// A gateway that stops before anybody has looked takes along what a log without a name holds.
+func TestStopWithoutLog(t *testing.T) {
+	p := newPatient(t)
+	p.fill(10)
+	p.must(os.Remove(p.path + "-wal"))
+	p.must(p.db.Close())
+	p.open()
+	p.wantWell()
+}
+
+// What cannot be saved stays where it is, and is saved later.
+func TestLogCannotBeSaved(t *testing.T) {
+	p := newPatient(t)
+	p.fill(10)
+	p.must(errors.Join(os.Remove(p.path+"-wal"), os.Mkdir(p.path+"-wal.part", 0o700)))
+	p.tend()
+	p.wantIll("relay.db-wal.part")
+	p.must(os.Remove(p.path + "-wal.part"))
 	p.wantWell()
 }

@@ -26,12 +26,16 @@ func (s *Store) keep() {
 	defer clock.Stop()
 	ills := map[string]string{}
 	for {
-		name, step := "", s.look
+		var name string
+		var step func() error
 		select {
 		case <-s.db.Closing():
 			return
+		case err := <-s.panics:
+			s.logger.Error("store panicked; the operation failed", "store", s.db.Path(), "error", err, "stack", guard.Stack(err))
+			continue
 		case <-look.C:
-			name = "store unhealthy; callbacks are answered 503"
+			name, step = "store unhealthy; callbacks are answered 503", s.look
 		case <-s.walCheck:
 			name, step = "recent events cannot be indexed, or the log not be moved into the database", s.tendLog
 		case <-oldest.C:
@@ -57,7 +61,7 @@ func (s *Store) report(ills map[string]string, name string, err error) {
 		}
 		return
 	}
-	if guard.Stack(err) != "" && s.db.Fault() == nil {
+	if guard.Stack(err) != "" && !s.faulty() {
 		err = s.db.Break(err) // what the step has left behind nobody knows
 	}
 	if ills[name] = err.Error(); ills[name] == before {
@@ -75,14 +79,14 @@ func (s *Store) report(ills map[string]string, name string, err error) {
 func (s *Store) look() error {
 	s.measureFree()
 	if fault := s.db.Check(); fault != nil {
-		if fault != s.seen {
+		if !errors.Is(fault, s.seen) {
 			s.seen = fault
 			return fault
 		}
 		return s.mend()
 	}
 	if !s.write.TryLock() {
-		return nil // who has it finds out
+		return s.db.Health() // who has it finds out
 	}
 	defer s.write.Unlock()
 	if s.closed {
@@ -96,7 +100,7 @@ func (s *Store) look() error {
 func (s *Store) mend() error {
 	lost, err := s.mendNow()
 	if err == nil && lost > 0 {
-		s.logger.Error("store has lost events that it had answered, since somebody has cut its log", "store", s.db.Path(), "events", lost)
+		s.logger.Error("store has lost events that it had answered, since somebody has truncated its log", "store", s.db.Path(), "events", lost)
 	}
 	return err
 }
@@ -110,12 +114,11 @@ func (s *Store) mendNow() (lost int64, err error) {
 	if err := s.db.Mend(); err != nil {
 		return 0, err
 	}
-	before := s.nextSeq - 1
+	before := s.newest
 	if err := s.load(); err != nil {
 		return 0, s.db.Break(err)
 	}
-	last, err := s.db.Writer.Stmt("SELECT coalesce(max(seq), 0) FROM event").Int64()
-	return before - last, err
+	return before - s.newest, nil
 }
 
 // askForCheckpoint wakes keep from time to time. The caller holds write.
@@ -128,8 +131,10 @@ func (s *Store) askForCheckpoint() {
 	}
 }
 
+func (s *Store) faulty() bool { return s.db.Fault() != nil }
+
 func (s *Store) tendLog() error {
-	if s.db.Fault() != nil {
+	if s.faulty() {
 		return nil // look sees to that
 	}
 	return errors.Join(s.index(s.db.Keeper), s.checkpoint())
@@ -173,7 +178,7 @@ func (s *Store) clockChange() error {
 }
 
 func (s *Store) keepClock() error {
-	if s.db.Fault() != nil {
+	if s.faulty() {
 		return nil // look sees to that
 	}
 	s.write.Lock()
@@ -183,7 +188,7 @@ func (s *Store) keepClock() error {
 
 // findOldest looks up when the oldest pending delivery of each destination was accepted.
 func (s *Store) findOldest() error {
-	if s.db.Fault() != nil {
+	if s.faulty() {
 		return nil // look sees to that
 	}
 	for _, d := range s.busy() {

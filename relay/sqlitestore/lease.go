@@ -63,21 +63,21 @@ func (s *Store) lease(op *relay.Lease, now int64) error {
 
 // takeReady leases deliveries that never were, in the order of acceptance.
 func (s *Store) takeReady(d *destination, op *relay.Lease, now int64) error {
-	st := s.db.Writer.Stmt("SELECT " + leaseColumns + "WHERE destination = +? AND state = 0 AND event > ? ORDER BY event")
+	st := s.db.Writer.Stmt("SELECT " + leaseColumns + "WHERE destination = +? AND state = " + sqlReady + " AND event > ? ORDER BY event")
 	st.Bind(d.id, d.cursor)
 	return s.take(st, d, op, now, func(event int64) { d.cursor = max(d.cursor, event) })
 }
 
 // takeWaiting leases deliveries due by a time, the one that has been due for longest first.
 func (s *Store) takeWaiting(d *destination, op *relay.Lease, now, by int64) error {
-	st := s.db.Writer.Stmt("SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND due <= ? ORDER BY due, event")
+	st := s.db.Writer.Stmt("SELECT " + leaseColumns + "WHERE destination = +? AND state = " + sqlWaiting + " AND due <= ? ORDER BY due, event")
 	st.Bind(d.id, by)
 	return s.take(st, d, op, now, func(int64) {})
 }
 
 // takeUntried leases deliveries that wait for other reasons than an attempt that failed.
 func (s *Store) takeUntried(d *destination, op *relay.Lease, now int64) error {
-	st := s.db.Writer.Stmt("SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND tries = 0 ORDER BY due, event")
+	st := s.db.Writer.Stmt("SELECT " + leaseColumns + "WHERE destination = +? AND state = " + sqlWaiting + " AND tries = 0 ORDER BY due, event")
 	st.Bind(d.id)
 	return s.take(st, d, op, now, func(int64) {})
 }
@@ -180,7 +180,7 @@ func (s *Store) lookAhead(d *destination, readyDone bool) error {
 	if readyDone {
 		d.readyMaybe = false
 	} else if d.readyMaybe {
-		st := s.db.Writer.Stmt("SELECT 1 FROM delivery WHERE destination = +? AND state = 0 AND event > ? LIMIT 1")
+		st := s.db.Writer.Stmt("SELECT 1 FROM delivery WHERE destination = +? AND state = " + sqlReady + " AND event > ? LIMIT 1")
 		st.Bind(d.id, d.cursor)
 		more, err := st.Exists()
 		if err != nil {
@@ -191,7 +191,7 @@ func (s *Store) lookAhead(d *destination, readyDone bool) error {
 	if d.nextDue == never {
 		return nil
 	}
-	st := s.db.Writer.Stmt("SELECT event, due FROM delivery WHERE destination = +? AND state = 1 ORDER BY due, event")
+	st := s.db.Writer.Stmt("SELECT event, due FROM delivery WHERE destination = +? AND state = " + sqlWaiting + " ORDER BY due, event")
 	st.Bind(d.id)
 	defer func() { _ = st.Reset() }()
 	for {
@@ -225,7 +225,7 @@ func (s *Store) requeue(d *destination, now int64) error {
 	}
 	err := s.transact(nil, func() error {
 		for event, l := range expired {
-			st := s.db.Writer.Stmt("UPDATE delivery SET state = 1, due = ? WHERE event = ? AND destination = ? AND state = 0")
+			st := s.db.Writer.Stmt("UPDATE delivery SET state = " + sqlWaiting + ", due = ? WHERE event = ? AND destination = ? AND state = " + sqlReady)
 			st.Bind(now, event, d.id)
 			if err := st.Exec(); err != nil {
 				return err

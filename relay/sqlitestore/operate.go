@@ -75,7 +75,7 @@ func (s *Store) replay(d *destination, seq, variant, due, now int64, t tallies) 
 		return false, err
 	}
 	if !found {
-		st = s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, due, since, replay, variant) VALUES (?, ?, 1, ?, ?, 1, ?)")
+		st = s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, due, since, replay, variant) VALUES (?, ?, " + sqlWaiting + ", ?, ?, 1, ?)")
 		st.Bind(seq, d.id, due, due, variant)
 		t.of(d).pending++
 		d.noteDue(due)
@@ -188,7 +188,7 @@ func (s *Store) selectDead(sel relay.Selection, from letterPlace) ([]letter, err
 			first++ // of that very event this destination's letter is past
 		}
 		st := s.db.Writer.Stmt(`SELECT event, variant FROM delivery INDEXED BY delivery_dead
-			WHERE destination = ? AND state = 3 AND event >= ? AND dead_at >= ? AND dead_at < ? ORDER BY event LIMIT ?`)
+			WHERE destination = ? AND state = ` + sqlDead + ` AND event >= ? AND dead_at >= ? AND dead_at < ? ORDER BY event LIMIT ?`)
 		st.Bind(d.id, first, since, until, relay.MaxTouched)
 		if err := st.Each(func() {
 			letters = append(letters, letter{destination: d, event: st.ColumnInt64(0), variant: st.ColumnInt64(1)})
@@ -267,13 +267,13 @@ func (s *Store) discard(sel relay.Selection) (int, error) {
 // Where a destination's pending deliveries are, with the index that finds no others: it says what delivery_old says, word
 // for word, since SQLite uses it for no other.
 const (
-	fromBlocked = "FROM delivery d INDEXED BY delivery_old WHERE destination = ?1 AND state = 4 AND state IN (1, 4)"
+	fromBlocked = "FROM delivery d INDEXED BY delivery_old WHERE destination = ?1 AND state = " + sqlBlocked + " AND state IN (" + sqlWaiting + ", " + sqlBlocked + ")"
 	fromReady   = "FROM delivery d WHERE destination = ?1 AND " + isReady
-	fromWaiting = "FROM delivery d INDEXED BY delivery_old WHERE destination = ?1 AND state = 1 AND state IN (1, 4)"
+	fromWaiting = "FROM delivery d INDEXED BY delivery_old WHERE destination = ?1 AND state = " + sqlWaiting + " AND state IN (" + sqlWaiting + ", " + sqlBlocked + ")"
 )
 
 // isReady finds the ready deliveries of the destination ?1 without looking at those that were settled long ago.
-const isReady = "state = 0 AND d.event >= (SELECT low FROM destination WHERE id = ?1)"
+const isReady = "state = " + sqlReady + " AND d.event >= (SELECT low FROM destination WHERE id = ?1)"
 
 // selectPending gives deliveries of a destination that are neither settled nor leased. Blocked ones come first, so that
 // none is left without the one that it waits for.

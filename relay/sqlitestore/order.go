@@ -4,7 +4,7 @@ package sqlitestore
 // and the others are blocked. It is the oldest one, unless an older one is replayed while it is in flight.
 
 // unsettled is what the index delivery_chain says, word for word: SQLite uses it for no other.
-const unsettled = "chain IS NOT NULL AND state IN (0, 1, 4)"
+const unsettled = "chain IS NOT NULL AND state IN (" + sqlReady + ", " + sqlWaiting + ", " + sqlBlocked + ")"
 
 // pass gives the turn of a chain to its oldest delivery, unless the one that has it is in flight. It says whether
 // another delivery has it now.
@@ -24,14 +24,14 @@ func (s *Store) pass(d *destination, chain string, now int64) (passed bool, err 
 		return false, err
 	}
 	if holder != 0 {
-		st := s.db.Writer.Stmt("UPDATE delivery SET state = 4 WHERE event = ? AND destination = ?")
+		st := s.db.Writer.Stmt("UPDATE delivery SET state = " + sqlBlocked + " WHERE event = ? AND destination = ?")
 		st.Bind(holder, d.id)
 		if err := st.Exec(); err != nil {
 			return false, err
 		}
 	}
 	// What had the turn before may wait for a retry.
-	st := s.db.Writer.Stmt("UPDATE delivery SET state = 1, due = max(due, ?) WHERE event = ? AND destination = ?")
+	st := s.db.Writer.Stmt("UPDATE delivery SET state = " + sqlWaiting + ", due = max(due, ?) WHERE event = ? AND destination = ?")
 	st.Bind(now, next, d.id)
 	d.noteDue(now)
 	return true, st.Exec()

@@ -51,6 +51,7 @@ func TestPanicOutsideTransaction(t *testing.T) {
 	if !errors.Is(bad.Err, relay.ErrUnavailable) || !errors.Is(lease.Err, relay.ErrUnavailable) {
 		t.Errorf("the errors are %v and %v", bad.Err, lease.Err)
 	}
+	p.tend()
 	if !strings.Contains(p.log.String(), "panic_test.go") {
 		t.Errorf("the log has no stack: %s", p.log.String())
 	}

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -32,6 +33,14 @@ func TestPlans(t *testing.T) {
 		err := st.Each(func() { plan = append(plan, st.ColumnText(3)) })
 		if all := strings.Join(plan, "; "); err != nil || !strings.Contains(all, tc.plan) || strings.Contains(all, "SCAN") || strings.Contains(all, "TEMP B-TREE") {
 			t.Errorf("%s: plan %q, error %v; want %q", name, all, err, tc.plan)
+		}
+	}
+}
+
+func TestStates(t *testing.T) {
+	for number, text := range map[int]string{ready: sqlReady, waiting: sqlWaiting, delivered: sqlDelivered, dead: sqlDead, blocked: sqlBlocked} {
+		if strconv.Itoa(number) != text {
+			t.Errorf("state %d is %s in statements", number, text)
 		}
 	}
 }

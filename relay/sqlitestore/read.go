@@ -12,7 +12,6 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/callbackrelay/caddy-relay/relay"
-	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
@@ -24,11 +23,7 @@ const (
 
 // read runs f on a reading connection, for no longer than a snapshot may be held.
 func (s *Store) read(ctx context.Context, f func(c *sqlitefile.Conn) error) error {
-	err := s.db.Read(ctx, f)
-	if stack := guard.Stack(err); stack != "" {
-		s.logger.Error("store panicked; the read failed", "store", s.db.Path(), "error", err, "stack", stack)
-	}
-	return sqlitefile.Explain(err)
+	return sqlitefile.Explain(s.panicked(s.db.Read(ctx, f)))
 }
 
 const eventColumns = "seq, id, source, task, stage, code, key, origin, received"
@@ -268,7 +263,7 @@ func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int,
 			st := c.Stmt(`SELECT d.event, d.tries, d.dead_at, d.reason, e.id, e.task, a.status, a.error
 				FROM delivery d INDEXED BY delivery_dead JOIN event e ON e.seq = d.event
 				LEFT JOIN attempt a ON a.event = d.event AND a.destination = d.destination AND a.n = d.tries
-				WHERE d.destination = ? AND d.state = 3 AND d.event <= ? AND d.dead_at >= ? AND d.dead_at < ? ORDER BY d.event DESC LIMIT ?`)
+				WHERE d.destination = ? AND d.state = ` + sqlDead + ` AND d.event <= ? AND d.dead_at >= ? AND d.dead_at < ? ORDER BY d.event DESC LIMIT ?`)
 			st.Bind(d.id, before.event, since, until, int64(limit+2)) // the cursor's own row, and one that says that there are more
 			if err := st.Each(func() {
 				p := row{letterPlace: letterPlace{st.ColumnInt64(0), d.id}}

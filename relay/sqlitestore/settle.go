@@ -40,7 +40,7 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 	case relay.OutcomeDelivered:
 		count.pending--
 		count.delivered++
-		st := s.db.Writer.Stmt("UPDATE delivery SET state = 2, tries = tries + ?, used = used + ?, settled = ? WHERE event = ? AND destination = ?")
+		st := s.db.Writer.Stmt("UPDATE delivery SET state = " + sqlDelivered + ", tries = tries + ?, used = used + ?, settled = ? WHERE event = ? AND destination = ?")
 		st.Bind(int64(tries), int64(used), tx.now, ev.Seq, d.id)
 		if err := st.Exec(); err != nil {
 			return err
@@ -48,7 +48,7 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 	case relay.OutcomeDead:
 		count.pending--
 		count.dead++
-		st := s.db.Writer.Stmt("UPDATE delivery SET state = 3, tries = tries + ?, used = used + ?, settled = ?, dead_at = ?, reason = ? WHERE event = ? AND destination = ?")
+		st := s.db.Writer.Stmt("UPDATE delivery SET state = " + sqlDead + ", tries = tries + ?, used = used + ?, settled = ?, dead_at = ?, reason = ? WHERE event = ? AND destination = ?")
 		st.Bind(int64(tries), int64(used), tx.now, millis(s.clock.Wall()))
 		st.BindText(5, op.Reason)
 		st.BindInt64(6, ev.Seq)
@@ -62,7 +62,7 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 			due += ceil(op.Delay)
 		}
 		d.noteDue(due)
-		st := s.db.Writer.Stmt("UPDATE delivery SET state = 1, due = ?, tries = tries + ?, used = used + ? WHERE event = ? AND destination = ?")
+		st := s.db.Writer.Stmt("UPDATE delivery SET state = " + sqlWaiting + ", due = ?, tries = tries + ?, used = used + ? WHERE event = ? AND destination = ?")
 		st.Bind(due, int64(tries), int64(used), ev.Seq, d.id)
 		if err := st.Exec(); err != nil {
 			return err

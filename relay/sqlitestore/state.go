@@ -14,6 +14,15 @@ const (
 	blocked   = 4 // behind an earlier delivery of its task
 )
 
+// The same in statements: an index of some states serves only a statement that names them.
+const (
+	sqlReady     = "0"
+	sqlWaiting   = "1"
+	sqlDelivered = "2"
+	sqlDead      = "3"
+	sqlBlocked   = "4"
+)
+
 func stateOf(state int64, leased bool) relay.State {
 	switch {
 	case state == delivered:

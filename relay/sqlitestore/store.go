@@ -57,6 +57,7 @@ type Store struct {
 	// write guards the writing connection and what only its transactions change.
 	write   sync.Mutex
 	nextSeq int64
+	newest  int64 // the last event that was committed
 	token   uint64
 	closed  bool
 
@@ -73,6 +74,7 @@ type Store struct {
 	seen     error // the last fault, as keep has returned it
 	stopped  sync.WaitGroup
 	walCheck chan struct{}
+	panics   chan error
 }
 
 // known is what memory knows of the file's content.
@@ -112,7 +114,7 @@ func open(ctx context.Context, o Options) (_ *Store, err error) {
 		o.MinFree = DefaultMinFree
 	}
 	s := &Store{
-		minFree: o.MinFree, logger: o.Logger, clock: newClock(o.Clock), indexFrom: indexFrom, walCheck: make(chan struct{}, 1),
+		minFree: o.MinFree, logger: o.Logger, clock: newClock(o.Clock), indexFrom: indexFrom, walCheck: make(chan struct{}, 1), panics: make(chan error, 8),
 		// Tokens begin anywhere, since a settle may come from before the last close.
 		token: rand.Uint64() >> 1,
 	}
@@ -186,6 +188,7 @@ func (s *Store) load() error {
 		return err
 	}
 	s.outlived = outlived != 0
+	s.newest = max(last, purged)
 	s.nextSeq = max(s.nextSeq, last+1, purged+1) // nothing that anybody has seen is used again
 	s.mem.Lock()
 	defer s.mem.Unlock()
@@ -213,6 +216,7 @@ func (s *Store) setMeta(key string, value int64) error {
 
 // Close implements relay.Store.
 func (s *Store) Close() error {
+	s.db.Stop()
 	s.write.Lock()
 	if s.closed {
 		s.write.Unlock()
@@ -220,7 +224,6 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.write.Unlock()
-	s.db.Stop()
 	s.stopped.Wait() // without the lock, which keep may be waiting for
 	s.write.Lock()
 	defer s.write.Unlock()
@@ -238,10 +241,18 @@ func (s *Store) alone(f func() error) error {
 	if broken != nil {
 		err = broken
 	}
-	if stack := guard.Stack(err); stack != "" {
-		s.logger.Error("store panicked; the operation failed", "store", s.db.Path(), "error", err, "stack", stack)
+	return sqlitefile.Explain(s.panicked(err))
+}
+
+// panicked has keep log the stack of a panic, since whoever writes must not wait for a log (6).
+func (s *Store) panicked(err error) error {
+	if guard.Stack(err) != "" {
+		select {
+		case s.panics <- err:
+		default: // there are enough of them
+		}
 	}
-	return sqlitefile.Explain(err)
+	return err
 }
 
 func (s *Store) aloneNow(f func() error) error {

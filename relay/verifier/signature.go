@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -112,8 +113,16 @@ func (s *signature) read(c *relay.Callback) (signatures [][]byte, message []byte
 	if signatures, err = s.decoded(value); err != nil {
 		return nil, nil, err
 	}
-	message, err = s.signed.fill(c, at)
-	return signatures, message, err
+	if message, err = s.signed.fill(c, at); err != nil {
+		return nil, nil, err
+	}
+	if s.signed.has(body) || s.signed.has(bodySum) {
+		c.BodyCovered = true
+	} else {
+		sum := sha256.Sum256(message)
+		c.Proof = hex.EncodeToString(sum[:16])
+	}
+	return signatures, message, nil
 }
 
 // time returns the checked timestamp of a callback, if the sender sends one.

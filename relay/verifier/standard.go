@@ -53,6 +53,7 @@ func (v *standardVerifier) Verify(c *relay.Callback) error {
 	if err := fresh(c.Header.Get(standardwebhooks.HeaderWebhookTimestamp), c.Now, v.tolerance); err != nil {
 		return err
 	}
+	c.BodyCovered = true
 	verified := false
 	for _, webhook := range v.webhooks { // all of them, so that the time does not tell which one fits
 		err := webhook.VerifyIgnoringTimestamp(c.Body, c.Header)

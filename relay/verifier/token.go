@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/tidwall/gjson"
-
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
@@ -39,12 +37,16 @@ func Token(o TokenOptions) (relay.Verifier, error) {
 			return nil, err
 		}
 	}
+	v := &tokenVerifier{query: o.Query, header: o.Header}
 	if o.Body != "" {
 		if err := payload.CheckPath(o.Body); err != nil {
 			return nil, fmt.Errorf("body: %w", err)
 		}
+		var err error
+		if v.body, err = payload.NewPlan(payload.Wants{Values: []string{o.Body}}); err != nil {
+			return nil, fmt.Errorf("body: %w", err)
+		}
 	}
-	v := &tokenVerifier{query: o.Query, header: o.Header, body: o.Body}
 	for _, secret := range o.Secrets {
 		v.sums = append(v.sums, sha256.Sum256([]byte(secret)))
 	}
@@ -53,7 +55,8 @@ func Token(o TokenOptions) (relay.Verifier, error) {
 
 type tokenVerifier struct {
 	sums                [][sha256.Size]byte
-	query, header, body string
+	query, header string
+	body          *payload.Plan // finds the token; nil unless it is in the body
 }
 
 func (v *tokenVerifier) Verify(c *relay.Callback) error {
@@ -68,16 +71,21 @@ func (v *tokenVerifier) Verify(c *relay.Callback) error {
 }
 
 func (v *tokenVerifier) token(c *relay.Callback) (string, error) {
-	if v.body != "" {
+	if v.body != nil {
 		// Nobody has vouched for the body yet, so it may be anything.
-		if err := payload.CheckBody(c.Body, []string{v.body}); err != nil {
+		doc, err := payload.Document(c.Format, c.Body)
+		if err != nil {
 			return "", err
 		}
-		token := gjson.GetBytes(c.Body, v.body)
-		if token.Type != gjson.String {
-			return "", fmt.Errorf("the body has no token at %s", v.body)
+		var found payload.Found
+		if err := v.body.ReadAny(doc, &found); err != nil {
+			return "", err
 		}
-		return token.Str, nil
+		token := found.Value(0)
+		if !token.IsString() {
+			return "", errors.New("the body has no token where it should be")
+		}
+		return token.Text(), nil
 	}
 	values := c.Query[v.query]
 	if v.header != "" {
@@ -89,7 +97,7 @@ func (v *tokenVerifier) token(c *relay.Callback) (string, error) {
 	return values[0], nil
 }
 
-func (v *tokenVerifier) NeedsBody() bool { return v.body != "" }
+func (v *tokenVerifier) NeedsBody() bool { return v.body != nil }
 
 func (v *tokenVerifier) Headers() []string {
 	if v.header == "" {

@@ -1,8 +1,8 @@
 package intake
 
 import (
-	"cmp"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,15 +10,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/tidwall/gjson"
-
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 const (
 	// MaxFiles is how many of a callback's files are kept with its task. The fingerprint covers all of them.
-	MaxFiles = 64
+	MaxFiles = 256
 	// maxWord bounds task id, stage and code, in bytes: they stand in lists, headers and indexes.
 	maxWord = 128
 )
@@ -28,35 +26,42 @@ type Identity struct {
 	relay.Task
 	// Key is the SHA-256 of the JSON array of the dedupe fields' values, as strings.
 	Key [32]byte
-	// Fingerprint is the SHA-256 of the JSON array of code, stage and the sorted files.
+	// Fingerprint is the SHA-256 of the JSON array of code, stage and the sorted URLs, so that two callbacks of one key
+	// have the same only if they say the same (2). Without a URL, or with more than were read, it is of the hex SHA-256 of
+	// the body, too.
 	Fingerprint [32]byte
 }
 
-// Identify reads from a callback what it is about. It checks the body first (payload.CheckBody), so that body may be anything.
-// The error says, for the sender, what is wrong. Where the task's id could be read all the same, the identity has it: a
-// signature may cover it.
+// Identify reads from a callback what it is about; body may be anything. The error says, for the sender, what is wrong.
+// Where the task's id could be read all the same, the identity has it: a signature may cover it.
 func Identify(src *relay.Source, body []byte, header http.Header) (Identity, error) {
-	unclear := payload.CheckBody(body, src.Provider.Paths())
-	if unclear != nil && !errors.Is(unclear, payload.ErrRepeatedKey) {
-		return Identity{}, unclear
-	}
-	task, err := src.Provider.Identify(body)
+	r, err := src.Provider.Read(body, header, relay.ReadOptions{Format: src.Body, Paths: dedupePaths(src.Dedupe)})
 	if err == nil {
-		err = checkTask(&task)
+		err = checkTask(&r.Task, src.Body)
 	}
 	var key [32]byte
 	if err == nil {
-		key, err = dedupeKey(src, &task, body, header)
+		key, err = dedupeKey(src.Dedupe, &r, header)
 	}
-	if err = cmp.Or(unclear, err); err != nil {
-		return Identity{Task: relay.Task{ID: task.ID}}, err
+	if err != nil {
+		return Identity{Task: relay.Task{ID: r.ID}}, err
 	}
-	id := Identity{Task: task, Key: key, Fingerprint: fingerprint(&task)}
+	id := Identity{Task: r.Task, Key: key, Fingerprint: fingerprint(&r, body)}
 	id.Files = id.Files[:min(len(id.Files), MaxFiles)]
 	return id, nil
 }
 
-func checkTask(t *relay.Task) error {
+// Files returns the files that a body names, MaxFiles of them at most, and how many there are, even if the body would not
+// be accepted.
+func Files(src *relay.Source, body []byte) (files []string, total int) {
+	r, _ := src.Provider.Read(body, nil, relay.ReadOptions{Format: src.Body})
+	return r.Files[:min(len(r.Files), MaxFiles)], r.FilesTotal
+}
+
+func checkTask(t *relay.Task, format payload.Format) error {
+	if format == payload.Any { // what it says by chance is no reason to refuse it
+		t.Stage, t.Code = word(t.Stage), word(t.Code)
+	}
 	switch {
 	case !isTaskID(t.ID):
 		return fmt.Errorf("the task id is not 1 to %d of the characters A-Z a-z 0-9 . _ : -", maxWord)
@@ -66,6 +71,14 @@ func checkTask(t *relay.Task) error {
 		return fmt.Errorf("the code is longer than %d bytes", maxWord)
 	}
 	return nil
+}
+
+// word returns s unless it is too long.
+func word(s string) string {
+	if len(s) > maxWord {
+		return ""
+	}
+	return s
 }
 
 func isTaskID(s string) bool {
@@ -80,60 +93,89 @@ func isTaskID(s string) bool {
 	return 0 < len(s) && len(s) <= maxWord
 }
 
-func dedupeKey(src *relay.Source, t *relay.Task, body []byte, header http.Header) ([32]byte, error) {
-	fields := src.Dedupe
+// dedupePaths returns the paths of a key's fields, in their order.
+func dedupePaths(fields []relay.DedupeField) (paths []string) {
+	for _, f := range fields {
+		if f.Kind == relay.DedupePath {
+			paths = append(paths, f.Name)
+		}
+	}
+	return paths
+}
+
+func dedupeKey(fields []relay.DedupeField, r *relay.Reading, header http.Header) ([32]byte, error) {
 	if len(fields) == 0 {
 		fields = relay.DefaultDedupe
 	}
 	var few [8]string // so that the usual key needs no slice of its own
 	values := few[:0]
+	paths := 0
 	for _, f := range fields {
-		value, err := dedupeValue(f, t, body, header)
-		if err != nil {
-			return [32]byte{}, err
+		var value string
+		switch f.Kind {
+		case relay.DedupeTaskID:
+			value = r.ID
+		case relay.DedupeStage:
+			value = r.Stage
+		case relay.DedupeCode:
+			value = r.Code
+		case relay.DedupePath:
+			value = r.Values[paths]
+			paths++
+		case relay.DedupeHeader:
+			list := header.Values(f.Name)
+			if len(list) == 0 {
+				return [32]byte{}, fmt.Errorf("the header %s is missing", f.Name)
+			}
+			value = strings.Join(list, ", ")
+		default:
+			return [32]byte{}, errors.New("the source's dedupe key has an unknown field")
 		}
 		values = append(values, value)
 	}
 	return hash(values), nil
 }
 
-func dedupeValue(f relay.DedupeField, t *relay.Task, body []byte, header http.Header) (string, error) {
-	switch f.Kind {
-	case relay.DedupeTaskID:
-		return t.ID, nil
-	case relay.DedupeStage:
-		return t.Stage, nil
-	case relay.DedupeCode:
-		return t.Code, nil
-	case relay.DedupePath:
-		if err := payload.CheckKeys(body, []string{f.Name}); err != nil {
-			return "", err
-		}
-		v := gjson.GetBytes(body, f.Name)
-		if v.Type == gjson.Null {
-			return "", fmt.Errorf("the body has nothing at %s", f.Name)
-		}
-		return payload.Text(v), nil
-	case relay.DedupeHeader:
-		values := header.Values(f.Name)
-		if len(values) == 0 {
-			return "", fmt.Errorf("the header %s is missing", f.Name)
-		}
-		return strings.Join(values, ", "), nil
-	}
-	return "", errors.New("the source's dedupe key has an unknown field")
-}
-
-func fingerprint(t *relay.Task) [32]byte {
-	var few [16]string
-	values := append(few[:0], t.Code, t.Stage)
-	values = append(values, t.Files...)
+func fingerprint(r *relay.Reading, body []byte) [32]byte {
+	var few [20]string
+	values := append(few[:0], r.Code, r.Stage)
+	values = append(values, r.URLs...)
 	slices.Sort(values[2:])
+	if len(r.URLs) == 0 || r.Cut {
+		sum := sha256.Sum256(body)
+		values = append(values, hex.EncodeToString(sum[:]))
+	}
 	return hash(values)
 }
 
-// hash is the SHA-256 of the JSON array of values. Stores keep the hashes, so its input must never change.
+// hash returns the SHA-256 of the JSON array of values, as encoding/json writes it. Stores keep the hashes, so its input
+// must never change.
 func hash(values []string) [32]byte {
-	array, _ := json.Marshal(values) // strings always marshal
-	return sha256.Sum256(array)
+	var few [2048]byte // so that the usual array needs no memory of its own
+	array := append(few[:0], '[')
+	for i, v := range values {
+		if i > 0 {
+			array = append(array, ',')
+		}
+		array = appendQuoted(array, v)
+	}
+	return sha256.Sum256(append(array, ']'))
+}
+
+// appendQuoted appends the string s as encoding/json writes it.
+func appendQuoted(array []byte, s string) []byte {
+	start := len(array)
+	array = append(array, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '&': // which many URLs hold
+			array = append(array, `\u0026`...)
+		case c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>':
+			quoted, _ := json.Marshal(s) // a string always marshals
+			return append(array[:start], quoted...)
+		default:
+			array = append(array, c)
+		}
+	}
+	return append(array, '"')
 }

@@ -82,7 +82,7 @@ func TestIdentifyFixtures(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 				continue
 			}
-			if fmt.Sprint(got.Task) != fmt.Sprint(want) {
+			if want.FilesTotal = len(want.Files); fmt.Sprint(got.Task) != fmt.Sprint(want) {
 				t.Errorf("%s:\n got %v\nwant %v", name, got.Task, want)
 			}
 			if got.Key != sum(want.ID, want.Stage, want.Code) {
@@ -182,11 +182,19 @@ func TestFilesAreBoundedAndAllInTheFingerprint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(one.Files) != intake.MaxFiles || one.Files[0] != "https://a/0" {
-		t.Errorf("%d files, the first %s", len(one.Files), one.Files[0])
+	if len(one.Files) != intake.MaxFiles || one.FilesTotal != 1000 || one.Files[0] != "https://a/0" {
+		t.Errorf("%d files of %d, the first %s", len(one.Files), one.FilesTotal, one.Files[0])
 	}
 	if one.Fingerprint == other.Fingerprint {
 		t.Error("the last file is not in the fingerprint")
+	}
+	last := many(12_000)
+	one, err = identify(last, nil)
+	if err != nil || len(one.Files) != intake.MaxFiles || one.FilesTotal != 12_000 {
+		t.Fatalf("%d files of %d, %v", len(one.Files), one.FilesTotal, err)
+	}
+	if other, err = identify(strings.Replace(last, "/11999", "/other", 1), nil); err != nil || one.Fingerprint == other.Fingerprint {
+		t.Errorf("the last file of very many is not in the fingerprint, %v", err)
 	}
 }
 
@@ -199,7 +207,7 @@ func TestIdentifyRefuses(t *testing.T) {
 		`{"data":{"task_id":null}}`:                              "no task id",
 		`{"data":{"task_id":7}}`:                                 "not a string",
 		`{"data":{"task_id":["t"]}}`:                             "not a string",
-		`{"data":{"task_id":""}}`:                                "is empty",
+		`{"data":{"task_id":""}}`:                                "no task id",
 		`{"data":{"task_id":"a b"}}`:                             "of the characters",
 		`{"data":{"task_id":"a/b"}}`:                             "of the characters",
 		`{"data":{"task_id":"ä"}}`:                               "of the characters",
@@ -260,22 +268,6 @@ func FuzzIdentify(f *testing.F) {
 			}
 		}
 	})
-}
-
-func BenchmarkIdentify(b *testing.B) {
-	for _, name := range []string{"callback-separate-vocal.json", "callback-music-complete.json"} {
-		b.Run(name, func(b *testing.B) {
-			body := fixture(b, name)
-			src := &relay.Source{Provider: provider.Suno()}
-			b.SetBytes(int64(len(body)))
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := intake.Identify(src, body, nil); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
 }
 
 // What is wrong with a callback is told only to who is verified, and a signature may cover the task's id.

@@ -3,6 +3,7 @@ package intake
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"net/netip"
 	"time"
@@ -60,7 +61,7 @@ func (in *Intake) Receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 
 func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Source, client netip.Addr, start time.Time) (Receipt, *rejection) {
 	readBy := readBy(src, start)
-	cb := &relay.Callback{Header: r.Header, Now: start, Deadline: readBy}
+	cb := &relay.Callback{Header: r.Header, Format: src.Body, Now: start, Deadline: readBy}
 	control := http.NewResponseController(w)
 	if err := control.SetReadDeadline(readBy); err != nil {
 		timer := time.AfterFunc(time.Until(readBy), func() { hurry(control, r) })
@@ -99,12 +100,28 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 		TaskID: id.ID, Stage: id.Stage, Code: id.Code, Key: id.Key, Fingerprint: id.Fingerprint,
 		Origin: relay.OriginCallback, ReceivedAt: start, Headers: storedHeaders(r, src), Body: body,
 	}
+	if cb.Proof != "" && !cb.BodyCovered {
+		ev.Headers[relay.ProofHeader] = cb.Proof
+	}
 	outcome, err := in.params.Door.Accept(r.Context(), src, ev, start)
 	if err != nil {
 		return Receipt{TaskID: ev.TaskID}, unavailable(err)
 	}
+	switch outcome.Result {
+	case relay.Replayed:
+		return Receipt{TaskID: ev.TaskID}, &rejection{
+			http.StatusUnauthorized, relay.ResultUnverified, "verification_failed", "The callback could not be verified.",
+			errors.New("the signature has been used for another body, and does not cover the body"),
+		}
+	case relay.Unkept:
+		in.params.Report.Logger(src.Logger).Error("callback conflicts with an earlier one of the same key, and cannot be kept: it is answered with 503",
+			"source", src.Name, "event_id", outcome.EventID, "task_id", ev.TaskID, "most", relay.MaxVariants)
+		return Receipt{TaskID: ev.TaskID}, unavailable(errUnkept)
+	}
 	return in.answer(r.Context(), w, src, ev, outcome), nil
 }
+
+var errUnkept = errors.New("the event has as many variants as are kept, or is past its retention")
 
 // hurry makes the read of a body fail now.
 func hurry(control *http.ResponseController, r *http.Request) {

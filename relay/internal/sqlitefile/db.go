@@ -93,7 +93,7 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, d.Close())
+			err = errors.Join(err, d.release(true))
 		}
 	}()
 	// The file is made here, since SQLite would make it readable for the group.
@@ -273,8 +273,15 @@ func (d *DB) Stop() { d.close() }
 // Close closes the file. No write may be under way.
 func (d *DB) Close() error {
 	d.Stop()
-	// SQLite's last connection copies the log into the database and removes it, unless it has to leave it as it is.
-	err := d.disconnect(d.Fault() == nil)
+	if d.Check() != nil {
+		_ = d.Mend() // so that nothing stays in a log without a name
+	}
+	return d.release(d.Fault() == nil)
+}
+
+func (d *DB) release(tidy bool) error {
+	d.Stop()
+	err := d.disconnect(tidy)
 	if d.watch.db != nil {
 		err = errors.Join(err, d.watch.db.Close())
 	}

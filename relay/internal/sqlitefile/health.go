@@ -47,9 +47,9 @@ func (d *DB) Health() error {
 		return err
 	}
 	if began := d.began.Load(); began != 0 {
-		if waits := time.Since(epoch) - time.Duration(began); waits > blockedAfter {
-			return fmt.Errorf("%w: %s %s: a write has been waiting for %s, for another process's lock or for the disk",
-				relay.ErrUnavailable, d.o.Kind, d.o.Path, waits.Round(time.Second))
+		if time.Since(epoch)-time.Duration(began) > blockedAfter {
+			return fmt.Errorf("%w: %s %s: a write has been waiting for more than %s, for another process's lock or for the disk",
+				relay.ErrUnavailable, d.o.Kind, d.o.Path, blockedAfter)
 		}
 	}
 	if err := d.refused.Load(); err != nil {

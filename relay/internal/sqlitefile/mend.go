@@ -27,7 +27,8 @@ func (d *DB) Mend() error {
 
 func (d *DB) mend() error {
 	if err := d.watch.checkDatabase(); err != nil {
-		return errors.Join(err, d.watch.setLogAside())
+		_ = d.watch.setLogAside() // it is tried again
+		return err
 	}
 	if d.Writer != nil {
 		if err := d.putDown(); err != nil {
@@ -47,54 +48,71 @@ func (d *DB) mend() error {
 }
 
 // putDown closes all connections, and leaves the log so that it can be opened again. It notes whether somebody has cut it.
-func (d *DB) putDown() (err error) {
+// The log is what is left of it only in an open file, if it has lost its name: so it is closed last, and not before it has
+// been saved.
+func (d *DB) putDown() error {
 	w := &d.watch
-	indexCut := w.wholeIndex() != nil
+	_, size, err := linksAndSize(w.log)
+	if err != nil {
+		return err
+	}
+	short := size < w.logEnd
+	_, unlike := w.wholeLog()
 	h, err := w.header()
-	known := err == nil && !indexCut
-	if indexCut {
+	known := err == nil && w.wholeIndex() == nil
+	if !known {
 		// Else to close what has it mapped would be a memory fault. Once it is empty the next one to read fills it from the log.
 		if err := errors.Join(w.index.Truncate(0), w.index.Truncate(max(w.indexSize, 1<<20))); err != nil {
 			return err
 		}
 	}
-	cut := known && w.wholeLog() != nil
-	whole := uint32(0)
-	if cut {
-		_, size, err := linksAndSize(w.log)
-		if err != nil {
-			return err
-		}
-		for whole < h.frames && size >= h.frameAt(whole+2) && w.holds(h, whole+1) {
-			whole++
-		}
-	}
+	cut := short || known && unlike != nil
 	w.cut = w.cut || cut
-	log := w.log
-	w.log = nil // which disconnect would close
-	defer func() { err = errors.Join(err, log.Close()) }()
+	if cut && known && w.wholeFrames(h, size) < h.copied {
+		// What is left is older than the database, and would be written over it. Empty, it says nothing.
+		err = dropLog(w.log)
+	} else {
+		err = nameAgain(w.log)
+	}
+	if err != nil {
+		return err
+	}
 	// A connection that cannot be closed stays open. If it holds a lock, the file can be written again after a restart.
 	_ = d.disconnect(false)
-	if cut && whole < h.copied {
-		// What is left is older than the database, and would be written over it. Empty, it says nothing.
-		if err := os.Truncate(log.Name(), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+	return nil
+}
+
+// wholeFrames returns how many frames a log of this size has from its beginning.
+func (w *watch) wholeFrames(h logHeader, size int64) (n uint32) {
+	for n < h.frames && size >= h.frameAt(n+2) && w.holds(h, n+1) {
+		n++
 	}
-	return nameAgain(log)
+	return n
+}
+
+// dropLog empties the log. What has its name meanwhile is put aside.
+func dropLog(f *os.File) error {
+	if sameFile(f, f.Name()) == nil {
+		return os.Truncate(f.Name(), 0)
+	}
+	return putAside(f.Name())
+}
+
+func putAside(name string) error {
+	if err := os.Rename(name, name+asideSuffix); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // setLogAside takes the log from beside another database that has the name by now. Whoever opened that one would find the
 // log, and write it over what is there. Mend brings it back with its own database.
 func (w *watch) setLogAside() error {
-	if _, err := os.Stat(w.path); err != nil || w.log == nil || sameFile(w.db, w.path) == nil {
-		return nil
+	other, err := os.Stat(w.path)
+	if other == nil || w.log == nil || sameFile(w.db, w.path) == nil || sameFile(w.log, w.log.Name()) != nil {
+		return err
 	}
-	if name := w.log.Name(); sameFile(w.log, name) == nil {
-		return os.Rename(name, name+asideSuffix)
-	}
-	return nil
+	return putAside(w.log.Name())
 }
 
 const asideSuffix = ".replaced"
@@ -104,9 +122,6 @@ func nameAgain(f *os.File) error {
 	name := f.Name()
 	if sameFile(f, name) == nil {
 		return nil
-	}
-	if err := os.Rename(name, name+asideSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
 	}
 	_, size, err := linksAndSize(f)
 	if err != nil {
@@ -120,6 +135,9 @@ func nameAgain(f *os.File) error {
 	_, err = io.Copy(to, io.NewSectionReader(f, 0, size))
 	if err = errors.Join(err, to.Sync(), to.Close()); err != nil {
 		return errors.Join(err, os.Remove(part))
+	}
+	if err := putAside(name); err != nil {
+		return err
 	}
 	return errors.Join(os.Rename(part, name), durable.SyncFolder(filepath.Dir(name)))
 }

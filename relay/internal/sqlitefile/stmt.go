@@ -67,8 +67,8 @@ func (s *Stmt) Step() (bool, error) {
 
 // Reset ends a statement before its last row. Until then it keeps its connection's snapshot.
 func (s *Stmt) Reset() error {
-	if s.err != nil {
-		return nil // which its step has returned
+	if s.st == nil {
+		return nil
 	}
 	return s.st.Reset()
 }

@@ -43,7 +43,9 @@ func (w *watch) openLog() (err error) {
 	if w.index, err = os.OpenFile(w.path+indexSuffix, os.O_RDWR, 0); err != nil {
 		return err
 	}
-	return w.wholeLog()
+	w.indexSize = 0
+	_, err = w.wholeLog()
+	return errors.Join(err, w.wholeIndex())
 }
 
 func (w *watch) closeLog() error {
@@ -62,17 +64,16 @@ func (w *watch) closeLog() error {
 type logHeader struct {
 	frames     uint32 // valid ones in the log
 	copied     uint32 // of them in the database
-	attempted  uint32 // of them perhaps in the database
 	page, salt int64
 }
 
 func (w *watch) header() (logHeader, error) {
-	var b [136]byte
+	var b [100]byte
 	if _, err := w.index.ReadAt(b[:], 0); err != nil {
-		return logHeader{}, fmt.Errorf("%s has been cut: %w", w.index.Name(), err)
+		return logHeader{}, fmt.Errorf("%s has been truncated: %w", w.index.Name(), err)
 	}
 	word := func(at int) uint32 { return binary.NativeEndian.Uint32(b[at:]) }
-	h := logHeader{frames: word(16), copied: word(96), attempted: word(128), page: int64(binary.NativeEndian.Uint16(b[14:])), salt: int64(binary.NativeEndian.Uint64(b[32:]))}
+	h := logHeader{frames: word(16), copied: word(96), page: int64(binary.NativeEndian.Uint16(b[14:])), salt: int64(binary.NativeEndian.Uint64(b[32:]))}
 	if h.page == 1 {
 		h.page = 64 << 10
 	}
@@ -113,7 +114,8 @@ func (w *watch) writable() error {
 	if _, size, err := linksAndSize(w.log); err != nil || size >= end {
 		return err
 	}
-	return w.wholeLog() // it may have been begun anew
+	_, err := w.wholeLog() // it may have been begun anew
+	return err
 }
 
 // committed checks after a commit that what it wrote will be found again: database and log have a name, and nothing was
@@ -122,41 +124,41 @@ func (w *watch) committed() error {
 	if links, _, err := linksAndSize(w.db); err != nil || links == 0 {
 		return cmp.Or(err, w.checkDatabase(), fmt.Errorf("%s has lost its name", w.path))
 	}
-	if links, _, err := linksAndSize(w.log); err != nil || links == 0 {
+	if links, err := w.wholeLog(); err != nil || links == 0 {
 		return cmp.Or(err, sameFile(w.log, w.log.Name()), fmt.Errorf("%s has lost its name", w.log.Name()))
 	}
-	return w.wholeLog()
+	return nil
 }
 
-// wholeLog checks that nothing is missing from the log.
-func (w *watch) wholeLog() (err error) {
+// wholeLog checks that nothing is missing from the log, and returns how many names it has.
+func (w *watch) wholeLog() (links uint64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for range 3 { // the log may be begun anew between two looks, but not each time
-		if err = w.wholeNow(); err == nil {
+		if links, err = w.wholeNow(); err == nil {
 			break
 		}
 	}
-	return err
+	return links, err
 }
 
-func (w *watch) wholeNow() error {
+func (w *watch) wholeNow() (links uint64, err error) {
 	h, err := w.header() // first, since a commit writes to the log before it writes here
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, size, err := linksAndSize(w.log)
+	links, size, err := linksAndSize(w.log)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if h.frames > 0 && (size < h.frameAt(h.frames+1) || !w.holds(h, min(w.frames, h.frames))) {
-		return fmt.Errorf("%s has been cut", w.log.Name())
+		return 0, fmt.Errorf("%s has been truncated", w.log.Name())
 	}
 	w.frames, w.logEnd = h.frames, 0
 	if h.frames > 0 {
 		w.logEnd = h.frameAt(h.frames + 1)
 	}
-	return nil
+	return links, nil
 }
 
 // check looks at all of it, names too.
@@ -172,7 +174,8 @@ func (w *watch) check() error {
 	if err := w.wholeIndex(); err != nil {
 		return err
 	}
-	return w.wholeLog()
+	_, err := w.wholeLog()
+	return err
 }
 
 func (w *watch) wholeIndex() error {
@@ -180,7 +183,7 @@ func (w *watch) wholeIndex() error {
 	defer w.mu.Unlock()
 	_, size, err := linksAndSize(w.index)
 	if err != nil || size < w.indexSize {
-		return errors.Join(fmt.Errorf("%s has been cut", w.index.Name()), err)
+		return errors.Join(fmt.Errorf("%s has been truncated", w.index.Name()), err)
 	}
 	w.indexSize = size
 	return nil
@@ -210,7 +213,7 @@ func (w *watch) checkDatabase() error {
 		}
 		if page == 0 || pages == 0 || page*pages > size {
 			w.cut = true
-			return fmt.Errorf("%s has been cut; put its content back from a backup", w.path)
+			return fmt.Errorf("%s has been truncated; put its content back from a backup", w.path)
 		}
 	}
 	w.size = size

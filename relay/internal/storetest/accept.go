@@ -16,6 +16,7 @@ var acceptTests = []test{
 	{"duplicate", acceptDuplicate},
 	{"conflict", acceptConflict},
 	{"more conflicts than are kept", acceptConflicts},
+	{"a captured signature", acceptReplayed},
 	{"same key within one batch", acceptBatch},
 	{"same key of another source", acceptSources},
 	{"in doubt", acceptInDoubt},
@@ -108,17 +109,39 @@ func acceptConflicts(b *bench) {
 	ev := b.accept("one", billing)
 	const kinds = relay.MaxVariants + 2
 	for n := range kinds {
-		b.wantResult(b.put(conflicting(ev, n), to(billing)...), relay.Conflict, ev)
-		b.wantResult(b.put(conflicting(ev, n), to(billing)...), relay.Conflict, ev) // kept once
+		want := relay.Conflict
+		if n >= relay.MaxVariants {
+			want = relay.Unkept
+		}
+		b.wantResult(b.put(conflicting(ev, n), to(billing)...), want, ev)
+		b.wantResult(b.put(conflicting(ev, n), to(billing)...), want, ev) // kept once
 	}
 	r := b.record(ev)
-	if r.Conflicts != 2*kinds || len(r.Variants) != relay.MaxVariants {
-		b.t.Fatalf("%d conflicts, %d variants; want %d and %d", r.Conflicts, len(r.Variants), 2*kinds, relay.MaxVariants)
+	if r.Conflicts != 2*relay.MaxVariants || len(r.Variants) != relay.MaxVariants {
+		b.t.Fatalf("%d conflicts, %d variants; want %d and %d", r.Conflicts, len(r.Variants), 2*relay.MaxVariants, relay.MaxVariants)
 	}
 	for i, v := range r.Variants {
 		if v.N != i+1 || !bytes.Equal(v.Body, conflicting(ev, i).Body) {
 			b.t.Fatalf("variant %d reads %+v", i+1, v)
 		}
+	}
+}
+
+// One captured signature, which does not cover the body, makes one variant at most.
+func acceptReplayed(b *bench) {
+	ev := b.accept("one", billing)
+	signed := func(n int, proof string) *relay.Event {
+		c := conflicting(ev, n)
+		c.Headers[relay.ProofHeader] = proof
+		return c
+	}
+	b.wantResult(b.put(signed(1, "a"), to(billing)...), relay.Conflict, ev)
+	b.wantResult(b.put(signed(2, "a"), to(billing)...), relay.Replayed, ev)
+	b.wantResult(b.put(signed(1, "a"), to(billing)...), relay.Conflict, ev) // the very same
+	b.wantResult(b.put(signed(3, "b"), to(billing)...), relay.Conflict, ev)
+	b.wantResult(b.put(conflicting(ev, 4), to(billing)...), relay.Conflict, ev)
+	if r := b.record(ev); r.Conflicts != 4 || len(r.Variants) != 3 {
+		b.t.Fatalf("%d conflicts, %d variants; want 4 and 3", r.Conflicts, len(r.Variants))
 	}
 }
 

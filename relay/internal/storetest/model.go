@@ -247,6 +247,10 @@ func (m *model) repeat() {
 func (m *model) conflict() {
 	if ev := m.some(); ev != nil {
 		kind := len(ev.conflicts)
+		if kind == relay.MaxVariants {
+			m.wantResult(m.put(conflicting(ev.Event, kind), now(billing)), relay.Unkept, ev.Event)
+			return
+		}
 		m.wantResult(m.put(conflicting(ev.Event, kind), now(billing)), relay.Conflict, ev.Event)
 		ev.conflicts = append(ev.conflicts, kind)
 	}
@@ -420,7 +424,7 @@ func (m *model) replay() {
 	if ev == nil {
 		return
 	}
-	variant := m.r.IntN(min(len(ev.conflicts), relay.MaxVariants) + 1)
+	variant := m.r.IntN(len(ev.conflicts) + 1)
 	var names []string
 	replayed, skipped := 0, 0
 	for _, name := range modelDestinations {
@@ -569,7 +573,7 @@ func (m *model) checkEvents() {
 	m.t.Helper()
 	for _, ev := range m.events {
 		r := m.record(ev.Event)
-		if r.Duplicates != ev.duplicates || r.Conflicts != len(ev.conflicts) || len(r.Variants) != min(len(ev.conflicts), relay.MaxVariants) ||
+		if r.Duplicates != ev.duplicates || r.Conflicts != len(ev.conflicts) || len(r.Variants) != len(ev.conflicts) ||
 			len(r.Deliveries) != len(ev.deliveries) || string(r.Body) != string(ev.Body) {
 			m.t.Fatalf("read %+v", r)
 		}

@@ -55,7 +55,7 @@ func windowOutlastsEvent(b *bench) {
 	}
 	b.Reopen()
 	b.wantResult(b.put(repeated(ev), to(billing)...), relay.Duplicate, ev)
-	b.wantResult(b.put(conflicting(ev, 1), to(billing)...), relay.Conflict, ev)
+	b.wantResult(b.put(conflicting(ev, 1), to(billing)...), relay.Unkept, ev) // there is no event to keep it with
 	b.wantResult(b.put(inDoubt(ev), to(billing)...), relay.Accepted, ev)
 	b.wantCounts(billing, 0, 0, 0, 0)
 	b.Advance(window)

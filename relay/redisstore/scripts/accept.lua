@@ -1,19 +1,19 @@
 -- Stores an event with its deliveries, unless its key is known.
 -- KEYS: source; 9 event; six per delivery
 -- ARGV: 1 id, 2 dedupe key, 3 fingerprint (32 bytes), 4 window, 5 task, 6 meta, 7 headers, 8 body,
---       9 1 if an earlier try may have stored it and taken its leases with it;
+--       9 1 if an earlier try may have stored it and taken its leases with it, 10 proof or empty;
 --       per delivery: destination, lease duration or 0, 1 if ordered
 -- Returns {result, first id, seq, age, per delivery: token, or 0 if it is pending, or -1 if this try has left it alone};
 --         without deliveries where the result is not ACCEPTED, and with them where it is ACCEPTED_BEFORE and ARGV 9 is 1
-local id, key, fingerprint, task, event = ARGV[1], ARGV[2], ARGV[3], ARGV[5], KEYS[9]
+local id, key, fingerprint, task, proof, event = ARGV[1], ARGV[2], ARGV[3], ARGV[5], ARGV[10], KEYS[9]
 local fields, count = {}, 0
-for i = 10, #ARGV, 3 do
+for i = 11, #ARGV, 3 do
   fields[count + 1], fields[count + 2], count = 'd:' .. ARGV[i], 'p:' .. ARGV[i], count + 2
 end
 local flags = tick(unpack(fields))
 
 local deliveries, names, open = {}, {}, 0
-for i = 10, #ARGV, 3 do
+for i = 11, #ARGV, 3 do
   deliveries[open + 1] = {
     q = queue(10 + open * 6), known = flags[4 + open * 2], paused = flags[5 + open * 2],
     lease = tonumber(ARGV[i + 1]), ordered = ARGV[i + 2] == '1' and task ~= '',
@@ -75,18 +75,27 @@ if seen and since and run - since < tonumber(ARGV[4]) then
     end
     return { DUPLICATE, first, 0, 0 }
   end
-  if there then
-    redis.call('HINCRBY', NOTES, first .. ':c', 1)
-    local kept = tonumber(redis.call('HGET', NOTES, first .. ':n') or 0)
-    for i = 1, kept do
-      if redis.call('HGET', NOTES, first .. ':' .. i .. ':f') == fingerprint then
-        return { CONFLICT, first, 0, 0 } -- this body is kept already
-      end
+  if not there then
+    return { UNKEPT, first, 0, 0 }
+  end
+  local kept = tonumber(redis.call('HGET', NOTES, first .. ':n') or 0)
+  local known, replayed = false, false
+  for i = 1, kept do
+    local v = first .. ':' .. i
+    known = known or redis.call('HGET', NOTES, v .. ':f') == fingerprint
+    replayed = replayed or proof ~= '' and string.find(redis.call('HGET', NOTES, v .. ':h') or '', '"' .. PROOF_HEADER .. '":"' .. proof .. '"', 1, true)
+  end
+  if not known then
+    if replayed then
+      return { REPLAYED, first, 0, 0 }
+    elseif kept >= MAX_VARIANTS then
+      return { UNKEPT, first, 0, 0 }
     end
-    if kept < MAX_VARIANTS then
-      local v = first .. ':' .. kept + 1
-      redis.call('HSET', NOTES, first .. ':n', kept + 1, v .. ':f', fingerprint, v .. ':m', ARGV[6], v .. ':h', ARGV[7], v .. ':b', ARGV[8])
-    end
+  end
+  redis.call('HINCRBY', NOTES, first .. ':c', 1)
+  if not known then
+    local v = first .. ':' .. kept + 1
+    redis.call('HSET', NOTES, first .. ':n', kept + 1, v .. ':f', fingerprint, v .. ':m', ARGV[6], v .. ':h', ARGV[7], v .. ':b', ARGV[8])
   end
   return { CONFLICT, first, 0, 0 }
 end
