@@ -33,6 +33,8 @@ type eventDetails struct {
 	Headers  relay.Headers   `json:"headers"`
 	Payload  json.RawMessage `json:"payload"`
 	Files    []string        `json:"files"`
+	// FilesTotal is how many files the payload names, where they are more than Files has.
+	FilesTotal int `json:"files_total,omitempty"`
 }
 
 type variantView struct {
@@ -110,11 +112,15 @@ func showEvent(e *engine.Engine, r *http.Request) (any, error) {
 		return nil, err
 	}
 	view := viewEvent(e.DisplayStates(), rec)
+	files, total := e.Files(rec)
 	view.eventDetails = &eventDetails{
 		Variants: make([]variantView, len(rec.Variants)),
 		Headers:  rec.Headers,
 		Payload:  shownBody(rec.Body),
-		Files:    append([]string{}, e.Files(rec)...),
+		Files:    append([]string{}, files...),
+	}
+	if total > len(files) {
+		view.FilesTotal = total
 	}
 	for i := range view.Deliveries {
 		view.Deliveries[i].Attempts = viewAttempts(rec.Deliveries[i].Attempts)
