@@ -67,7 +67,7 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 		timer := time.AfterFunc(time.Until(readBy), func() { hurry(control, r) })
 		defer timer.Stop()
 	}
-	if rej := checkRequest(r, src, client, cb); rej != nil {
+	if rej := in.checkRequest(r, src, client, cb); rej != nil {
 		return Receipt{}, rej
 	}
 	if rej := verify(src, cb, false); rej != nil {
