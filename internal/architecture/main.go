@@ -36,7 +36,8 @@ const glue = "Caddy module"
 // layers are the highest first.
 var layers = []layer{
 	{name: "commands", packages: []string{"caddymodule/caddy"}},
-	{name: glue, packages: []string{"caddymodule"}},
+	{name: glue, packages: []string{"caddymodule", "caddymodule/..."}},
+	{name: "wire types", packages: []string{"caddymodule/api"}},
 	{name: "engine", packages: []string{"relay/engine"}},
 	{name: "intake", packages: []string{"relay/engine/intake"}},
 	{name: "delivery", packages: []string{"relay/engine/lane", "relay/engine/spooling", "relay/engine/sweep"}},
