@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Origin says how an event came to be.
+// Origin is how an event came to be.
 type Origin string
 
 const (
@@ -61,7 +61,7 @@ const ProofHeader = "relay-proof"
 // something else and was accepted all the same (Accept.Separate).
 const ConflictHeader = "relay-conflict-with"
 
-// Encode gives the form in which stores keep headers.
+// Encode returns the form in which stores keep headers.
 func (h Headers) Encode() []byte {
 	if len(h) == 0 {
 		return nil

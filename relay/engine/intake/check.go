@@ -13,7 +13,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
-// maxType is how long a Content-Type may be, in bytes: every destination is told.
+// maxType is how long a Content-Type may be, in bytes: every destination gets it.
 const maxType = 1 << 10
 
 // checkRequest makes the checks that need no body: method, address, type, size.
