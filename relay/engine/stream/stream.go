@@ -57,10 +57,10 @@ type Item struct {
 type Hub struct {
 	watchers atomic.Int32 // so that publishing costs nothing where nobody watches
 
-	mu    sync.Mutex
-	ring  []Item        // of ringSize, once somebody has watched
-	next  uint64        // number of the next item; its place is the rest by ringSize
-	news  chan struct{} // closed when the next item comes; nil while nobody waits for it
+	mu   sync.Mutex
+	ring []Item        // of ringSize, once somebody has watched
+	next uint64        // number of the next item; its place is the rest by ringSize
+	news chan struct{} // closed when the next item comes; nil while nobody waits for it
 }
 
 // Watched reports whether anybody watches, so that an item is worth making.
@@ -111,7 +111,7 @@ func (w *Watcher) Next(ctx context.Context, items []Item, most int) ([]Item, err
 	for {
 		h := w.hub
 		h.mu.Lock()
-		if h.next-w.next > ringSize {
+		if w.behind() {
 			h.mu.Unlock()
 			return items, ErrBehind
 		}
@@ -142,6 +142,16 @@ func (w *Watcher) Skip() {
 	defer w.hub.mu.Unlock()
 	w.next = w.hub.next
 }
+
+// Behind reports whether the watcher has missed something.
+func (w *Watcher) Behind() bool {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	return w.behind()
+}
+
+// behind is Behind. The caller holds the hub's lock.
+func (w *Watcher) behind() bool { return w.hub.next-w.next > ringSize }
 
 // Close ends the watch. It may be called more than once.
 func (w *Watcher) Close() {
