@@ -56,11 +56,15 @@ func showEvent(e *engine.Engine, r *http.Request) (any, error) {
 		return nil, err
 	}
 	view := viewEvent(e.DisplayStates(), rec)
+	files, total := e.Files(rec)
 	view.EventDetails = &api.EventDetails{
 		Variants: make([]api.Variant, len(rec.Variants)),
 		Headers:  rec.Headers,
 		Payload:  shownBody(rec.Body),
-		Files:    append([]string{}, e.Files(rec)...),
+		Files:    append([]string{}, files...),
+	}
+	if total > len(files) {
+		view.FilesTotal = total
 	}
 	for i := range view.Deliveries {
 		view.Deliveries[i].Attempts = viewAttempts(rec.Deliveries[i].Attempts)
