@@ -79,7 +79,7 @@ func draw() error {
 	if err != nil || text == string(old) {
 		return err
 	}
-	return os.WriteFile(document, []byte(text), 0o644)
+	return os.WriteFile(document, []byte(text), 0o600) // which changes nothing of a file that exists
 }
 
 // list asks the go command for the packages below dir.
