@@ -11,71 +11,71 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/lane"
 )
 
-// Status is what the admin API shows at /relay/status.
+// Status describes the store, the spool, the gateways, and what they serve.
 type Status struct {
-	Store StoreStatus        `json:"store"`
-	Spool *SpoolStatus       `json:"spool"` // null where there is none
-	Nodes []relay.NodeStatus `json:"nodes"`
+	Store StoreStatus
+	Spool *SpoolStatus // nil where there is none
+	Nodes []relay.NodeStatus
 	// Drift says that gateways which share the store have different sources.
-	Drift        bool                `json:"drift"`
-	Sources      []SourceStatus      `json:"sources"`
-	Destinations []DestinationStatus `json:"destinations"`
+	Drift        bool
+	Sources      []SourceStatus
+	Destinations []DestinationStatus
 }
 
 // StoreStatus says how a store is.
 type StoreStatus struct {
 	relay.StoreInfo
-	Up    bool   `json:"up"`
-	Error string `json:"error,omitempty"`
+	Up    bool
+	Error string
 }
 
 // SpoolStatus says what the spool holds.
 type SpoolStatus struct {
-	Location      string  `json:"location"`
-	Up            bool    `json:"up"`
-	Error         string  `json:"error,omitempty"`
-	Events        int     `json:"events"`
-	Stuck         int     `json:"stuck"` // set aside, since the store refuses them
-	Bytes         int64   `json:"bytes"`
-	OldestSeconds float64 `json:"oldest_seconds"`
+	Location      string
+	Up            bool
+	Error         string
+	Events        int
+	Stuck         int // set aside, since the store refuses them
+	Bytes         int64
+	OldestSeconds float64
 }
 
 // SourceStatus is one configured source.
 type SourceStatus struct {
-	Name string `json:"name"`
+	Name string
 	// Open says that neither an address list nor a verifier keeps anyone from calling.
-	Open         bool     `json:"open"`
-	Destinations []string `json:"destinations"`
+	Open         bool
+	Destinations []string
 }
 
 // DestinationStatus is one destination, configured or orphaned.
 type DestinationStatus struct {
-	Source string `json:"source"`
-	Name   string `json:"name"`
+	Source string
+	Name   string
 	// State is active, held, paused or orphaned.
-	State                string        `json:"state"`
-	Counts               StateCounts   `json:"counts"`
-	OldestPendingSeconds float64       `json:"oldest_pending_seconds"`
-	Paused               bool          `json:"paused"`
-	Breaker              BreakerStatus `json:"breaker"`
+	State                string
+	Counts               StateCounts
+	OldestPendingSeconds float64
+	Paused               bool
+	Breaker              BreakerStatus
 }
 
 // StateCounts are the deliveries of a destination by state. Held, paused and orphaned ones are counted there and not as pending.
 type StateCounts struct {
-	Pending   int64 `json:"pending"`
-	InFlight  int64 `json:"in_flight"`
-	Delivered int64 `json:"delivered"`
-	Dead      int64 `json:"dead"`
-	Held      int64 `json:"held"`
-	Paused    int64 `json:"paused"`
-	Orphaned  int64 `json:"orphaned"`
+	Pending   int64
+	InFlight  int64
+	Delivered int64
+	Dead      int64
+	Held      int64
+	Paused    int64
+	Orphaned  int64
 }
 
 // BreakerStatus is the breaker of a destination, on this node.
 type BreakerStatus struct {
-	State     string     `json:"state"` // breakerClosed or breakerOpen
-	Failures  int        `json:"failures"`
-	NextProbe *time.Time `json:"next_probe,omitempty"`
+	State     string // breakerClosed or breakerOpen
+	Failures  int
+	NextProbe *time.Time
 }
 
 const (
@@ -194,6 +194,8 @@ func (e *Engine) spoolStatus() *SpoolStatus {
 	}
 	if err != nil {
 		st.Error = err.Error()
+	} else if stat.Error != "" {
+		st.Up, st.Error = false, stat.Error
 	}
 	return st
 }

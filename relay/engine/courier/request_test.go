@@ -1,7 +1,6 @@
 package courier
 
 import (
-	"github.com/callbackrelay/caddy-relay/relay/signer"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/signer"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
