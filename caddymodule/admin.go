@@ -46,6 +46,7 @@ func (*AdminAPI) Routes() []caddy.AdminRoute {
 		route(http.MethodGet, "/relay/events", listEvents),
 		route(http.MethodGet, "/relay/events/{id}", showEvent),
 		route(http.MethodPost, "/relay/events/{id}/replay", replay),
+		route(http.MethodGet, "/relay/events/{id}/body", showBody),
 		route(http.MethodGet, "/relay/dead-letters", listDeadLetters),
 		route(http.MethodPost, "/relay/dead-letters/redrive", redrive),
 		route(http.MethodPost, "/relay/dead-letters/discard", discard),
@@ -75,9 +76,14 @@ func route(method, pattern string, serve endpoint) caddy.AdminRoute {
 			return nil
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
+		w, r = withProgress(w, r)
 		answer, err := serve(engine, r)
 		if err != nil {
 			writeError(w, r, err)
+			return nil
+		}
+		if body, ok := answer.(*rawBody); ok {
+			body.write(w)
 			return nil
 		}
 		writeJSON(w, http.StatusOK, answer)
