@@ -153,12 +153,9 @@ func destinationRow(d *api.DestinationStatus) []string {
 }
 
 func storeLine(s *api.StoreStatus) string {
-	line := s.Driver
-	if s.Location != "" {
-		line += " " + s.Location
-	}
+	line := strings.TrimSpace(s.Driver + " " + s.Location) // both are empty until the store has been opened once
 	if !s.Up {
-		return line + ", away: " + s.Error
+		return strings.TrimPrefix(line+", away: "+s.Error, ", ")
 	}
 	line += ", up"
 	if s.FreeBytes >= 0 {
