@@ -13,14 +13,21 @@ import (
 // progressWait is how long a client may take to read a line of progress. One that does not read must not stop the work.
 const progressWait = 5 * time.Second
 
-// withProgress returns a request whose operation reports its progress, and the writer that writes it, if the client has
-// asked for it; otherwise both as they were.
-func withProgress(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, *http.Request) {
-	if !strings.Contains(r.Header.Get("Accept"), api.ProgressType) {
-		return w, r
+// withProgress serves an endpoint that handles many deliveries, with lines of progress for a client that asks for them.
+func withProgress(serve endpoint) server {
+	return func(w http.ResponseWriter, e *engine.Engine, r *http.Request) error {
+		if !strings.Contains(r.Header.Get("Accept"), api.ProgressType) {
+			return answer(serve)(w, e, r)
+		}
+		p := &progressWriter{ResponseWriter: w}
+		v, err := serve(e, r.WithContext(engine.WithProgress(r.Context(), p.step)))
+		if err != nil {
+			writeError(p, r, err)
+		} else {
+			writeJSON(p, http.StatusOK, v)
+		}
+		return nil
 	}
-	p := &progressWriter{ResponseWriter: w}
-	return p, r.WithContext(engine.WithProgress(r.Context(), p.step))
 }
 
 // progressWriter writes lines of progress before the answer, which then is the last line. An answer that no progress came
@@ -49,6 +56,7 @@ func (p *progressWriter) step(n int) {
 	if err == nil {
 		err = c.Flush()
 	}
+	_ = c.SetWriteDeadline(time.Time{}) // the next step may take longer
 	p.stuck = err != nil
 }
 
