@@ -110,7 +110,7 @@ func TestExampleJSON(t *testing.T) {
 	var adapted, written any
 	for text, into := range map[string]*any{
 		output(t, caddy(t.TempDir(), "adapt", "--config", examples+"production.caddyfile")): &adapted,
-		read(t, examples+"production.json"): &written,
+		read(t, examples+"production.json"):                                                 &written,
 	} {
 		if err := json.Unmarshal([]byte(text), into); err != nil {
 			t.Fatal(err)

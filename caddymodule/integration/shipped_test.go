@@ -49,13 +49,19 @@ func TestShippedCaddyfile(t *testing.T) {
 // TestDocumentedCaddyfiles: every Caddyfile that the documentation shows is valid.
 func TestDocumentedCaddyfiles(t *testing.T) {
 	t.Parallel()
-	examples := map[string]string{}
-	for _, block := range regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(read(t, "../../README.md"), -1) {
-		name, _, _ := strings.Cut(block[1], "\n")
-		examples["README: "+name] = block[1]
+	documented := map[string]string{}
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(examples) == 0 {
-		t.Error("the README shows no Caddyfile")
+	for _, page := range append(pages, "../../README.md") {
+		for _, block := range regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(read(t, page), -1) {
+			name, _, _ := strings.Cut(block[1], "\n")
+			documented[filepath.Base(page)+": "+name] = complete(block[1])
+		}
+	}
+	if len(documented) == 0 {
+		t.Error("no page shows a Caddyfile")
 	}
 	// The commented part of the shipped one takes the place of its demo.
 	shipped := read(t, "../../Caddyfile")
@@ -65,19 +71,38 @@ func TestDocumentedCaddyfiles(t *testing.T) {
 		t.Fatal("the shipped Caddyfile has no production part")
 	}
 	uncomment := regexp.MustCompile(`(?m)^# ?`)
-	examples["Caddyfile: production"] = options + "\nhooks.example.com {" + uncomment.ReplaceAllString(production, "")
+	documented["Caddyfile: production"] = options + "\nhooks.example.com {" + uncomment.ReplaceAllString(production, "")
 
-	for name, text := range examples {
+	for name, text := range documented {
 		file := filepath.Join(t.TempDir(), "Caddyfile")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		validate := caddy(t.TempDir(), "validate", "--config", file, "--adapter", "caddyfile")
-		validate.Env = append(validate.Env, "CALLBACK_TOKEN=s3cret", "BILLING_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+		for _, variable := range regexp.MustCompile(`{env\.(\w+)}`).FindAllStringSubmatch(text, -1) {
+			if exampleSecrets[variable[1]] == "" {
+				validate.Env = append(validate.Env, variable[1]+"=s3cret")
+			}
+		}
 		if out, err := validate.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
 	}
+}
+
+// complete puts what is a part of a Caddyfile where it belongs.
+func complete(part string) string {
+	switch strings.Fields(part)[0] {
+	case "when":
+		part = "to https://billing.example.com {\n" + part + "\n}"
+		fallthrough
+	case "to":
+		part = "relay [<matcher>] <source> {\n" + part + "\n}"
+		fallthrough
+	case "relay", "log":
+		part = "hooks.example.com {\n" + part + "\nrespond 404\n}"
+	}
+	return strings.ReplaceAll(part, "[<matcher>] <source>", "/callbacks/vocals vocals")
 }
 
 func read(t *testing.T, path string) string {
