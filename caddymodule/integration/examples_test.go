@@ -15,7 +15,7 @@ import (
 
 const examples = "../../docs/examples/"
 
-// exampleSecrets are what the examples read from the environment.
+// exampleSecrets holds the environment variables that the examples read.
 var exampleSecrets = map[string]string{
 	"CALLBACK_TOKEN": "c4llback-t0ken",
 	"VERIFY_TOKEN":   "v3rify-t0ken",
