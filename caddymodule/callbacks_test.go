@@ -314,8 +314,13 @@ func TestAllowFrom(t *testing.T) {
 		address string
 		want    int
 	}{
-		{"203.0.113.7", 200}, {"198.51.100.9", 200}, {"2001:db8::1", 200}, {"::ffff:198.51.100.9", 200},
-		{"203.0.113.8", 403}, {"2001:db8::2", 403}, {"192.0.2.1", 403},
+		{"203.0.113.7", 200},
+		{"198.51.100.9", 200},
+		{"2001:db8::1", 200},
+		{"::ffff:198.51.100.9", 200},
+		{"203.0.113.8", 403},
+		{"2001:db8::2", 403},
+		{"192.0.2.1", 403},
 	} {
 		for source, want := range map[string]int{"lists": c.want, "observing": http.StatusOK} {
 			got := g.send(source, "application/json", fmt.Sprintf(body, i), map[string]string{"X-Forwarded-For": c.address})
