@@ -51,15 +51,15 @@ func recorder(t *testing.T) (url string, next func() delivered) {
 	}
 }
 
-// answer is what a sender gets.
-type answer struct {
+// reply is what a sender gets.
+type reply struct {
 	status    int
 	event     string
 	duplicate bool
 }
 
 // send sends a callback. An empty Content-Type is not sent.
-func (g *gateway) send(source, contentType, body string, header map[string]string) answer {
+func (g *gateway) send(source, contentType, body string, header map[string]string) reply {
 	g.t.Helper()
 	req, err := http.NewRequest(http.MethodPost, "http://gateway/"+source, strings.NewReader(body))
 	if err != nil {
@@ -77,7 +77,7 @@ func (g *gateway) send(source, contentType, body string, header map[string]strin
 	}
 	defer func() { _ = res.Body.Close() }()
 	_, _ = io.Copy(io.Discard, res.Body)
-	return answer{res.StatusCode, res.Header.Get("Relay-Event-Id"), res.Header.Get("Relay-Duplicate") == "true"}
+	return reply{res.StatusCode, res.Header.Get("Relay-Event-Id"), res.Header.Get("Relay-Duplicate") == "true"}
 }
 
 // counted returns how many callbacks of a source had a result.
@@ -370,7 +370,7 @@ func TestConflictDeliver(t *testing.T) {
 			t.Errorf("%d was delivered as %+v", i, d)
 		}
 		for j := range events { // each so far, again
-			if again := g.send("veo", "application/json", bodies[j], nil); again != (answer{http.StatusOK, events[j], true}) {
+			if again := g.send("veo", "application/json", bodies[j], nil); again != (reply{http.StatusOK, events[j], true}) {
 				t.Errorf("%d was answered %+v when it came again", j, again)
 			}
 		}
@@ -448,7 +448,7 @@ func sendFamily(t *testing.T, g *gateway, source, conflict string, next func() d
 		if !conflicts {
 			first[key] = got.event
 		}
-		if again := g.send(source, "application/json", body, nil); again != (answer{http.StatusOK, got.event, true}) {
+		if again := g.send(source, "application/json", body, nil); again != (reply{http.StatusOK, got.event, true}) {
 			t.Errorf("%s was answered %+v when it came again, after %+v", name, again, got)
 		}
 		_, event = admin(t, http.MethodGet, "/relay/events/"+got.event, "")
