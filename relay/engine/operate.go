@@ -190,6 +190,7 @@ func (e *Engine) bulk(ctx context.Context, operation, source string, step func(s
 		n, more, err := step(store, done)
 		e.meter.ObserveStore(operation, start, err)
 		done += n
+		progressed(ctx, n)
 		if err == nil && more {
 			err = ctx.Err()
 		}
