@@ -65,7 +65,8 @@ func (h *Handler) expandPreset() error {
 	var module struct {
 		Name string `json:"name"`
 	}
-	if json.Unmarshal(h.ProviderRaw, &module) != nil || presets[module.Name].settings == "" {
+	_ = json.Unmarshal(h.ProviderRaw, &module) // what cannot be read has no name, and is refused when it is loaded
+	if presets[module.Name].settings == "" {
 		return nil // no provider, or one that knows its own fields
 	}
 	provider := struct {

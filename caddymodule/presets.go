@@ -9,7 +9,8 @@ var presets = map[string]struct {
 	settings string // subdirectives of relay
 	verify   string // the verifier that a secret is for, without it; empty where the sender signs with a published key
 }{
-	"replicate": {`
+	"replicate": {
+		settings: `
 		provider custom {
 			task_id id
 			stage status
@@ -17,9 +18,11 @@ var presets = map[string]struct {
 		}
 		dedupe task_id header:webhook-id
 		ack_within 4s`,
-		`standard_webhooks`},
+		verify: `standard_webhooks`,
+	},
 
-	"fal": {`
+	"fal": {
+		settings: `
 		provider custom {
 			task_id request_id
 			stage status
@@ -32,10 +35,11 @@ var presets = map[string]struct {
 			timestamp_header X-Fal-Webhook-Timestamp
 		}
 		dedupe task_id stage`,
-		``},
+	},
 
 	// No event has an id of its own; what it is about has.
-	"elevenlabs": {`
+	"elevenlabs": {
+		settings: `
 		provider custom {
 			task_id data.conversation_id data.request_id data.voice_id
 			stage type
@@ -43,13 +47,15 @@ var presets = map[string]struct {
 		body any
 		dedupe task_id stage
 		max_body 32MiB`,
-		`hmac {
+		verify: `hmac {
 			header ElevenLabs-Signature
 			scheme v0
 			timestamp t
-		}`},
+		}`,
+	},
 
-	"mux": {`
+	"mux": {
+		settings: `
 		provider custom {
 			task_id id
 			stage type
@@ -57,27 +63,31 @@ var presets = map[string]struct {
 		}
 		dedupe task_id
 		ack_within 4s`,
-		`hmac {
+		verify: `hmac {
 			header Mux-Signature
 			scheme v1
 			timestamp t
 			tolerance 5m
-		}`},
+		}`,
+	},
 
-	"stripe": {`
+	"stripe": {
+		settings: `
 		provider custom {
 			task_id id
 			stage type
 		}
 		dedupe task_id`,
-		`hmac {
+		verify: `hmac {
 			header Stripe-Signature
 			scheme v1
 			timestamp t
 			tolerance 5m
-		}`},
+		}`,
+	},
 
-	"github": {`
+	"github": {
+		settings: `
 		provider custom {
 			task_id header:X-GitHub-Delivery
 			stage action
@@ -86,25 +96,29 @@ var presets = map[string]struct {
 		dedupe task_id
 		max_body 25MiB
 		ack_within 9s`,
-		`hmac {
+		verify: `hmac {
 			header X-Hub-Signature-256
 			prefix sha256=
-		}`},
+		}`,
+	},
 
-	"shopify": {`
+	"shopify": {
+		settings: `
 		provider custom {
 			task_id header:X-Shopify-Webhook-Id
 		}
 		body any
 		dedupe task_id
 		ack_within 4s`,
-		`hmac {
+		verify: `hmac {
 			header X-Shopify-Hmac-Sha256
 			encoding base64
-		}`},
+		}`,
+	},
 
 	// What it sends when the redacted audio is ready has no id.
-	"assemblyai": {`
+	"assemblyai": {
+		settings: `
 		provider custom {
 			task_id transcript_id
 			stage status
@@ -113,22 +127,26 @@ var presets = map[string]struct {
 		body any
 		dedupe task_id stage
 		ack_within 9s`,
-		`token {
+		verify: `token {
 			header Authorization
-		}`},
+		}`,
+	},
 
-	"runpod": {`
+	"runpod": {
+		settings: `
 		provider custom {
 			task_id id
 			stage status
 			files_under output
 		}
 		dedupe task_id stage`,
-		`token {
+		verify: `token {
 			query token
-		}`},
+		}`,
+	},
 
-	"luma": {`
+	"luma": {
+		settings: `
 		provider custom {
 			task_id id
 			stage state
@@ -137,11 +155,13 @@ var presets = map[string]struct {
 		dedupe task_id stage
 		conflict deliver
 		ack_within 4s`,
-		`token {
+		verify: `token {
 			query token
-		}`},
+		}`,
+	},
 
-	"piapi": {`
+	"piapi": {
+		settings: `
 		provider custom {
 			task_id data.task_id
 			stage data.status
@@ -150,7 +170,8 @@ var presets = map[string]struct {
 		}
 		dedupe task_id stage path:timestamp
 		conflict deliver`,
-		`token {
+		verify: `token {
 			header X-Webhook-Secret
-		}`},
+		}`,
+	},
 }
