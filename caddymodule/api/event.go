@@ -72,3 +72,7 @@ type Attempt struct {
 	Error      string    `json:"error"`
 	Response   string    `json:"response"` // cut at 4 KiB
 }
+
+// HeaderContentType is the header of a body's answer that holds the Content-Type of the callback. The answer's own is
+// application/octet-stream, so that no browser shows a stranger's page under the address of the admin endpoint.
+const HeaderContentType = "Relay-Content-Type"
