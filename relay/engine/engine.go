@@ -26,15 +26,15 @@ import (
 // reopenLongest bounds the pause between two tries to open the store.
 const reopenLongest = 30 * time.Second
 
-// Options are what an engine is made of, for its whole life.
+// Options are the settings of an engine that stay the same for its whole life.
 type Options struct {
 	// OpenStore opens the store. It is called again, with growing pauses, while it fails with anything but
 	// relay.ErrStoreLocked. The logger never blocks.
 	OpenStore func(context.Context, *slog.Logger) (relay.Store, error)
-	// OpenSpool opens the spool, which takes callbacks that the store cannot take; nil: there is none. It is called again,
+	// OpenSpool opens the spool, which accepts callbacks that the store cannot accept; nil: there is none. It is called again,
 	// with growing pauses, while it fails.
 	OpenSpool func(context.Context, *slog.Logger) (relay.Spool, error)
-	// StoreTimeout is how long a callback waits for the store before the spool takes it. Default: relay.DefaultStoreTimeout.
+	// StoreTimeout is how long a callback waits for the store before it goes to the spool. Default: relay.DefaultStoreTimeout.
 	StoreTimeout time.Duration
 	// Metrics to count in; nil counts nowhere.
 	Metrics *meter.Metrics
@@ -125,7 +125,7 @@ func (e *Engine) Receive(w http.ResponseWriter, r *http.Request, src *relay.Sour
 	return e.intake.Receive(w, r, src, client)
 }
 
-// Start opens the store, unless it is open, and begins to work. relay.ErrStoreLocked says that another process has it.
+// Start opens the store, unless it is open, and begins to work. relay.ErrStoreLocked means that another process has it.
 // Any other failure to open the store is logged and shown; callbacks get 503 while the engine keeps trying.
 func (e *Engine) Start(ctx context.Context) error {
 	e.starting.Lock()
@@ -196,7 +196,7 @@ func (e *Engine) run(store relay.Store) {
 	warnOfOrphans(settings, store)
 }
 
-// listen wakes lanes that a shared store says have something to do, until the engine stops.
+// listen wakes the lanes that a shared store names, until the engine stops.
 func (e *Engine) listen(store relay.SharedStore) {
 	for {
 		select {
@@ -220,7 +220,7 @@ func (e *Engine) gaveUp(d relay.DeadLetter) {
 	}
 }
 
-// Store returns the open store, or an error that says why there is none.
+// Store returns the open store, or the reason why there is none.
 func (e *Engine) Store() (relay.Store, error) { return e.access.Store() }
 
 // Close ends deliveries within the drain time of the newest settings, then closes the store (10). Callbacks get 503 from

@@ -1,4 +1,4 @@
-// Package intake takes callbacks in: receive, verify, identify, accept, answer. What is accepted is durable (1).
+// Package intake handles callbacks: receive, verify, identify, accept, answer. What is accepted is durable (1).
 package intake
 
 import (
@@ -20,7 +20,7 @@ type Params struct {
 	Report *report.Reporter
 }
 
-// Intake takes callbacks in over HTTP.
+// Intake handles callbacks over HTTP.
 type Intake struct {
 	params Params
 	budget *budget
@@ -67,7 +67,7 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 		timer := time.AfterFunc(time.Until(readBy), func() { hurry(control, r) })
 		defer timer.Stop()
 	}
-	if rej := checkRequest(r, src, client, cb); rej != nil {
+	if rej := in.checkRequest(r, src, client, cb); rej != nil {
 		return Receipt{}, rej
 	}
 	if rej := verify(src, cb, false); rej != nil {
@@ -82,7 +82,7 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 	// Before, it stays: a server reads what is left of a body before it sends the answer of who did not read it.
 	_ = control.SetReadDeadline(time.Time{})
 
-	// Some signatures cover the task id, so it is read first; what is wrong with the shape is told only to who is verified.
+	// Some signatures cover the task id, so it is read first; what is wrong with the shape is answered only to who is verified.
 	id, shape := Identify(src, body, r.Header)
 	cb.Body, cb.TaskID = body, id.ID
 	if rej := verify(src, cb, true); rej != nil {

@@ -18,7 +18,7 @@ type Params struct {
 	Courier *courier.Courier
 	Meter   *meter.Metrics
 	Logger  func() *slog.Logger    // of the current settings; it never blocks
-	GaveUp  func(relay.DeadLetter) // is told of each dead letter; it must not block
+	GaveUp  func(relay.DeadLetter) // is called for each dead letter; it must not block
 }
 
 // Lanes are those of an engine, one for each destination that any of its settings named. It owns their attempts.
