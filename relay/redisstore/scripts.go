@@ -21,6 +21,10 @@ var (
 	leaseLua string
 	//go:embed scripts/replay.lua
 	replayLua string
+	//go:embed scripts/replay_all.lua
+	replayAllLua string
+	//go:embed scripts/reassign.lua
+	reassignLua string
 	//go:embed scripts/redrive.lua
 	redriveLua string
 	//go:embed scripts/discard.lua
@@ -75,16 +79,18 @@ func newScript(name, text string) *script {
 func ofSource(name, text string) *script { return newScript(name, constants+prelude+text) }
 
 var (
-	acceptScript  = ofSource("accept", acceptLua)
-	settleScript  = ofSource("settle", settleLua)
-	leaseScript   = ofSource("lease", leaseLua)
-	replayScript  = ofSource("replay", replayLua)
-	redriveScript = ofSource("redrive", redriveLua)
-	discardScript = ofSource("discard", discardLua)
-	expireScript  = ofSource("expire", expireLua)
-	purgeScript   = ofSource("purge", purgeLua)
-	forgetScript  = ofSource("forget", forgetLua)
-	pauseScript   = ofSource("pause", pauseLua)
-	watchScript   = ofSource("watch", watchLua)
-	beatScript    = newScript("beat", beatLua)
+	acceptScript    = ofSource("accept", acceptLua)
+	settleScript    = ofSource("settle", settleLua)
+	leaseScript     = ofSource("lease", leaseLua)
+	replayScript    = ofSource("replay", replayLua)
+	replayAllScript = ofSource("replay_all", replayAllLua)
+	reassignScript  = ofSource("reassign", reassignLua)
+	redriveScript   = ofSource("redrive", redriveLua)
+	discardScript   = ofSource("discard", discardLua)
+	expireScript    = ofSource("expire", expireLua)
+	purgeScript     = ofSource("purge", purgeLua)
+	forgetScript    = ofSource("forget", forgetLua)
+	pauseScript     = ofSource("pause", pauseLua)
+	watchScript     = ofSource("watch", watchLua)
+	beatScript      = newScript("beat", beatLua)
 )
