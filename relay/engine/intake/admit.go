@@ -33,6 +33,8 @@ func (in *Intake) admit(ctx context.Context, src *relay.Source, header http.Head
 	}
 	outcome, err := in.params.Door.Accept(ctx, src, ev, start)
 	switch {
+	case errors.Is(err, errFull):
+		return Receipt{}, fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
 	case err != nil:
 		return Receipt{}, err
 	case outcome.Result == relay.Unkept || outcome.Result == relay.Replayed:
