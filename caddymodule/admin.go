@@ -55,6 +55,11 @@ func (*AdminAPI) Routes() []caddy.AdminRoute {
 		route(http.MethodPost, "/relay/destinations/{source}/{name}/pause", answers(pause(true))),
 		route(http.MethodPost, "/relay/destinations/{source}/{name}/resume", answers(pause(false))),
 		route(http.MethodPost, "/relay/destinations/{source}/{name}/reassign", answers(reassign)),
+		route(http.MethodGet, api.PathRejections, answers(listRejections)),
+		route(http.MethodPost, api.PathRejections+"/{id}/accept", answers(acceptRejection)),
+		route(http.MethodGet, api.PathStream, serveStream),
+		route(http.MethodPost, api.PathSend, answers(send)),
+		route(http.MethodGet, api.PathDoctor, answers(doctor)),
 		{Pattern: "/relay/", Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 			writeError(w, r, &apiError{http.StatusNotFound, "not_found", "There is nothing at this path."})
 			return nil
@@ -120,10 +125,12 @@ func takeBody(w http.ResponseWriter, r *http.Request) error {
 func activeEngine() (*engine.Engine, error) {
 	module, err := caddy.ActiveContext().AppIfConfigured("relay")
 	if err != nil {
-		return nil, &apiError{http.StatusServiceUnavailable, "not_configured", "No relay is configured."}
+		return nil, errNotConfigured
 	}
 	return module.(*App).pooled.Engine, nil
 }
+
+var errNotConfigured = &apiError{http.StatusServiceUnavailable, "not_configured", "No relay is configured."}
 
 // withStore returns an error, answered with 503, unless the store is open.
 func withStore(e *engine.Engine) error {

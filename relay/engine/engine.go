@@ -20,6 +20,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 	"github.com/callbackrelay/caddy-relay/relay/engine/report"
 	"github.com/callbackrelay/caddy-relay/relay/engine/spooling"
+	"github.com/callbackrelay/caddy-relay/relay/engine/stream"
 	"github.com/callbackrelay/caddy-relay/relay/engine/sweep"
 )
 
@@ -58,6 +59,7 @@ type Engine struct {
 	spooling   *spooling.Spooling
 	sweeper    *sweep.Sweeper
 	intake     *intake.Intake
+	hub        stream.Hub
 
 	starting sync.Mutex // held while Start opens the store; guards started and closed
 	started  bool
@@ -69,9 +71,11 @@ type Engine struct {
 	generations []*Generation
 	settings    atomic.Pointer[relay.Settings] // of the newest generation; never nil
 
-	ctx    context.Context // ends when Close has drained
-	cancel context.CancelFunc
-	loops  sync.WaitGroup // the opener, the sweeper, the listener
+	ctx         context.Context // ends when Close has drained
+	cancel      context.CancelFunc
+	watching    context.Context // ends when Close begins
+	endWatching context.CancelFunc
+	loops       sync.WaitGroup // the opener, the sweeper, the listener
 }
 
 // New returns an engine. It does nothing before Start; callbacks that come earlier wait for it.
@@ -88,15 +92,16 @@ func New(o Options) *Engine {
 	e := &Engine{options: o, meter: o.Metrics, report: report.New(o.Metrics.CountDropped), access: commit.NewAccess()}
 	e.logger = e.report.Logger(o.Logger)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
+	e.watching, e.endWatching = context.WithCancel(e.ctx)
 	e.settings.Store(&relay.Settings{Logger: e.logger})
 
-	e.committers = commit.New(commit.Params{Meter: e.meter, Logger: e.log})
+	e.committers = commit.New(commit.Params{Meter: e.meter, Logger: e.log, Stored: e.accepted})
 	e.lanes = lane.New(lane.Params{
 		Commit: e.committers, Courier: courier.New("caddy-relay/" + cmp.Or(o.Version, "dev")),
-		Meter: e.meter, Logger: e.log, GaveUp: e.gaveUp,
+		Meter: e.meter, Logger: e.log, Settled: e.settled, GaveUp: e.gaveUp,
 	})
 	e.spooling = spooling.New(spooling.Params{
-		Open: e.openSpool(), Access: e.access, Commit: e.committers, Stored: e.lanes.WakeFor, Meter: e.meter, Logger: e.log,
+		Open: e.openSpool(), Access: e.access, Commit: e.committers, Stored: e.drained, Meter: e.meter, Logger: e.log,
 	})
 	e.sweeper = sweep.New(sweep.Params{
 		Settings: e.lastingSettings, Commit: e.committers, Lanes: e.lanes, Meter: e.meter, GaveUp: e.gaveUp,
@@ -215,6 +220,7 @@ func (e *Engine) gaveUp(d relay.DeadLetter) {
 	s := e.settings.Load()
 	s.Logger.Error("delivery given up: it is a dead letter now", "source", d.Source, "destination", d.Destination,
 		"event_id", d.EventID, "task_id", d.TaskID, "attempts", d.Attempts, "status", d.LastStatus, "error", d.LastError)
+	e.died(d)
 	if s.OnDeadLetter != nil {
 		e.report.Hook(func() { s.OnDeadLetter(d) })
 	}
@@ -232,6 +238,7 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
+	e.endWatching()
 	drain := e.settings.Load().Drain
 	if drain <= 0 {
 		drain = relay.DefaultDrain

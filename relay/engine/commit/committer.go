@@ -282,6 +282,7 @@ func (c *Committer) settled(s *Settling) {
 
 // finish hands leased deliveries to their lanes and wakes those who wait.
 func (c *Committer) finish(a *Accepting, before time.Time) {
+	c.params.Stored(&a.Accept)
 	for i, l := range a.Lanes {
 		if l == nil {
 			// One that is configured since then has looked for deliveries before this one was there.

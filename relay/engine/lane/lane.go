@@ -249,6 +249,7 @@ func (l *Lane) conclude(s *relay.Settle, metrics *meter.Lane) {
 			text = a.Error
 		}
 	}
+	l.lanes.params.Settled(s, status, text)
 	logger := l.lanes.params.Logger()
 	if s.Outcome == relay.OutcomeDelivered {
 		metrics.Delivered.Inc()

@@ -17,7 +17,9 @@ type Params struct {
 	Commit  *commit.Committers
 	Courier *courier.Courier
 	Meter   *meter.Metrics
-	Logger  func() *slog.Logger    // of the current settings; it never blocks
+	Logger  func() *slog.Logger // of the current settings; it never blocks
+	// Settled is called for each settle that is durable, with the status and the error of its attempt; it must not block.
+	Settled func(s *relay.Settle, status int, reason string)
 	GaveUp  func(relay.DeadLetter) // is called for each dead letter; it must not block
 }
 
