@@ -68,11 +68,15 @@ func showEvent(e *engine.Engine, r *http.Request) (any, error) {
 // viewWhole shows an event with what lists leave out.
 func viewWhole(e *engine.Engine, display displayStates, rec *relay.EventRecord) api.Event {
 	view := viewEvent(display, rec)
+	files, total := e.Files(rec)
 	view.EventDetails = &api.EventDetails{
 		Variants: make([]api.Variant, len(rec.Variants)),
 		Headers:  rec.Headers,
 		Payload:  shownBody(rec.Body),
-		Files:    append([]string{}, e.Files(rec)...),
+		Files:    append([]string{}, files...),
+	}
+	if total > len(files) {
+		view.FilesTotal = total
 	}
 	for i := range view.Deliveries {
 		view.Deliveries[i].Attempts = viewAttempts(rec.Deliveries[i].Attempts)

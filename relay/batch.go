@@ -17,7 +17,7 @@ const (
 	Duplicate                   // the key is there already, with the same fingerprint
 	Conflict                    // the key is there already, with another fingerprint: the body is kept as a variant
 	Unkept                      // as Conflict, but nothing was stored: there are MaxVariants already, or the event is gone
-	Replayed                    // as Conflict, but nothing was stored: a variant has the same proof (ProofHeader)
+	Replayed                    // as Conflict, but nothing was stored: its proof (ProofHeader) has been used for another body
 )
 
 // Accept is the request to store an event and its deliveries.
@@ -30,10 +30,17 @@ type Accept struct {
 	// Those still in flight go to this try: leased anew and fenced against their old tokens, or due at once where LeaseFor is
 	// zero. A store whose leases belong to the process may leave them as they are.
 	Again bool
+	// Separate asks for an event of its own where the key is there with another fingerprint: it is Accepted under its
+	// SeparateKey, as Event.Separated has it, and counted with the first one as a conflict. A repetition of either is a
+	// Duplicate of it.
+	Separate bool
 
 	Result Result
 	// FirstID is the id of the event that has the key: Event.ID unless the result is Duplicate or Conflict.
 	FirstID string
+	// ConflictWith is the id of the first event of the key, where the event was accepted beside it. It may be empty where an
+	// earlier try has stored the event.
+	ConflictWith string
 	// Leased holds the deliveries that were leased at once, in no particular order.
 	Leased []*Leased
 	Err    error
@@ -59,7 +66,7 @@ type Lease struct {
 	Destination string
 	Max         int
 	For         time.Duration // how long the lease is valid, by the store's clock
-	// Probe takes waiting deliveries whether or not they are due, those without any attempt first, then in the order of
+	// Probe leases waiting deliveries whether or not they are due, those without any attempt first, then in the order of
 	// their due times. Ordered still holds.
 	Probe bool
 
@@ -67,7 +74,7 @@ type Lease struct {
 	// Next is how long until something of this destination becomes due (or a lease expires); negative if nothing waits.
 	// Zero means that more is due now than Max allowed.
 	Next time.Duration
-	// Paused says that nothing was leased because an operator has paused the destination.
+	// Paused reports that nothing was leased because an operator has paused the destination.
 	Paused bool
 	// Dead are deliveries whose event is gone, which became dead letters instead (payload_missing).
 	Dead []DeadLetter
@@ -93,7 +100,7 @@ type Leased struct {
 	LeasedAt time.Time
 }
 
-// Outcome is what a settle makes of a delivery.
+// Outcome is what becomes of a delivery by a settle.
 type Outcome int
 
 const (
@@ -109,14 +116,14 @@ type Settle struct {
 	Outcome Outcome
 	// Delay is how long from now, by the store's clock, a retry is due.
 	Delay time.Duration
-	// Used says that the attempt used up some of the retry budget.
+	// Used reports whether the attempt used up some of the retry budget.
 	Used bool
 	// Attempt is recorded with the delivery; nil where none was made.
 	Attempt *Attempt
-	// Reason is why the delivery is dead where its last attempt does not say it: expired, payload_missing.
+	// Reason is why the delivery is dead where its last attempt does not show it: expired, payload_missing.
 	Reason string
 
-	// Unblocked says that another delivery of the destination became due by this settle: its task's next one.
+	// Unblocked reports whether another delivery of the destination became due by this settle: its task's next one.
 	Unblocked bool
 	Err       error
 }

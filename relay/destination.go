@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // Signer signs what goes to a destination.
 type Signer interface {
-	// Sign gives the value of webhook-signature, by Standard Webhooks.
+	// Sign returns the value of webhook-signature, by Standard Webhooks.
 	Sign(id string, at time.Time, body []byte) (string, error)
 }
 
@@ -33,7 +35,7 @@ type Destination struct {
 	Transport   http.RoundTripper
 }
 
-// BreakerPolicy says when a destination is held. Zero failures: never.
+// BreakerPolicy sets when a destination is held. Zero failures: never.
 type BreakerPolicy struct {
 	Failures int
 	Probe    time.Duration
@@ -41,7 +43,7 @@ type BreakerPolicy struct {
 
 // Filter is a destination's `when`.
 type Filter interface {
-	// Match reports whether the destination wants the event. An error says why there is no answer, and quotes nothing of
+	// Match reports whether the destination wants the event. An error explains why there is no answer, and quotes nothing of
 	// the event; the event is then delivered, since a filter must never lose a callback by mistake.
 	Match(v *View) (bool, error)
 }
@@ -49,6 +51,8 @@ type Filter interface {
 // View is an event as the filters of a source see it, one after the other.
 type View struct {
 	Event *Event
+	// Format is what the event's body may be. Default: JSON.
+	Format payload.Format
 	// Decoded is what a filter has read from the event, for the next one to use.
 	Decoded any
 }

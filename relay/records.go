@@ -87,7 +87,7 @@ type DeliveryRecord struct {
 	Variant     int
 	// NextAttempt is how long from now the delivery is due, where it is pending; zero if it is due.
 	NextAttempt time.Duration
-	Reason      string // why it is dead, where the last attempt does not say it
+	Reason      string // why it is dead, where the last attempt does not show it
 	DeadAt      time.Time
 	Attempts    []Attempt
 }
@@ -112,7 +112,7 @@ type DeadLetter struct {
 	DeadAt      time.Time
 }
 
-// PurgePolicy says what Purge may delete.
+// PurgePolicy sets what Purge may delete.
 type PurgePolicy struct {
 	Retention           time.Duration // after the last settle, if nothing is dead
 	DeadLetterRetention time.Duration // after the last settle, if anything is dead

@@ -16,19 +16,33 @@ type Source struct {
 	Provider  Provider
 	Body      payload.Format // default: JSON
 	Verifiers []Verifier
-	// Allow lists who may call; empty: everyone.
-	Allow        []netip.Prefix
+	// Allow and AllowFrom list who may call; if both are empty, everyone may.
+	Allow     []netip.Prefix
+	AllowFrom []AddressList
+	// Observe lets others call, too: they are counted and logged.
+	Observe      bool
 	Dedupe       []DedupeField
 	DedupeWindow time.Duration
-	MaxBody      int64 // bytes
-	AckWithin    time.Duration
-	Response     Response
-	Destinations []*Destination
-	Logger       *slog.Logger
+	// DeliverConflicts makes a callback that has the key of an earlier one and says something else an event of its own.
+	// Otherwise it is kept as a variant of the earlier one, and not delivered.
+	DeliverConflicts bool
+	MaxBody          int64 // bytes
+	AckWithin        time.Duration
+	Response         Response
+	Destinations     []*Destination
+	Logger           *slog.Logger
 }
 
-// Open says that anyone may call: there is neither an address list nor a verifier.
-func (s *Source) Open() bool { return len(s.Allow) == 0 && len(s.Verifiers) == 0 }
+// Restricted reports whether there is a list of who may call.
+func (s *Source) Restricted() bool { return len(s.Allow)+len(s.AllowFrom) > 0 }
+
+// Open reports whether anyone may call: there is neither a list of addresses that is enforced nor a verifier.
+func (s *Source) Open() bool { return (s.Observe || !s.Restricted()) && len(s.Verifiers) == 0 }
+
+// AddressList lists addresses, which may be others at each request. It is safe for concurrent use, and fast.
+type AddressList interface {
+	GetIPRanges(r *http.Request) []netip.Prefix
+}
 
 // Response is the answer to an accepted callback.
 type Response struct {
@@ -43,7 +57,7 @@ type DedupeField struct {
 	Name string // the path or the header's name, for those kinds
 }
 
-// DedupeKind says where a field of the dedupe key comes from.
+// DedupeKind is where a field of the dedupe key comes from.
 type DedupeKind string
 
 const (
@@ -67,12 +81,12 @@ type Task struct {
 
 // Provider knows the shape of a provider's callbacks. It is safe for concurrent use.
 type Provider interface {
-	// Read checks a body and reads from it, in one pass, what it is about. An error says, for the sender, what is missing
+	// Read checks a body and reads from it, in one pass, what it is about. An error names, for the sender, what is missing
 	// or malformed; the reading then has the task's id and files, if those could be read.
 	Read(body []byte, header http.Header, opts ReadOptions) (Reading, error)
 }
 
-// ReadOptions are what a source says about the reading of its callbacks.
+// ReadOptions are a source's settings for the reading of its callbacks.
 type ReadOptions struct {
 	// Format is what a body may be. Default: JSON.
 	Format payload.Format

@@ -37,6 +37,8 @@ type EventDetails struct {
 	// Payload is the callback's body where that is JSON, and a text that holds it otherwise.
 	Payload json.RawMessage `json:"payload"`
 	Files   []string        `json:"files"` // URLs
+	// FilesTotal is how many files the payload names, where they are more than Files has.
+	FilesTotal int `json:"files_total,omitempty"`
 }
 
 // Variant is the body of a callback of the same key that said something else.

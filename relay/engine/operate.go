@@ -10,7 +10,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
 )
 
-// Event gives one event with its deliveries, attempts and variants.
+// Event returns one event with its deliveries, attempts and variants.
 func (e *Engine) Event(ctx context.Context, id string) (*relay.EventRecord, error) {
 	store, err := e.Store()
 	if err != nil {
@@ -46,14 +46,14 @@ func (e *Engine) DeadLetters(ctx context.Context, s relay.Selection, limit int, 
 	return letters, next, err
 }
 
-// Files returns the URLs that an event's payload names, by its source's provider.
-func (e *Engine) Files(rec *relay.EventRecord) []string {
+// Files returns the URLs that an event's payload names, by its source's provider, and how many there are: no more than
+// intake.MaxFiles are returned.
+func (e *Engine) Files(rec *relay.EventRecord) (files []string, total int) {
 	src := e.settings.Load().Sources[rec.Source]
 	if src == nil {
-		return nil
+		return nil, 0
 	}
-	files, _ := intake.Files(src, rec.Body)
-	return files
+	return intake.Files(src, rec.Body)
 }
 
 // Replay makes the settled deliveries of an event pending anew, with a fresh retry budget: of all destinations of its

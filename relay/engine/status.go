@@ -16,20 +16,20 @@ type Status struct {
 	Store StoreStatus
 	Spool *SpoolStatus // nil where there is none
 	Nodes []relay.NodeStatus
-	// Drift says that gateways which share the store have different sources.
+	// Drift reports that gateways which share the store have different sources.
 	Drift        bool
 	Sources      []SourceStatus
 	Destinations []DestinationStatus
 }
 
-// StoreStatus says how a store is.
+// StoreStatus is the state of a store.
 type StoreStatus struct {
 	relay.StoreInfo
 	Up    bool
 	Error string
 }
 
-// SpoolStatus says what the spool holds.
+// SpoolStatus is the state of the spool.
 type SpoolStatus struct {
 	Location      string
 	Up            bool
@@ -43,7 +43,7 @@ type SpoolStatus struct {
 // SourceStatus is one configured source.
 type SourceStatus struct {
 	Name string
-	// Open says that neither an address list nor a verifier keeps anyone from calling.
+	// Open reports that neither an address list nor a verifier keeps anyone from calling.
 	Open         bool
 	Destinations []string
 }
@@ -85,7 +85,7 @@ const (
 
 // Status describes store, sources and destinations.
 func (e *Engine) Status(ctx context.Context) Status {
-	host, _ := os.Hostname() // an empty name says as much as an error would
+	host, _ := os.Hostname() // an empty name is as good as an error here
 	s := e.settings.Load()
 	st := Status{Nodes: []relay.NodeStatus{{Name: host, PID: os.Getpid()}}, Sources: []SourceStatus{}, Destinations: []DestinationStatus{}}
 	var counts []relay.Count
@@ -149,8 +149,8 @@ func (e *Engine) destinationStatus(c relay.Count) DestinationStatus {
 	return d
 }
 
-// DisplayStates says how pending deliveries of a destination are shown: orphaned, paused, held, or (empty) pending. Ask
-// once for a whole list: the store is asked once what is paused, since another gateway may have been told.
+// DisplayStates returns how pending deliveries of a destination are shown: orphaned, paused, held, or (empty) pending. Call
+// it once for a whole list: it asks the store which destinations are paused, since that may be another gateway's doing.
 func (e *Engine) DisplayStates() func(source, destination string) relay.State {
 	paused := map[relay.DestinationName]bool{}
 	if store, err := e.Store(); err == nil {
