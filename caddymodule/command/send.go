@@ -23,14 +23,14 @@ func sendCommand() *cobra.Command {
 		Use:   "send <source> [<file>] [--content-type <type>] [--header <name>:<value>]...",
 		Short: "Sends a sample callback, or a given one, through a source's own door",
 		Long: `Sends a callback to a source as its provider would: a sample, or the content of a
-file (- is the standard input), byte for byte. It goes through all checks of the
-source, so that a source with a verifier rejects what has no valid signature, and
-it is delivered to the source's destinations.
+file (- is the standard input), byte for byte. It is read and checked as any other
+and delivered to the source's destinations; only its address and signature are
+not asked for, since an operator sends it.
 
 Exits with status 1 if the source does not accept it.`,
 		Example: `  caddy relay send vocals
   caddy relay send vocals callback.json
-  caddy relay send vocals - --header X-Token:secret < callback.json`,
+  caddy relay send github - --header X-GitHub-Delivery:7 < push.json`,
 		Args: cobra.RangeArgs(1, 2),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
