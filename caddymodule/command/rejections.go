@@ -67,7 +67,13 @@ func writeRejections(w io.Writer, width int, rejections []api.Rejection, now tim
 		rows[i] = []string{r.ID, ago(r.At, now), r.Source, strconv.Itoa(r.Status), r.Client, r.TaskID, kept, r.Message}
 	}
 	return table(w, width, []column{
-		{title: "ID", whole: true}, {title: "WHEN", whole: true}, {title: "SOURCE"}, {title: "STATUS", right: true}, {title: "SENDER"},
-		{title: "TASK"}, {title: "KEPT", whole: true}, {title: "REASON"},
+		{title: "ID", whole: true},
+		{title: "WHEN", whole: true},
+		{title: "SOURCE"},
+		{title: "STATUS", right: true},
+		{title: "SENDER"},
+		{title: "TASK"},
+		{title: "KEPT", whole: true},
+		{title: "REASON"},
 	}, rows)
 }

@@ -96,12 +96,11 @@ func parseHeaders(flags []string) (map[string]string, error) {
 // readCallback returns the content of a file as a text within JSON, which keeps every byte of it. JSON put there as it is
 // would lose its white space.
 func readCallback(stdin io.Reader, file string) (json.RawMessage, error) {
-	content, err := []byte(nil), error(nil)
+	read := func() ([]byte, error) { return os.ReadFile(file) }
 	if file == "-" {
-		content, err = io.ReadAll(stdin)
-	} else {
-		content, err = os.ReadFile(file)
+		read = func() ([]byte, error) { return io.ReadAll(stdin) }
 	}
+	content, err := read()
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reading the callback: %w", err)

@@ -76,8 +76,10 @@ func (t *tail) follow(ctx context.Context) error {
 	}
 	for first := true; ; {
 		connected, err := t.connect(ctx)
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil // interrupted
+		default:
 		}
 		if !connected && (first || !t.mayPass(err)) {
 			return err

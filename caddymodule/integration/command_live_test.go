@@ -19,17 +19,11 @@ func TestCommandTail(t *testing.T) {
 	}`
 	g.start(site)
 	before := g.accept("/vocals", callback(t, "before"))
-	tail := startCaddy(t, g.home, "relay", "tail", "--address", g.admin, "--source", "vocals", "--forward", laptop.URL())
-	// What comes first tells that the tail has begun; until it has, a callback may come before its beginning.
-	var first string
-	eventually(t, patience, "an event is forwarded", func() bool {
-		if laptop.count() == 0 && (first == "" || tail.logged("accepted") == nil) {
-			first = g.post("/vocals", "{ \"code\": 200,\n\t\"data\": {\"task_id\": \"spaced\"} }\n").eventID()
-		}
-		return laptop.count() > 0
-	})
-	got := laptop.requests()[0]
-	if got.event() != first || got.event() == before || got.body != "{ \"code\": 200,\n\t\"data\": {\"task_id\": \"spaced\"} }\n" {
+	tail := startCaddy(t, g.home, "relay", "tail", "--address", g.admin, "--source", "vocals", "--since", before, "--forward", laptop.URL())
+	body := "{ \"code\": 200,\n\t\"data\": {\"task_id\": \"spaced\"} }\n"
+	first := g.accept("/vocals", body)
+	got := laptop.waitFor(1)[0]
+	if got.event() != first || got.body != body {
 		t.Errorf("forwarded %+v", got)
 	}
 	for name, value := range map[string]string{
@@ -40,6 +34,7 @@ func TestCommandTail(t *testing.T) {
 		}
 	}
 
+	tail.waitFor(t, first+" forwarded: 200 OK")
 	g.kill()
 	g.start(site)
 	second := g.accept("/vocals", callback(t, "after"))
