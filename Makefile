@@ -2,7 +2,7 @@
 # make test    every check, as CI runs them (a few minutes on two cores)
 # make build   ./caddy, from xcaddy.json
 # make bench   the gateway measured against plain Caddy on this machine
-# make lint, make fmt
+# make lint, make fmt, make prose
 
 # xcaddy's own flags, for everything: binaries, vet and lint then share one build cache. Nothing here needs git.
 export CGO_ENABLED := 0
@@ -16,10 +16,16 @@ LINT_VERSION := v2.15.0
 LINT := .bin/golangci-lint-$(LINT_VERSION)/golangci-lint
 
 # What the checks need beside Go: a command, and the Debian package that brings it.
-TOOLS := gcc:gcc promtool:prometheus redis-server:redis-server sqlite3:sqlite3
+TOOLS := gcc:gcc node:nodejs npm:npm promtool:prometheus redis-server:redis-server sqlite3:sqlite3
+
+# The packages whose tests have a target of their own below; all others are the units.
+STORES := ./relay/internal/storetest ./relay/internal/sqlitefile ./relay/sqlitestore ./relay/spool
+ON_REDIS := ./relay/redisstore ./relay/engine
+GLUE := ./caddymodule
+OUTSIDE := ./caddymodule/integration ./caddymodule/bench ./docs
 
 .NOTPARALLEL:
-.PHONY: run build test bench fmt format vet lint unit conformance goldens integration smoke tools
+.PHONY: run build test bench fmt format vet lint prose unit conformance goldens integration smoke tools
 
 run:
 	@mkdir -p .run
@@ -44,18 +50,23 @@ vet:
 
 lint: $(LINT)
 	$(LINT) run
-	cd caddymodule/xcaddy && $(CURDIR)/$(LINT) run
+	cd caddymodule/xcaddy && $(CURDIR)/$(LINT) run --config $(CURDIR)/.golangci.yml
+
+# The wording of comments and of what people read.
+prose:
+	go test -count=1 ./docs
 
 unit:
-	packages=$$(go list ./... | grep -v -e store -e /spool -e /caddymodule) && $(RACE) $$packages
+	apart=$$(go list $(STORES) $(ON_REDIS) $(GLUE) $(OUTSIDE)) && \
+	packages=$$(go list ./... | grep -vxF "$$apart") && $(RACE) $$packages
 
 # SQLite first, then real Redis servers.
 conformance:
-	$(RACE) ./relay/internal/storetest ./relay/sqlitestore ./relay/spool
-	$(RACE) ./relay/redisstore
+	$(RACE) $(STORES)
+	$(RACE) $(ON_REDIS)
 
 goldens:
-	$(RACE) ./caddymodule
+	$(RACE) $(GLUE)
 
 integration:
 	$(INTEGRATION)
