@@ -60,6 +60,7 @@ func (*AdminAPI) Routes() []caddy.AdminRoute {
 		route(http.MethodPost, api.PathRejections+"/{id}/accept", answers(acceptRejection)),
 		route(http.MethodGet, api.PathStream, serveStream),
 		route(http.MethodPost, api.PathSend, answers(send)),
+		route(http.MethodGet, api.PathDoctor, answers(doctor)),
 		{Pattern: "/relay/", Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 			writeError(w, r, &apiError{http.StatusNotFound, "not_found", "There is nothing at this path."})
 			return nil

@@ -16,9 +16,12 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/stream"
 )
 
-// streamStalled is how long a client of the stream may take nothing before it is dropped. It reconnects with the id of
-// the last event that it has got.
-const streamStalled = 10 * time.Second
+// How long a client of the stream may take nothing before it is dropped. It reconnects with the id of the last event that
+// it has got.
+const (
+	streamStalled = 10 * time.Second
+	streamEnding  = time.Second // the same, when the app stops
+)
 
 // serveStream sends what happens as server-sent events, until the client goes or the app stops.
 func serveStream(w http.ResponseWriter, e *engine.Engine, r *http.Request) error {
@@ -37,10 +40,11 @@ func serveStream(w http.ResponseWriter, e *engine.Engine, r *http.Request) error
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
+	s.ctx = ctx
 	// A client that takes nothing must not hold up the stop either.
 	defer context.AfterFunc(module.(*App).running, func() {
 		cancel()
-		_ = s.control.SetWriteDeadline(time.Now())
+		_ = s.control.SetWriteDeadline(time.Now().Add(streamEnding))
 	})()
 	err = e.Stream(ctx, q.text("source"), cmp.Or(r.Header.Get("Last-Event-ID"), q.text("since")), s.send)
 	switch {
@@ -56,6 +60,7 @@ func serveStream(w http.ResponseWriter, e *engine.Engine, r *http.Request) error
 
 // sse writes server-sent events.
 type sse struct {
+	ctx     context.Context
 	w       http.ResponseWriter
 	control *http.ResponseController
 	begun   bool
@@ -85,6 +90,10 @@ func (s *sse) send(batch []*stream.Entry) error {
 		s.buffer.WriteString(":\n\n")
 	}
 	_ = s.control.SetWriteDeadline(time.Now().Add(streamStalled)) // a writer that has none waits for its client
+	if s.ctx.Err() != nil {                                       // the deadline of the end may be the one just set anew
+		_ = s.control.SetWriteDeadline(time.Now().Add(streamEnding))
+		return s.ctx.Err()
+	}
 	if _, err := s.w.Write(s.buffer.Bytes()); err != nil {
 		return err
 	}

@@ -118,3 +118,10 @@ type SharedStore interface {
 	// Nodes lists the gateways that live. It answers from memory.
 	Nodes() []NodeStatus
 }
+
+// ClockedStore is implemented by stores whose clock is another host's.
+type ClockedStore interface {
+	Store
+	// Clock returns the time of the store's host, for people to compare. No decision rests on it.
+	Clock(ctx context.Context) (time.Time, error)
+}
