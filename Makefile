@@ -16,24 +16,26 @@ LINT_VERSION := v2.15.0
 LINT := .bin/golangci-lint-$(LINT_VERSION)/golangci-lint
 
 # What the checks need beside Go: a command, and the Debian package that brings it.
-TOOLS := gcc:gcc promtool:prometheus redis-server:redis-server sqlite3:sqlite3
+TOOLS := gcc:gcc promtool:prometheus redis-server:redis-server sqlite3:sqlite3 chromium:chromium node:nodejs npm:npm
 
 .NOTPARALLEL:
-.PHONY: run build test bench fmt format vet lint unit conformance goldens integration smoke tools
+.PHONY: run build test bench fmt format vet lint unit conformance goldens integration browser smoke tools
 
 run:
 	@mkdir -p .run
 	go build -o .run/caddy ./caddymodule/caddy
-	@printf '\nPost a callback, and see it arrive at both consumers:\n\n  %s\n\n' "$(CURL)"
+	@printf '\nPost a callback, and see it arrive at both consumers, and at $(DASHBOARD):\n\n  %s\n\n' "$(CURL)"
 	@XDG_DATA_HOME=$(CURDIR)/.run/data XDG_CONFIG_HOME=$(CURDIR)/.run/config exec .run/caddy run --config Caddyfile
 
 CURL := curl -ki https://localhost:8443/callbacks/vocals -H 'Content-Type: application/json' --data-binary @relay/testdata/callback-separate-vocal.json
+
+DASHBOARD := https://localhost:8443/dashboard/
 
 build:
 	go run -C caddymodule/xcaddy .
 
 # The order is from cheap to dear. The last step relays a callback through the very binary that xcaddy.json gives.
-test: tools format vet lint unit conformance goldens integration build smoke
+test: tools format vet lint unit conformance goldens integration browser build smoke
 
 format: $(LINT)
 	$(LINT) fmt --diff
@@ -55,10 +57,18 @@ conformance:
 	$(RACE) ./relay/redisstore
 
 goldens:
-	$(RACE) ./caddymodule
+	$(RACE) ./caddymodule ./caddymodule/dashboard
 
 integration:
 	$(INTEGRATION)
+
+# The dashboard in a headless Chromium. SCREENSHOTS=<folder> keeps pictures of its pages.
+browser: caddymodule/dashboard/browser/node_modules
+	go test -count=1 ./caddymodule/dashboard/browser
+
+caddymodule/dashboard/browser/node_modules: caddymodule/dashboard/browser/package-lock.json
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 smoke:
 	RELAY_CADDY=$(CURDIR)/caddy $(INTEGRATION) -v -run 'TestBinary|TestSampleCallback'
