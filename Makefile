@@ -95,3 +95,8 @@ tools:
 	[ -z "$$missing" ] || { set -x; $(SUDO) apt-get -qq update && $(SUDO) apt-get -qq install --no-install-recommends $$missing libc6-dev; }
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# The picture of packages in docs/architecture.md; a unit test fails if it is out of date.
+architecture:
+	go run ./internal/architecture
+.PHONY: architecture

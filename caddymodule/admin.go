@@ -7,12 +7,12 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/callbackrelay/caddy-relay/relay/engine"
-
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 )
 
 func init() {
@@ -134,7 +134,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 		e = &apiError{http.StatusInternalServerError, "internal", relay.Sentence(err)}
 		caddy.Log().Named("admin.api.relay").Error("request failed", zap.String("path", r.URL.Path), zap.Error(err))
 	}
-	writeJSON(w, e.status, map[string]string{"error": e.code, "message": e.message})
+	writeJSON(w, e.status, &api.Error{Code: e.code, Message: e.message})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
@@ -154,9 +154,9 @@ func readRequest(r *http.Request, v any, required bool) error {
 	return readJSON(r, v, required)
 }
 
-// readJSON decodes the body, one object, into v. It refuses null, for the whole body and for each field, since a script whose
-// variable is unset would otherwise select more than was meant; and unknown fields, and anything after the object. An empty
-// body leaves v as it is, unless a body is required.
+// readJSON decodes the body, one object, into v. It refuses null, for the whole body and for each field, and a field with an
+// empty text, since a script whose variable is unset would otherwise select more than was meant; and unknown fields, and
+// anything after the object. An empty body leaves v as it is, unless a body is required.
 func readJSON(r *http.Request, v any, required bool) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -176,8 +176,8 @@ func readJSON(r *http.Request, v any, required bool) error {
 		return badRequest("Expected a JSON object as the body, got null.")
 	}
 	for name, value := range fields {
-		if string(value) == "null" {
-			return badRequest(name + ": expected a value, or no such field; got null.")
+		if text := string(value); text == "null" || text == `""` {
+			return badRequest(name + ": expected a value, or no such field; got " + text + ".")
 		}
 	}
 	decoder := json.NewDecoder(bytes.NewReader(body))

@@ -360,15 +360,15 @@ func TestViewDelivery(t *testing.T) {
 	defer func() { _ = e.Close() }()
 	e.Push(&relay.Settings{Sources: map[string]*relay.Source{"a": {Name: "a", Destinations: []*relay.Destination{{Name: "b"}}}}})
 	due := viewDelivery(e.DisplayStates(), "a", &relay.DeliveryRecord{Destination: "b", State: relay.StatePending, NextAttempt: time.Hour})
-	if due.State != relay.StatePending || time.Until(due.NextAttemptAt) < 59*time.Minute {
+	if due.State != string(relay.StatePending) || time.Until(due.NextAttemptAt) < 59*time.Minute {
 		t.Errorf("pending: %+v", due)
 	}
 	orphaned := viewDelivery(e.DisplayStates(), "a", &relay.DeliveryRecord{Destination: "c", State: relay.StatePending, NextAttempt: time.Hour})
-	if orphaned.State != relay.StateOrphaned || !orphaned.NextAttemptAt.IsZero() {
+	if orphaned.State != string(relay.StateOrphaned) || !orphaned.NextAttemptAt.IsZero() {
 		t.Errorf("orphaned: %+v", orphaned)
 	}
 	dead := viewDelivery(e.DisplayStates(), "a", &relay.DeliveryRecord{Destination: "c", State: relay.StateDead, Reason: "expired"})
-	if dead.State != relay.StateDead || dead.Reason != "expired" {
+	if dead.State != string(relay.StateDead) || dead.Reason != "expired" {
 		t.Errorf("dead: %+v", dead)
 	}
 }

@@ -59,7 +59,7 @@ type Lease struct {
 	Destination string
 	Max         int
 	For         time.Duration // how long the lease is valid, by the store's clock
-	// Probe takes waiting deliveries whether or not they are due, those without any attempt first, then in the order of
+	// Probe leases waiting deliveries whether or not they are due, those without any attempt first, then in the order of
 	// their due times. Ordered still holds.
 	Probe bool
 
@@ -67,7 +67,7 @@ type Lease struct {
 	// Next is how long until something of this destination becomes due (or a lease expires); negative if nothing waits.
 	// Zero means that more is due now than Max allowed.
 	Next time.Duration
-	// Paused says that nothing was leased because an operator has paused the destination.
+	// Paused reports that nothing was leased because an operator has paused the destination.
 	Paused bool
 	// Dead are deliveries whose event is gone, which became dead letters instead (payload_missing).
 	Dead []DeadLetter
@@ -93,7 +93,7 @@ type Leased struct {
 	LeasedAt time.Time
 }
 
-// Outcome is what a settle makes of a delivery.
+// Outcome is what becomes of a delivery by a settle.
 type Outcome int
 
 const (
@@ -109,14 +109,14 @@ type Settle struct {
 	Outcome Outcome
 	// Delay is how long from now, by the store's clock, a retry is due.
 	Delay time.Duration
-	// Used says that the attempt used up some of the retry budget.
+	// Used reports whether the attempt used up some of the retry budget.
 	Used bool
 	// Attempt is recorded with the delivery; nil where none was made.
 	Attempt *Attempt
-	// Reason is why the delivery is dead where its last attempt does not say it: expired, payload_missing.
+	// Reason is why the delivery is dead where its last attempt does not show it: expired, payload_missing.
 	Reason string
 
-	// Unblocked says that another delivery of the destination became due by this settle: its task's next one.
+	// Unblocked reports whether another delivery of the destination became due by this settle: its task's next one.
 	Unblocked bool
 	Err       error
 }

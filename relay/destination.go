@@ -10,7 +10,7 @@ import (
 
 // Signer signs what goes to a destination.
 type Signer interface {
-	// Sign gives the value of webhook-signature, by Standard Webhooks.
+	// Sign returns the value of webhook-signature, by Standard Webhooks.
 	Sign(id string, at time.Time, body []byte) (string, error)
 }
 
@@ -33,7 +33,7 @@ type Destination struct {
 	Transport   http.RoundTripper
 }
 
-// BreakerPolicy says when a destination is held. Zero failures: never.
+// BreakerPolicy sets when a destination is held. Zero failures: never.
 type BreakerPolicy struct {
 	Failures int
 	Probe    time.Duration
@@ -41,7 +41,7 @@ type BreakerPolicy struct {
 
 // Filter is a destination's `when`.
 type Filter interface {
-	// Match reports whether the destination wants the event. An error says why there is no answer, and quotes nothing of
+	// Match reports whether the destination wants the event. An error explains why there is no answer, and quotes nothing of
 	// the event; the event is then delivered, since a filter must never lose a callback by mistake.
 	Match(v *View) (bool, error)
 }

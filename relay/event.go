@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Origin says how an event came to be.
+// Origin is how an event came to be.
 type Origin string
 
 const (
@@ -54,7 +54,7 @@ type Headers map[string]string
 // have the same, or one captured signature could fill them.
 const ProofHeader = "relay-proof"
 
-// Encode gives the form in which stores keep headers.
+// Encode returns the form in which stores keep headers.
 func (h Headers) Encode() []byte {
 	if len(h) == 0 {
 		return nil

@@ -68,7 +68,7 @@ type DeliveryRecord struct {
 	Variant     int
 	// NextAttempt is how long from now the delivery is due, where it is pending; zero if it is due.
 	NextAttempt time.Duration
-	Reason      string // why it is dead, where the last attempt does not say it
+	Reason      string // why it is dead, where the last attempt does not show it
 	DeadAt      time.Time
 	Attempts    []Attempt
 }
@@ -83,17 +83,17 @@ type Variant struct {
 
 // DeadLetter is a delivery given up.
 type DeadLetter struct {
-	EventID     string    `json:"event_id"`
-	Source      string    `json:"source"`
-	TaskID      string    `json:"task_id"`
-	Destination string    `json:"destination"`
-	Attempts    int       `json:"attempts"`
-	LastStatus  int       `json:"last_status"`
-	LastError   string    `json:"last_error"`
-	DeadAt      time.Time `json:"dead_at"`
+	EventID     string
+	Source      string
+	TaskID      string
+	Destination string
+	Attempts    int
+	LastStatus  int
+	LastError   string
+	DeadAt      time.Time
 }
 
-// PurgePolicy says what Purge may delete.
+// PurgePolicy sets what Purge may delete.
 type PurgePolicy struct {
 	Retention           time.Duration // after the last settle, if nothing is dead
 	DeadLetterRetention time.Duration // after the last settle, if anything is dead
@@ -115,19 +115,19 @@ type DestinationName struct{ Source, Destination string }
 
 // StoreInfo describes a store.
 type StoreInfo struct {
-	Driver    string `json:"driver"`
-	Location  string `json:"location"`
-	FreeBytes int64  `json:"free_bytes"` // -1 where unknown
+	Driver    string
+	Location  string
+	FreeBytes int64 // -1 where unknown
 	// EvictionPolicy is what Redis does at maxmemory, as far as has been seen: noeviction is the one that loses nothing.
 	// It is unknown where Redis does not say.
-	EvictionPolicy string `json:"eviction_policy,omitempty"`
+	EvictionPolicy string
 	// AppendOnly (yes, no) and AppendFsync (always, everysec, no) are what Redis's persistence was set to by the last look;
 	// of several masters the least durable counts. Each is unknown where Redis does not say, and empty for other stores.
-	AppendOnly  string `json:"appendonly,omitempty"`
-	AppendFsync string `json:"appendfsync,omitempty"`
+	AppendOnly  string
+	AppendFsync string
 	// AOFDelayedFsync counts the writes that Redis answered while its disk was still busy with an earlier fsync, since its
 	// start. It is nil where Redis does not say, and for other stores.
-	AOFDelayedFsync *int64 `json:"aof_delayed_fsync,omitempty"`
+	AOFDelayedFsync *int64
 }
 
 // NodeStatus is one gateway.

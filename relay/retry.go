@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// RetryPolicy says how long to wait before each retry. A policy has Delays or is exponential; the zero policy never retries.
+// RetryPolicy sets how long to wait before each retry. A policy has Delays or is exponential; the zero policy never retries.
 type RetryPolicy struct {
 	// Delays before the first retry, the second, and so on.
 	Delays []time.Duration

@@ -27,7 +27,7 @@ type Source struct {
 	Logger       *slog.Logger
 }
 
-// Open says that anyone may call: there is neither an address list nor a verifier.
+// Open reports whether anyone may call, because there is neither an address list nor a verifier.
 func (s *Source) Open() bool { return len(s.Allow) == 0 && len(s.Verifiers) == 0 }
 
 // Response is the answer to an accepted callback.
@@ -43,7 +43,7 @@ type DedupeField struct {
 	Name string // the path or the header's name, for those kinds
 }
 
-// DedupeKind says where a field of the dedupe key comes from.
+// DedupeKind is where a field of the dedupe key comes from.
 type DedupeKind string
 
 const (
@@ -67,12 +67,12 @@ type Task struct {
 
 // Provider knows the shape of a provider's callbacks. It is safe for concurrent use.
 type Provider interface {
-	// Read checks a body and reads from it, in one pass, what it is about. An error says, for the sender, what is missing
+	// Read checks a body and reads from it, in one pass, what it is about. An error names, for the sender, what is missing
 	// or malformed; the reading then has the task's id and files, if those could be read.
 	Read(body []byte, header http.Header, opts ReadOptions) (Reading, error)
 }
 
-// ReadOptions are what a source says about the reading of its callbacks.
+// ReadOptions are a source's settings for the reading of its callbacks.
 type ReadOptions struct {
 	// Format is what a body may be. Default: JSON.
 	Format payload.Format

@@ -7,14 +7,14 @@ const MaxRefused = 10
 
 // Spool keeps accepts of this node, durably, while the store cannot take them.
 type Spool interface {
-	// Append makes accepts durable, all or none. ErrStoreFull (wrapped) says that it holds as much as it may.
+	// Append makes accepts durable, all or none. ErrStoreFull (wrapped) means that it holds as much as it may.
 	Append(accepts []*Accept) error
-	// Next gives up to n entries of a source, in the order in which they came, but none that is stuck. One that cannot be
+	// Next returns up to n entries of a source, in the order in which they came, but none that is stuck. One that cannot be
 	// read has an error and no accept.
 	Next(source string, n int) ([]*Spooled, error)
 	// Remove deletes entries.
 	Remove(items []*Spooled) error
-	// Refuse counts that the store has refused an entry, and says whether that was once too often: then it is stuck. One
+	// Refuse counts that the store has refused an entry, and reports whether that was once too often: then it is stuck. One
 	// that cannot be read is stuck at once.
 	Refuse(item *Spooled, reason string) (stuck bool, err error)
 	// Waiting counts the entries of each source, without what is stuck.

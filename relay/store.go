@@ -10,14 +10,14 @@ import (
 // so that the accept path never waits behind bulk work.
 const MaxTouched = 500
 
-// Errors that a store answers with. Each may be wrapped with what went wrong and where.
+// Errors that a store returns. Each may be wrapped with what went wrong and where.
 var (
 	// ErrNotFound: no such event, destination or delivery.
 	ErrNotFound = errors.New("not found")
 	// ErrLeaseLost: a settle came with a token that is no longer the current one. Nothing was changed.
 	// A settle that was done and is applied again changes nothing either; a store may know it and not call it an error.
 	ErrLeaseLost = errors.New("lease lost")
-	// ErrStoreFull: the store refuses new events, for lack of room, but still takes settles.
+	// ErrStoreFull: the store refuses new events, for lack of room, but still accepts settles.
 	ErrStoreFull = errors.New("store full")
 	// ErrStoreLocked: another process has the store open.
 	ErrStoreLocked = errors.New("store locked")
@@ -27,7 +27,7 @@ var (
 	ErrBadCursor = errors.New("bad cursor")
 	// ErrRefused: the store refuses an accept for what it is, and would refuse it again.
 	ErrRefused = errors.New("refused by the store")
-	// ErrUnavailable: the store cannot be reached, or takes no writes for now. What was to be written may have been
+	// ErrUnavailable: the store cannot be reached, or refuses writes for now. What was to be written may have been
 	// written all the same.
 	ErrUnavailable = errors.New("store unavailable")
 )
@@ -47,12 +47,12 @@ type Store interface {
 	// record of its key is there.
 	Apply(ctx context.Context, b *Batch)
 
-	// Counts gives the deliveries of every destination that has any, or ever had. It answers from memory and never waits.
+	// Counts returns the deliveries of every destination that has any, or ever had. It answers from memory and never waits.
 	Counts() []Count
 
 	// Events lists events, newest first within a source. A page may be short, even empty, and still have a next cursor; the last page has none.
 	Events(ctx context.Context, f EventFilter) (events []EventRecord, next string, err error)
-	// Event gives one event with its deliveries, every attempt and its variants. ErrNotFound if there is none of this id.
+	// Event returns one event with its deliveries, every attempt and its variants. ErrNotFound if there is none of this id.
 	Event(ctx context.Context, id string) (*EventRecord, error)
 	// DeadLetters lists deliveries given up, newest event first within a source.
 	DeadLetters(ctx context.Context, s Selection, limit int, cursor string) (letters []DeadLetter, next string, err error)
@@ -64,16 +64,16 @@ type Store interface {
 	Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error)
 	// Redrive replays up to MaxTouched dead letters of the selection, oldest event of a source first, each due after
 	// `after` plus its place in this call times `every`, and with the body that it was to send, a variant's too.
-	// It begins after a cursor, so that what dies again meanwhile is not found again; an empty next says that there are no more.
+	// It begins after a cursor, so that what dies again meanwhile is not found again; an empty next means that there are no more.
 	Redrive(ctx context.Context, s Selection, after, every time.Duration, cursor string) (n int, next string, err error)
 	// Discard deletes up to MaxTouched dead letters of the selection (with s.Orphaned also pending ones, and those whose
-	// lease has expired). n < MaxTouched says that there are no more. What is left keeps its order.
+	// lease has expired). n < MaxTouched means that there are no more. What is left keeps its order.
 	Discard(ctx context.Context, s Selection) (n int, err error)
 	// Pause holds or releases a destination, lastingly.
 	Pause(ctx context.Context, source, destination string, paused bool) error
 	// Expire makes up to MaxTouched pending deliveries of a destination that were accepted, or last replayed, longer ago than
-	// age dead letters with the error ErrExpired's text, whether or not they are due, and gives them back. Fewer than MaxTouched
-	// say that there are no more. What is leased is left to its holder, until the lease has expired.
+	// age dead letters with the error ErrExpired's text, whether or not they are due, and returns them. Fewer than MaxTouched
+	// mean that there are no more. What is leased is left to its holder, until the lease has expired.
 	Expire(ctx context.Context, source, destination string, age time.Duration) ([]DeadLetter, error)
 	// Purge deletes what is past its retention: events whose deliveries are all settled, counted from the last settle,
 	// and the dedupe records of events that are gone past their source's window, counted from the first acceptance; those of
@@ -84,13 +84,13 @@ type Store interface {
 	// PerSource reports whether each source is written by itself, so that a source that hangs holds up no other.
 	PerSource() bool
 
-	// Health says what is wrong with the store, or nil. It may wait for as long as its context allows.
+	// Health returns what is wrong with the store, or nil. It may wait for as long as its context allows.
 	Health(ctx context.Context) error
 	// Info describes the store for status: driver, path or addresses without credentials, free bytes. It never waits.
 	Info() StoreInfo
 
 	// Close waits for calls under way and closes the store, once. Where leases belong to the process, those that are still
-	// held become void; tokens of before the close stay refused after it. Whatever can fail gives ErrClosed from then on.
+	// held become void; tokens of before the close stay refused after it. Whatever can fail returns ErrClosed from then on.
 	Close() error
 }
 
@@ -101,9 +101,9 @@ var ErrExpired = errors.New("expired before it could be delivered")
 type SharedStore interface {
 	Store
 	// Wakeups names destinations of which something may be due, or which may be paused no longer: another gateway has
-	// said so, or the store has looked. A message may be missing; the store looks often enough.
+	// sent a message, or the store has looked. A message may be missing; the store looks often enough.
 	Wakeups() <-chan DestinationName
-	// Announce tells the other gateways a hash of the sources that this one has.
+	// Announce sends the other gateways a hash of this one's sources.
 	Announce(config string)
 	// Nodes lists the gateways that live. It answers from memory.
 	Nodes() []NodeStatus

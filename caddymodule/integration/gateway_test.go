@@ -82,6 +82,12 @@ func (g *gateway) startFile(caddyfile string) {
 	g.t.Helper()
 	g.process = startCaddy(g.t, g.home, "run", "--config", g.write(caddyfile), "--adapter", "caddyfile")
 	g.process.waitFor(g.t, "serving initial configuration")
+	g.awaitSite()
+}
+
+// awaitSite waits until the gateway has a certificate.
+func (g *gateway) awaitSite() {
+	g.t.Helper()
 	eventually(g.t, patience, "the gateway has a certificate", func() bool {
 		conn, err := tls.Dial("tcp", g.address, &tls.Config{ServerName: "localhost", InsecureSkipVerify: true})
 		if err == nil {
@@ -183,7 +189,12 @@ type process struct {
 
 func startCaddy(t *testing.T, home string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: caddy(home, args...), ended: make(chan struct{}), news: make(chan struct{})}
+	return startProcess(t, caddy(home, args...))
+}
+
+func startProcess(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, ended: make(chan struct{}), news: make(chan struct{})}
 	r, w, err := os.Pipe() // a pipe of our own: Wait then does not close what is still being read
 	if err != nil {
 		t.Fatal(err)

@@ -20,21 +20,22 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 	"github.com/callbackrelay/caddy-relay/relay/engine/report"
 	"github.com/callbackrelay/caddy-relay/relay/engine/spooling"
+	"github.com/callbackrelay/caddy-relay/relay/engine/stream"
 	"github.com/callbackrelay/caddy-relay/relay/engine/sweep"
 )
 
 // reopenLongest bounds the pause between two tries to open the store.
 const reopenLongest = 30 * time.Second
 
-// Options are what an engine is made of, for its whole life.
+// Options are the settings of an engine that stay the same for its whole life.
 type Options struct {
 	// OpenStore opens the store. It is called again, with growing pauses, while it fails with anything but
 	// relay.ErrStoreLocked. The logger never blocks.
 	OpenStore func(context.Context, *slog.Logger) (relay.Store, error)
-	// OpenSpool opens the spool, which takes callbacks that the store cannot take; nil: there is none. It is called again,
+	// OpenSpool opens the spool, which accepts callbacks that the store cannot accept; nil: there is none. It is called again,
 	// with growing pauses, while it fails.
 	OpenSpool func(context.Context, *slog.Logger) (relay.Spool, error)
-	// StoreTimeout is how long a callback waits for the store before the spool takes it. Default: relay.DefaultStoreTimeout.
+	// StoreTimeout is how long a callback waits for the store before it goes to the spool. Default: relay.DefaultStoreTimeout.
 	StoreTimeout time.Duration
 	// Metrics to count in; nil counts nowhere.
 	Metrics *meter.Metrics
@@ -58,6 +59,7 @@ type Engine struct {
 	spooling   *spooling.Spooling
 	sweeper    *sweep.Sweeper
 	intake     *intake.Intake
+	hub        stream.Hub
 
 	starting sync.Mutex // held while Start opens the store; guards started and closed
 	started  bool
@@ -69,9 +71,11 @@ type Engine struct {
 	generations []*Generation
 	settings    atomic.Pointer[relay.Settings] // of the newest generation; never nil
 
-	ctx    context.Context // ends when Close has drained
-	cancel context.CancelFunc
-	loops  sync.WaitGroup // the opener, the sweeper, the listener
+	ctx         context.Context // ends when Close has drained
+	cancel      context.CancelFunc
+	watching    context.Context // ends when Close begins
+	endWatching context.CancelFunc
+	loops       sync.WaitGroup // the opener, the sweeper, the listener
 }
 
 // New returns an engine. It does nothing before Start; callbacks that come earlier wait for it.
@@ -88,15 +92,16 @@ func New(o Options) *Engine {
 	e := &Engine{options: o, meter: o.Metrics, report: report.New(o.Metrics.CountDropped), access: commit.NewAccess()}
 	e.logger = e.report.Logger(o.Logger)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
+	e.watching, e.endWatching = context.WithCancel(e.ctx)
 	e.settings.Store(&relay.Settings{Logger: e.logger})
 
-	e.committers = commit.New(commit.Params{Meter: e.meter, Logger: e.log})
+	e.committers = commit.New(commit.Params{Meter: e.meter, Logger: e.log, Stored: e.accepted})
 	e.lanes = lane.New(lane.Params{
 		Commit: e.committers, Courier: courier.New("caddy-relay/" + cmp.Or(o.Version, "dev")),
-		Meter: e.meter, Logger: e.log, GaveUp: e.gaveUp,
+		Meter: e.meter, Logger: e.log, Settled: e.settled, GaveUp: e.gaveUp,
 	})
 	e.spooling = spooling.New(spooling.Params{
-		Open: e.openSpool(), Access: e.access, Commit: e.committers, Stored: e.lanes.WakeFor, Meter: e.meter, Logger: e.log,
+		Open: e.openSpool(), Access: e.access, Commit: e.committers, Stored: e.drained, Meter: e.meter, Logger: e.log,
 	})
 	e.sweeper = sweep.New(sweep.Params{
 		Settings: e.lastingSettings, Commit: e.committers, Lanes: e.lanes, Meter: e.meter, GaveUp: e.gaveUp,
@@ -125,7 +130,7 @@ func (e *Engine) Receive(w http.ResponseWriter, r *http.Request, src *relay.Sour
 	return e.intake.Receive(w, r, src, client)
 }
 
-// Start opens the store, unless it is open, and begins to work. relay.ErrStoreLocked says that another process has it.
+// Start opens the store, unless it is open, and begins to work. relay.ErrStoreLocked means that another process has it.
 // Any other failure to open the store is logged and shown; callbacks get 503 while the engine keeps trying.
 func (e *Engine) Start(ctx context.Context) error {
 	e.starting.Lock()
@@ -196,7 +201,7 @@ func (e *Engine) run(store relay.Store) {
 	warnOfOrphans(settings, store)
 }
 
-// listen wakes lanes that a shared store says have something to do, until the engine stops.
+// listen wakes the lanes that a shared store names, until the engine stops.
 func (e *Engine) listen(store relay.SharedStore) {
 	for {
 		select {
@@ -215,12 +220,13 @@ func (e *Engine) gaveUp(d relay.DeadLetter) {
 	s := e.settings.Load()
 	s.Logger.Error("delivery given up: it is a dead letter now", "source", d.Source, "destination", d.Destination,
 		"event_id", d.EventID, "task_id", d.TaskID, "attempts", d.Attempts, "status", d.LastStatus, "error", d.LastError)
+	e.died(d)
 	if s.OnDeadLetter != nil {
 		e.report.Hook(func() { s.OnDeadLetter(d) })
 	}
 }
 
-// Store returns the open store, or an error that says why there is none.
+// Store returns the open store, or the reason why there is none.
 func (e *Engine) Store() (relay.Store, error) { return e.access.Store() }
 
 // Close ends deliveries within the drain time of the newest settings, then closes the store (10). Callbacks get 503 from
@@ -232,6 +238,7 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
+	e.endWatching()
 	drain := e.settings.Load().Drain
 	if drain <= 0 {
 		drain = relay.DefaultDrain

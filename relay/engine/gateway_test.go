@@ -90,14 +90,14 @@ func callbackOf(body string) *http.Request {
 	return r
 }
 
-// send gives a request to the gateway.
+// send passes a request to the gateway.
 func (g *gateway) send(r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	g.Receive(w, r, g.source, netip.MustParseAddr("203.0.113.7"))
 	return w
 }
 
-// mustAccept sends a callback of a task and gives its event's id.
+// mustAccept sends a callback of a task and returns its event's id.
 func (g *gateway) mustAccept(task string) string {
 	g.t.Helper()
 	w := g.send(callback(task))
@@ -121,7 +121,7 @@ func (g *gateway) await(what string, ok func() bool) {
 	}
 }
 
-// delivery gives the delivery of an event to a destination.
+// delivery returns the delivery of an event to a destination.
 func (g *gateway) delivery(id, destination string) relay.DeliveryRecord {
 	g.t.Helper()
 	rec, err := g.Event(context.Background(), id)

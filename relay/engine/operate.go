@@ -9,7 +9,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
 )
 
-// Event gives one event with its deliveries, attempts and variants.
+// Event returns one event with its deliveries, attempts and variants.
 func (e *Engine) Event(ctx context.Context, id string) (*relay.EventRecord, error) {
 	store, err := e.Store()
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay/filter"
@@ -62,7 +63,7 @@ func TestRejections(t *testing.T) {
 		"too large":           {func(s *relay.Source) { s.MaxBody = 10 }, callbackOf(body), 413, "body_too_large"},
 		"too large, unknown":  {func(s *relay.Source) { s.MaxBody = 10 }, request(func(r *http.Request) { r.ContentLength = -1 }), 413, "body_too_large"},
 		"token":               {func(s *relay.Source) { s.Verifiers = []relay.Verifier{refusing{}} }, callbackOf(body), 401, "verification_failed"},
-		"token before body":   {func(s *relay.Source) { s.Verifiers = []relay.Verifier{refusing{}} }, request(func(r *http.Request) { r.Body = unreadable{t} }), 401, "verification_failed"},
+		"token before body":   {func(s *relay.Source) { s.Verifiers = []relay.Verifier{refusing{}} }, request(func(r *http.Request) { r.Body = io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF)) }), 401, "verification_failed"},
 		"signature":           {func(s *relay.Source) { s.Verifiers = []relay.Verifier{refusing{true}} }, callbackOf(body), 401, "verification_failed"},
 		"undecided":           {func(s *relay.Source) { s.Verifiers = []relay.Verifier{undecided{refusing{true}}} }, callbackOf(body), 503, "unavailable"},
 		"signature, no shape": {func(s *relay.Source) { s.Verifiers = []relay.Verifier{refusing{true}} }, callbackOf(`nonsense`), 401, "verification_failed"},
@@ -138,24 +139,31 @@ func TestWithheldBody(t *testing.T) {
 		"POST / HTTP/1.1\r\nContent-Type: text/plain":       http.StatusUnsupportedMediaType,
 		"PUT / HTTP/1.1\r\nContent-Type: application/json":  http.StatusMethodNotAllowed,
 	} {
-		conn, err := net.Dial("tcp", server.Listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = conn.Close() }()
 		start := time.Now()
-		if _, err := io.WriteString(conn, head+"\r\nHost: localhost\r\nContent-Length: 400\r\n\r\n{"); err != nil {
-			t.Fatal(err)
-		}
-		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = res.Body.Close()
-		if took := time.Since(start); res.StatusCode != want || took > g.source.AckWithin {
-			t.Errorf("%q: answered %d after %v, want %d", head, res.StatusCode, took, want)
+		status := withhold(t, server, head)
+		if took := time.Since(start); status != want || took > g.source.AckWithin {
+			t.Errorf("%q: answered %d after %v, want %d", head, status, took, want)
 		}
 	}
+}
+
+// withhold announces a body, sends one byte of it, and returns the status of the answer.
+func withhold(t *testing.T, server *httptest.Server, head string) (status int) {
+	t.Helper()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, head+"\r\nHost: localhost\r\nContent-Length: 400\r\n\r\n{"); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	return res.StatusCode
 }
 
 // What senders only announce takes no room from others.

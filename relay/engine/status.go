@@ -11,71 +11,71 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/lane"
 )
 
-// Status is what the admin API shows at /relay/status.
+// Status describes the store, the spool, the gateways, and what they serve.
 type Status struct {
-	Store StoreStatus        `json:"store"`
-	Spool *SpoolStatus       `json:"spool"` // null where there is none
-	Nodes []relay.NodeStatus `json:"nodes"`
-	// Drift says that gateways which share the store have different sources.
-	Drift        bool                `json:"drift"`
-	Sources      []SourceStatus      `json:"sources"`
-	Destinations []DestinationStatus `json:"destinations"`
+	Store StoreStatus
+	Spool *SpoolStatus // nil where there is none
+	Nodes []relay.NodeStatus
+	// Drift reports that gateways which share the store have different sources.
+	Drift        bool
+	Sources      []SourceStatus
+	Destinations []DestinationStatus
 }
 
-// StoreStatus says how a store is.
+// StoreStatus is the state of a store.
 type StoreStatus struct {
 	relay.StoreInfo
-	Up    bool   `json:"up"`
-	Error string `json:"error,omitempty"`
+	Up    bool
+	Error string
 }
 
-// SpoolStatus says what the spool holds.
+// SpoolStatus is the state of the spool.
 type SpoolStatus struct {
-	Location      string  `json:"location"`
-	Up            bool    `json:"up"`
-	Error         string  `json:"error,omitempty"`
-	Events        int     `json:"events"`
-	Stuck         int     `json:"stuck"` // set aside, since the store refuses them
-	Bytes         int64   `json:"bytes"`
-	OldestSeconds float64 `json:"oldest_seconds"`
+	Location      string
+	Up            bool
+	Error         string
+	Events        int
+	Stuck         int // set aside, since the store refuses them
+	Bytes         int64
+	OldestSeconds float64
 }
 
 // SourceStatus is one configured source.
 type SourceStatus struct {
-	Name string `json:"name"`
-	// Open says that neither an address list nor a verifier keeps anyone from calling.
-	Open         bool     `json:"open"`
-	Destinations []string `json:"destinations"`
+	Name string
+	// Open reports that neither an address list nor a verifier keeps anyone from calling.
+	Open         bool
+	Destinations []string
 }
 
 // DestinationStatus is one destination, configured or orphaned.
 type DestinationStatus struct {
-	Source string `json:"source"`
-	Name   string `json:"name"`
+	Source string
+	Name   string
 	// State is active, held, paused or orphaned.
-	State                string        `json:"state"`
-	Counts               StateCounts   `json:"counts"`
-	OldestPendingSeconds float64       `json:"oldest_pending_seconds"`
-	Paused               bool          `json:"paused"`
-	Breaker              BreakerStatus `json:"breaker"`
+	State                string
+	Counts               StateCounts
+	OldestPendingSeconds float64
+	Paused               bool
+	Breaker              BreakerStatus
 }
 
 // StateCounts are the deliveries of a destination by state. Held, paused and orphaned ones are counted there and not as pending.
 type StateCounts struct {
-	Pending   int64 `json:"pending"`
-	InFlight  int64 `json:"in_flight"`
-	Delivered int64 `json:"delivered"`
-	Dead      int64 `json:"dead"`
-	Held      int64 `json:"held"`
-	Paused    int64 `json:"paused"`
-	Orphaned  int64 `json:"orphaned"`
+	Pending   int64
+	InFlight  int64
+	Delivered int64
+	Dead      int64
+	Held      int64
+	Paused    int64
+	Orphaned  int64
 }
 
 // BreakerStatus is the breaker of a destination, on this node.
 type BreakerStatus struct {
-	State     string     `json:"state"` // breakerClosed or breakerOpen
-	Failures  int        `json:"failures"`
-	NextProbe *time.Time `json:"next_probe,omitempty"`
+	State     string // breakerClosed or breakerOpen
+	Failures  int
+	NextProbe *time.Time
 }
 
 const (
@@ -85,7 +85,7 @@ const (
 
 // Status describes store, sources and destinations.
 func (e *Engine) Status(ctx context.Context) Status {
-	host, _ := os.Hostname() // an empty name says as much as an error would
+	host, _ := os.Hostname() // an empty name is as good as an error here
 	s := e.settings.Load()
 	st := Status{Nodes: []relay.NodeStatus{{Name: host, PID: os.Getpid()}}, Sources: []SourceStatus{}, Destinations: []DestinationStatus{}}
 	var counts []relay.Count
@@ -149,8 +149,8 @@ func (e *Engine) destinationStatus(c relay.Count) DestinationStatus {
 	return d
 }
 
-// DisplayStates says how pending deliveries of a destination are shown: orphaned, paused, held, or (empty) pending. Ask
-// once for a whole list: the store is asked once what is paused, since another gateway may have been told.
+// DisplayStates returns how pending deliveries of a destination are shown: orphaned, paused, held, or (empty) pending. Call
+// it once for a whole list: it asks the store which destinations are paused, since that may be another gateway's doing.
 func (e *Engine) DisplayStates() func(source, destination string) relay.State {
 	paused := map[relay.DestinationName]bool{}
 	if store, err := e.Store(); err == nil {

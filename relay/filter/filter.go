@@ -37,7 +37,7 @@ type Filter struct {
 }
 
 // Parse compiles a filter. The expression sees code (int), msg (string), data (dyn), task_id, stage and source
-// (string) and headers (a map of lowercase names to strings), and must give a bool. CEL's strings extension is there.
+// (string) and headers (a map of lowercase names to strings), and must be a bool. CEL's strings extension is available.
 // Regular expressions, and what is searched for, replaced or put between strings, must be literals.
 func Parse(expr string) (*Filter, error) {
 	env, err := environment()
@@ -49,7 +49,7 @@ func Parse(expr string) (*Filter, error) {
 		return nil, err
 	}
 	if t := tree.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
-		return nil, fmt.Errorf("the expression must give a bool, not %s", t)
+		return nil, fmt.Errorf("the expression must be a bool, not %s", t)
 	}
 	// Constant parts, regular expressions above all, are made once, not at every event.
 	program, err := env.Program(tree, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.InterruptCheckFrequency(checkEvery))
@@ -101,7 +101,7 @@ func (literalArguments) Validate(_ *cel.Env, _ cel.ValidatorConfig, tree *ast.AS
 	}
 }
 
-// Match evaluates the filter. An error says why it has no answer: a field is not there, the result is no bool, the cost
+// Match evaluates the filter. An error is why it has no answer: a field is missing, the result is no bool, the cost
 // limit is passed. It quotes nothing of the event. It never panics.
 func (f *Filter) Match(v *relay.View) (bool, error) {
 	in, ok := v.Decoded.(*input)
@@ -135,7 +135,7 @@ var failures = []struct{ cel, text string }{
 	{"operation interrupted", "it takes too long"},
 }
 
-// explain says why an evaluation failed. A name is told only if it stands in the expression itself.
+// explain returns why an evaluation failed. It names a field only if the expression itself does.
 func (f *Filter) explain(err error) error {
 	for _, failure := range failures {
 		if rest, ok := strings.CutPrefix(err.Error(), failure.cel); ok {
@@ -167,7 +167,7 @@ func newInput(ev *relay.Event) *input {
 	return in
 }
 
-// ResolveName gives CEL a variable.
+// ResolveName returns a variable to CEL.
 func (in *input) ResolveName(name string) (any, bool) {
 	var v any
 	switch name {

@@ -89,8 +89,8 @@ func TestFilterLeavesWhatIsAbsentUnset(t *testing.T) {
 func TestParseWhenRefuses(t *testing.T) {
 	for expr, want := range map[string]string{
 		``:                                 "",
-		`code`:                             "must give a bool, not int",
-		`msg + "x"`:                        "must give a bool, not string",
+		`code`:                             "must be a bool, not int",
+		`msg + "x"`:                        "must be a bool, not string",
 		`code == "200"`:                    "no matching overload",
 		`unknown == 1`:                     "undeclared reference",
 		`msg.matches("(")`:                 "",

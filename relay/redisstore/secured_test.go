@@ -78,7 +78,7 @@ func (m *memory) String() string {
 }
 
 // rights are those that docs/operations.md gives to the user of the gateways.
-const rights = "~relay:* &relay:wake +@all -@admin -@dangerous +info"
+const rights = "~relay:* &relay:wake +@all -@admin -@dangerous +info +config|get"
 
 // Over TLS, as a user who may do what operations.md lists and no more, everything works.
 func TestTLSAndAUser(t *testing.T) {

@@ -44,11 +44,11 @@ func TestHarm(t *testing.T) {
 				}
 				_, err = s.Next("a", 10) // whoever drains it finds out
 				if !errors.Is(err, relay.ErrUnavailable) || s.Stat().Error == "" {
-					t.Errorf("next gives %v, the state is %+v", err, s.Stat())
+					t.Errorf("next returns %v, the state is %+v", err, s.Stat())
 				}
 				if tc.mend != nil {
 					if err := put(2); !errors.Is(err, relay.ErrUnavailable) {
-						t.Errorf("append gives %v", err)
+						t.Errorf("append returns %v", err)
 					}
 					if err := tc.mend(path); err != nil {
 						t.Fatal(err)
@@ -56,7 +56,7 @@ func TestHarm(t *testing.T) {
 					<-time.After(2 * time.Second)
 				}
 				if err := put(3); err != nil {
-					t.Errorf("when it is mended append gives %v", err)
+					t.Errorf("when it is mended append returns %v", err)
 				}
 				items, err := s.Next("a", 10)
 				if err != nil || len(items) != 2 || s.Stat().Error != "" || s.Stat().Events != 2 {
@@ -91,7 +91,7 @@ func TestAppendIntoNowhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := s.Append([]*relay.Accept{accept("a", 1)}); !errors.Is(err, relay.ErrUnavailable) {
-			t.Errorf("with %q removed append gives %v", suffix, err)
+			t.Errorf("with %q removed append returns %v", suffix, err)
 		}
 		_ = s.Close()
 	}

@@ -1,5 +1,5 @@
 // Package spool keeps accepts in a SQLite file of the gateway's own, while the store that several gateways share cannot
-// take them.
+// accept them.
 package spool
 
 import (
@@ -22,7 +22,7 @@ import (
 const (
 	// DefaultMaxBytes is how much a spool holds.
 	DefaultMaxBytes = 1 << 30
-	// DefaultMaxAge is how old its oldest entry may be before it takes no more.
+	// DefaultMaxAge is how old its oldest entry may be before it accepts no more.
 	DefaultMaxAge = 30 * 24 * time.Hour
 
 	applicationID = 0x52656c73 // "Rels"
@@ -38,7 +38,7 @@ var migrations = []string{schema}
 //go:embed schema.sql
 var schema string
 
-// Options say where the spool is, and how much it holds.
+// Options set where the spool is, and how much it holds.
 type Options struct {
 	Path     string
 	MaxBytes int64
@@ -59,7 +59,7 @@ type Spool struct {
 
 var _ relay.Spool = (*Spool)(nil)
 
-// Open opens the spool, and makes it where there is none. relay.ErrStoreLocked (wrapped) says that another process still
+// Open opens the spool, and creates it where there is none. relay.ErrStoreLocked (wrapped) means that another process still
 // has it after 10 s.
 func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	if o.MaxBytes <= 0 {

@@ -92,14 +92,14 @@ func TestLimits(t *testing.T) {
 		err = s.Append([]*relay.Accept{accept("a", n)})
 	}
 	if !errors.Is(err, relay.ErrStoreFull) || n < 2 {
-		t.Fatalf("append %d gave %v", n, err)
+		t.Fatalf("append %d returned %v", n, err)
 	}
 	if st := s.Stat(); st.Events != n-1 || st.Bytes > 1000 {
 		t.Errorf("a full spool has %+v", st)
 	}
 	items, err := s.Next("a", 100)
 	if err != nil || len(items) != n-1 {
-		t.Fatalf("next gave %d, %v", len(items), err)
+		t.Fatalf("next returned %d, %v", len(items), err)
 	}
 	if err := s.Remove(items); err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ func TestAge(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.Append([]*relay.Accept{accept("a", 2)}); !errors.Is(err, relay.ErrStoreFull) {
-		t.Errorf("behind one that is too old append gave %v", err)
+		t.Errorf("behind one that is too old append returned %v", err)
 	}
 }
 
@@ -131,7 +131,7 @@ func TestStuck(t *testing.T) {
 		}
 		stuck, err := s.Refuse(items[0], "no")
 		if err != nil || stuck != (n == relay.MaxRefused) {
-			t.Fatalf("refusal %d gave %v, %v", n, stuck, err)
+			t.Fatalf("refusal %d returned %v, %v", n, stuck, err)
 		}
 		if stuck {
 			break
@@ -170,18 +170,18 @@ func TestUnreadable(t *testing.T) {
 	}
 	items, err := s.Next("a", 10)
 	if err != nil || len(items) != 4 || items[3].Err != nil || items[3].Accept.Event.ID != "event-4" {
-		t.Fatalf("next gave %v, %v", items, err)
+		t.Fatalf("next returned %v, %v", items, err)
 	}
 	for _, item := range items[:3] {
 		if item.Err == nil {
 			t.Errorf("entry %d can be read", item.Seq)
 		}
 		if stuck, err := s.Refuse(item, "unreadable"); !stuck || err != nil {
-			t.Errorf("refuse gave %v, %v", stuck, err)
+			t.Errorf("refuse returned %v, %v", stuck, err)
 		}
 	}
 	if items, err := s.Next("a", 10); err != nil || len(items) != 1 {
-		t.Errorf("next gave %v, %v", items, err)
+		t.Errorf("next returned %v, %v", items, err)
 	}
 	if st := s.Stat(); st.Events != 1 || st.Stuck != 3 {
 		t.Errorf("the spool has %+v", st)

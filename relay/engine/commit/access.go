@@ -9,7 +9,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// errOpening says that the store is still being opened.
+// errOpening is the error while the store is still being opened.
 var errOpening = fmt.Errorf("%w: it is still being opened", relay.ErrUnavailable)
 
 // Access is the way to a store that may not be open yet, may have failed to open, or may be closed.
@@ -23,7 +23,7 @@ type Access struct {
 // NewAccess returns the access to a store that is being opened.
 func NewAccess() *Access { return &Access{change: make(chan struct{})} }
 
-// Store returns the open store. The error says why there is none, and wraps relay.ErrUnavailable or relay.ErrClosed.
+// Store returns the open store. The error is why there is none, and wraps relay.ErrUnavailable or relay.ErrClosed.
 func (a *Access) Store() (relay.Store, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -67,7 +67,7 @@ func (a *Access) Opened(store relay.Store) { a.set(store, nil) }
 // Failed notes why the store could not be opened.
 func (a *Access) Failed(err error) { a.set(nil, err) }
 
-// Close takes the store away for good and returns it, nil if it was not open.
+// Close makes the store inaccessible for good and returns it, nil if it was not open.
 func (a *Access) Close() relay.Store {
 	store, _ := a.Store()
 	a.set(nil, relay.ErrClosed)

@@ -71,7 +71,7 @@ func (c *Committer) Accept(a *Accepting) bool {
 	return true
 }
 
-// Withdraw takes an accept that nobody waits for any more out of the queue, and reports whether it was still there. While
+// Withdraw removes an accept that nobody waits for any more from the queue, and reports whether it was still there. While
 // the store hangs, the queue must not grow with callbacks that were answered 503. One that is being applied already may
 // be stored all the same.
 func (c *Committer) Withdraw(a *Accepting) (withdrawn bool) {
@@ -143,7 +143,7 @@ func (c *Committer) guarded(store relay.Store) (more bool) {
 	if err != nil {
 		c.healthy.Store(false)
 		c.params.Meter.ObserveStore("apply", start, err)
-		c.params.Logger().Error("a step of the committer failed; what it was to write is tried again or answered with 503",
+		c.params.Logger().Error("committer failed; what it was to write is tried again or answered with 503",
 			"error", err, "stack", guard.Stack(err))
 	}
 	return more
@@ -251,7 +251,7 @@ func (c *Committer) take() (accepts []*Accepting, settles []*Settling, hungry []
 	return accepts, settles, hungry
 }
 
-// cut takes the first n of a queue, and gives its array away when nothing is left in it.
+// cut splits off the first n of a queue, and leaves its array to them when nothing else is in it.
 func cut[T any](queue []T, n int) (head, rest []T) {
 	if n == len(queue) {
 		return queue, nil
@@ -267,7 +267,7 @@ func (c *Committer) settled(s *Settling) {
 		if c.closed {
 			return // the lease ends with its time, and the attempt is made again
 		}
-		c.params.Logger().Error("outcome of an attempt cannot be stored yet",
+		c.params.Logger().Error("outcome of an attempt cannot be stored; trying again",
 			"event_id", s.Leased.Event.ID, "destination", s.Leased.Destination, "error", s.Err)
 		s.Err, s.late = nil, true
 		if c.late = append(c.late, s); len(c.late) == 1 {
@@ -282,6 +282,7 @@ func (c *Committer) settled(s *Settling) {
 
 // finish hands leased deliveries to their lanes and wakes those who wait.
 func (c *Committer) finish(a *Accepting, before time.Time) {
+	c.params.Stored(&a.Accept)
 	for i, l := range a.Lanes {
 		if l == nil {
 			// One that is configured since then has looked for deliveries before this one was there.

@@ -13,6 +13,8 @@ import (
 type Params struct {
 	Meter  *meter.Metrics
 	Logger func() *slog.Logger // of the current settings; it never blocks
+	// Stored is told of each accept that was applied, in the order of the store. It must not block.
+	Stored func(*relay.Accept)
 }
 
 // Committers are those of an engine: one for each source where the store writes each by itself, so that one which hangs

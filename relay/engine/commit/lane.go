@@ -11,12 +11,12 @@ type Lane interface {
 	// Want returns the lease that the lane asks for at this step, or nil. credit is how many of its slots the step is about
 	// to free.
 	Want(credit int) *relay.Lease
-	// Leased takes what came of that lease. before is when the step began: not later than the lease.
+	// Leased handles the result of that lease. before is when the step began: not later than the lease.
 	Leased(lease *relay.Lease, before time.Time)
-	// Reserve takes a slot for a delivery that is about to be accepted and returns how long to lease it; zero if it must
+	// Reserve reserves a slot for a delivery that is about to be accepted and returns how long to lease it; zero if it must
 	// wait in the store.
 	Reserve() time.Duration
-	// Accepted takes a delivery for which Reserve was asked: d if it was leased at once, else nil. stored reports whether
+	// Accepted handles a delivery for which Reserve was asked: d if it was leased at once, else nil. stored reports whether
 	// it waits in the store now.
 	Accepted(reserved bool, d *relay.Leased, stored bool, before time.Time)
 	// Settled frees the slot of a settle that is durable, or was refused.

@@ -1,4 +1,4 @@
-// Package courier makes one attempt: it posts an event to a destination, reads the answer, and says in one sentence what
+// Package courier makes one attempt: it posts an event to a destination, reads the answer, and describes in one sentence what
 // went wrong. It knows nothing of lanes, stores or retries, and keeps no goroutine.
 package courier
 
@@ -20,11 +20,11 @@ type Courier struct {
 func New(userAgent string) *Courier { return &Courier{userAgent} }
 
 // Answer is the outcome of one attempt. Its Error may be set beside a Status: the response's body could then not be read,
-// which changes nothing about what the destination has said.
+// which changes nothing about the destination's answer.
 type Answer struct {
 	relay.Attempt
 	RetryAfter time.Duration // zero where the destination named none; at most 1 h
-	Released   bool          // the context ended before there was an answer: the attempt tells nothing about the destination
+	Released   bool          // the context ended before there was an answer, which is no fault of the destination
 }
 
 // Success reports whether the destination has taken the event.

@@ -13,7 +13,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// request returns the request of an attempt: the body byte for byte, and headers by which a consumer can tell deliveries apart.
+// request returns the request of an attempt: the body byte for byte, and headers by which a consumer can distinguish deliveries.
 func (c *Courier) request(ctx context.Context, dst *relay.Destination, d *relay.Leased, at time.Time) (*http.Request, error) {
 	ev := d.Event
 	u := *dst.URL

@@ -12,7 +12,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// retryAfter5 is what a sender is told while the gateway cannot take its callback, in seconds.
+// retryAfter5 is the Retry-After, in seconds, while the gateway cannot accept a callback.
 const retryAfter5 = "5"
 
 // rejection is the answer to a callback that is not accepted.
@@ -24,7 +24,7 @@ type rejection struct {
 	reason  error  // for the log; nil where message says it all
 }
 
-// answer tells the sender that its callback is durable.
+// answer answers a callback that is durable.
 func (in *Intake) answer(ctx context.Context, w http.ResponseWriter, src *relay.Source, ev *relay.Event, o Outcome) Receipt {
 	receipt := Receipt{Result: o.result(), EventID: o.EventID, TaskID: ev.TaskID}
 	header := w.Header()

@@ -52,7 +52,7 @@ func (b *budget) open(source string, end func()) *room {
 	return r
 }
 
-// grow takes more room and reports whether there was any. Where there is none, the body is the slowest of the source that
+// grow reserves more room and reports whether there was any. Where there is none, the body is the slowest of the source that
 // uses most, or that source cannot give back enough.
 func (r *room) grow(by int64) bool {
 	victims, ok := r.take(by)
@@ -62,7 +62,7 @@ func (r *room) grow(by int64) bool {
 	return ok
 }
 
-// take takes room from whoever must give it, without telling them.
+// take moves room from whoever must give it, whom the caller then ends.
 func (r *room) take(by int64) (victims []*room, ok bool) {
 	b := r.budget
 	b.mu.Lock()

@@ -10,7 +10,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// maxType is how long a Content-Type may be, in bytes: every destination is told.
+// maxType is how long a Content-Type may be, in bytes: every destination gets it.
 const maxType = 1 << 10
 
 // checkRequest makes the checks that need no body: method, address, type, size.

@@ -25,7 +25,7 @@ const (
 	spoolShare = 2 * time.Second
 )
 
-// errFull says that too many accepts wait already.
+// errFull is the error where too many accepts wait already.
 var errFull = errors.New("the gateway is full")
 
 // DoorParams are what a door works with.
@@ -34,7 +34,7 @@ type DoorParams struct {
 	Commit   *commit.Committers
 	Lanes    *lane.Lanes
 	Spooling *spooling.Spooling
-	// StoreTimeout is how long an accept waits for the store before the spool takes it.
+	// StoreTimeout is how long an accept waits for the store before it goes to the spool.
 	StoreTimeout time.Duration
 	Meter        *meter.Metrics
 	Report       *report.Reporter
@@ -112,7 +112,7 @@ func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event) ([
 	for _, dst := range src.Destinations {
 		if dst.When != nil {
 			if view == nil {
-				// What a filter makes of a body may take many times its memory.
+				// What a filter decodes of a body may need many times its memory.
 				select {
 				case d.filtering <- struct{}{}:
 					defer func() { <-d.filtering }()

@@ -17,11 +17,11 @@ import (
 const (
 	// MaxFiles is how many of a callback's files are kept with its task. The fingerprint covers all of them.
 	MaxFiles = 256
-	// maxWord bounds task id, stage and code, in bytes: they stand in lists, headers and indexes.
+	// maxWord bounds task id, stage and code, in bytes: they appear in lists, headers and indexes.
 	maxWord = 128
 )
 
-// Identity is what tells one callback of a source from another.
+// Identity distinguishes the callbacks of a source.
 type Identity struct {
 	relay.Task
 	// Key is the SHA-256 of the JSON array of the dedupe fields' values, as strings.
@@ -32,7 +32,7 @@ type Identity struct {
 	Fingerprint [32]byte
 }
 
-// Identify reads from a callback what it is about; body may be anything. The error says, for the sender, what is wrong.
+// Identify reads from a callback what it is about; body may be anything. The error names, for the sender, what is wrong.
 // Where the task's id could be read all the same, the identity has it: a signature may cover it.
 func Identify(src *relay.Source, body []byte, header http.Header) (Identity, error) {
 	r, err := src.Provider.Read(body, header, relay.ReadOptions{Format: src.Body, Paths: dedupePaths(src.Dedupe)})

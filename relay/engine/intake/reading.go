@@ -43,7 +43,7 @@ func readBody(w http.ResponseWriter, r *http.Request, src *relay.Source, by time
 }
 
 // readAll reads to the end. It makes room as the body comes, and not for what a sender only announces; the usual body
-// takes one allocation.
+// needs one allocation.
 func readAll(r io.Reader, length int64, room *room) (body []byte, err error) {
 	size := int64(firstRead)
 	if 0 <= length && length < size {

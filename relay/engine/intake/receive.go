@@ -1,4 +1,4 @@
-// Package intake takes callbacks in: receive, verify, identify, accept, answer. What is accepted is durable (1).
+// Package intake handles callbacks: receive, verify, identify, accept, answer. What is accepted is durable (1).
 package intake
 
 import (
@@ -20,14 +20,20 @@ type Params struct {
 	Report *report.Reporter
 }
 
-// Intake takes callbacks in over HTTP.
+// Intake handles callbacks over HTTP.
 type Intake struct {
-	params Params
-	budget *budget
+	params     Params
+	budget     *budget // of bodies that are being read
+	refused    *budget // of those whose callbacks are refused already
+	rejections *rejections
 }
 
 // New returns an intake.
-func New(p Params) *Intake { return &Intake{params: p, budget: newBudget(maxReading)} }
+func New(p Params) *Intake {
+	return &Intake{
+		params: p, budget: newBudget(maxReading), refused: newBudget(maxRefused), rejections: newRejections(keptBytes),
+	}
+}
 
 // Receipt is what became of a callback, for placeholders and logs.
 type Receipt struct {
@@ -59,7 +65,7 @@ func (in *Intake) Receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 	return receipt
 }
 
-func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Source, client netip.Addr, start time.Time) (Receipt, *rejection) {
+func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Source, client netip.Addr, start time.Time) (_ Receipt, rej *rejection) {
 	readBy := readBy(src, start)
 	cb := &relay.Callback{Header: r.Header, Format: src.Body, Now: start, Deadline: readBy}
 	control := http.NewResponseController(w)
@@ -67,6 +73,11 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 		timer := time.AfterFunc(time.Until(readBy), func() { hurry(control, r) })
 		defer timer.Stop()
 	}
+	defer func() {
+		if rej != nil {
+			in.keep(w, r, src, client, cb, rej)
+		}
+	}()
 	if rej := checkRequest(r, src, client, cb); rej != nil {
 		return Receipt{}, rej
 	}
@@ -82,7 +93,7 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 	// Before, it stays: a server reads what is left of a body before it sends the answer of who did not read it.
 	_ = control.SetReadDeadline(time.Time{})
 
-	// Some signatures cover the task id, so it is read first; what is wrong with the shape is told only to who is verified.
+	// Some signatures cover the task id, so it is read first; what is wrong with the shape is answered only to who is verified.
 	id, shape := Identify(src, body, r.Header)
 	cb.Body, cb.TaskID = body, id.ID
 	if rej := verify(src, cb, true); rej != nil {
@@ -116,12 +127,13 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 	case relay.Unkept:
 		in.params.Report.Logger(src.Logger).Error("callback conflicts with an earlier one of the same key, and cannot be kept: it is answered with 503",
 			"source", src.Name, "event_id", outcome.EventID, "task_id", ev.TaskID, "most", relay.MaxVariants)
-		return Receipt{TaskID: ev.TaskID}, unavailable(errUnkept)
+		return Receipt{TaskID: ev.TaskID}, unavailable(ErrUnkept)
 	}
 	return in.answer(r.Context(), w, src, ev, outcome), nil
 }
 
-var errUnkept = errors.New("the event has as many variants as are kept, or is past its retention")
+// ErrUnkept is why a callback that conflicts with an event cannot be stored.
+var ErrUnkept = errors.New("the event has as many variants as are kept, or is past its retention")
 
 // hurry makes the read of a body fail now.
 func hurry(control *http.ResponseController, r *http.Request) {

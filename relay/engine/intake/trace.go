@@ -7,7 +7,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// inboundTrace gives the traceparent to keep with an event: of the span that the server opened for the request, where
+// inboundTrace returns the traceparent to keep with an event: of the span that the server opened for the request, where
 // tracing is on.
 func inboundTrace(ctx context.Context) string {
 	if !trace.SpanContextFromContext(ctx).IsValid() {

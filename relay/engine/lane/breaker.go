@@ -12,7 +12,7 @@ type breaker struct {
 	policy relay.BreakerPolicy
 
 	failures int // consecutive ones
-	// A run of plain 500s of one event says that the event is poison, not that the destination is down.
+	// A run of plain 500s of one event means that the event is poison, not that the destination is down.
 	only500 bool
 	event   string
 	several bool
@@ -34,7 +34,7 @@ func counts(status int) bool {
 	return status == 0 || status == http.StatusTooManyRequests || status >= 500
 }
 
-// record takes the outcome of an attempt and reports whether the breaker opened or closed by it.
+// record counts the outcome of an attempt and reports whether the breaker opened or closed by it.
 func (b *breaker) record(status int, event string) (changed bool) {
 	if !counts(status) {
 		changed = b.open

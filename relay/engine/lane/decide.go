@@ -21,7 +21,7 @@ func decide(s *relay.Settle, dst *relay.Destination, a *courier.Answer, held boo
 		return
 	}
 	if held && counts(a.Status) {
-		// What fails while the destination is held says nothing about the delivery: it goes to the end of the queue, and the
+		// What fails while the destination is held is no fault of the delivery: it goes to the end of the queue, and the
 		// next probe decides when it is tried again.
 		s.Outcome, s.Used = relay.OutcomeRetry, false
 		return

@@ -36,7 +36,7 @@ func newLane(ls *Lanes, name relay.DestinationName) *Lane {
 	return l
 }
 
-// do makes one step of the machine and sees to what it leaves to do.
+// do makes one step of the machine and then does what it asks for.
 func (l *Lane) do(step func(m *machine, now time.Time)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,10 +79,10 @@ func (l *Lane) fire() {
 // Wake notes that the store may hold deliveries that are due.
 func (l *Lane) Wake() { l.do(func(m *machine, _ time.Time) { m.wake() }) }
 
-// Pause takes over what an operator asked for.
+// Pause pauses or resumes the lane for an operator.
 func (l *Lane) Pause(paused bool) { l.do(func(m *machine, _ time.Time) { m.pause(paused) }) }
 
-// Rouse wakes the lane by what a shared store says. Another gateway may have resumed the destination: the lease will tell.
+// Rouse wakes the lane for a shared store. Another gateway may have resumed the destination, which the next lease shows.
 func (l *Lane) Rouse() { l.do(func(m *machine, _ time.Time) { m.pause(false) }) }
 
 func (l *Lane) configure(dst *relay.Destination) {
@@ -202,7 +202,7 @@ func (l *Lane) try(dst *relay.Destination, d *relay.Leased) (a *courier.Answer) 
 	return a
 }
 
-// answered tells the breaker of an answer and reports whether the destination was held when it came.
+// answered passes an answer to the breaker and reports whether the destination was held when it came.
 func (l *Lane) answered(a *courier.Answer, d *relay.Leased, probe bool) (held bool) {
 	var changed bool
 	var after breaker
@@ -231,7 +231,7 @@ func (l *Lane) Settled(s *commit.Settling) {
 		metrics = l.meter
 	})
 	if s.Err != nil {
-		l.lanes.params.Logger().Warn("lease was lost before its outcome was stored; the delivery is attempted again",
+		l.lanes.params.Logger().Warn("lease lost before its outcome was stored; the delivery is attempted again",
 			"source", l.name.Source, "destination", l.name.Destination, "event_id", s.Leased.Event.ID, "error", s.Err)
 		return
 	}
@@ -249,6 +249,7 @@ func (l *Lane) conclude(s *relay.Settle, metrics *meter.Lane) {
 			text = a.Error
 		}
 	}
+	l.lanes.params.Settled(s, status, text)
 	logger := l.lanes.params.Logger()
 	if s.Outcome == relay.OutcomeDelivered {
 		metrics.Delivered.Inc()

@@ -17,8 +17,10 @@ type Params struct {
 	Commit  *commit.Committers
 	Courier *courier.Courier
 	Meter   *meter.Metrics
-	Logger  func() *slog.Logger    // of the current settings; it never blocks
-	GaveUp  func(relay.DeadLetter) // is told of each dead letter; it must not block
+	Logger  func() *slog.Logger // of the current settings; it never blocks
+	// Settled is called for each settle that is durable, with the status and the error of its attempt; it must not block.
+	Settled func(s *relay.Settle, status int, reason string)
+	GaveUp  func(relay.DeadLetter) // is called for each dead letter; it must not block
 }
 
 // Lanes are those of an engine, one for each destination that any of its settings named. It owns their attempts.

@@ -43,7 +43,7 @@ type machine struct {
 	alarm time.Time // when the lane must wake by itself; zero: not at all
 }
 
-// configure takes new settings, or none. What is in flight goes on.
+// configure sets new settings, or none. What is in flight goes on.
 func (m *machine) configure(dst *relay.Destination) {
 	before := m.dest
 	m.dest = dst
@@ -72,7 +72,7 @@ func (m *machine) wake() {
 	m.feed = m.feed || !m.stopped
 }
 
-// pause takes over what an operator asked for.
+// pause pauses or resumes the lane for an operator.
 func (m *machine) pause(paused bool) {
 	m.paused = paused
 	if !paused {
@@ -131,7 +131,7 @@ func (m *machine) want(now time.Time, credit int) (n int, probe bool) {
 	return n, probe
 }
 
-// leased takes what came of a lease that want asked for.
+// leased handles the result of a lease that want asked for.
 func (m *machine) leased(now time.Time, lease *relay.Lease) {
 	m.leasing = false
 	if lease.Err != nil {
@@ -183,7 +183,7 @@ func (m *machine) charge(now time.Time, n int) {
 	}
 }
 
-// reserve takes a slot for a delivery that is about to be accepted, and reports whether there is one for it.
+// reserve reserves a slot for a delivery that is about to be accepted, and reports whether there was one.
 func (m *machine) reserve(now time.Time) bool {
 	if !m.able() || m.backlog || m.leasing || m.breaker.open || m.inFlight >= m.dest.MaxInFlight {
 		return false
@@ -196,7 +196,7 @@ func (m *machine) reserve(now time.Time) bool {
 	return true
 }
 
-// accepted takes the end of an accept: the delivery was leased at once, or waits in the store, or neither.
+// accepted handles the end of an accept: the delivery was leased at once, or waits in the store, or neither.
 func (m *machine) accepted(now time.Time, reserved, leased, stored bool) {
 	if reserved {
 		m.promised--
@@ -218,7 +218,7 @@ func (m *machine) accepted(now time.Time, reserved, leased, stored bool) {
 	}
 }
 
-// settled takes a settle that is durable, or was refused since its lease is lost.
+// settled handles a settle that is durable, or was refused because its lease is lost.
 func (m *machine) settled(now time.Time, s *relay.Settle) {
 	m.inFlight--
 	if s.Err != nil {
@@ -240,7 +240,7 @@ func (m *machine) settled(now time.Time, s *relay.Settle) {
 	}
 }
 
-// answered tells the breaker of an answer. held reports whether the destination was held when the answer came, changed
+// answered passes an answer to the breaker. held reports whether the destination was held when the answer came, changed
 // whether the breaker opened or closed by it.
 func (m *machine) answered(now time.Time, status int, event string, retryAfter time.Duration, probe bool) (held, changed bool) {
 	held = m.breaker.open

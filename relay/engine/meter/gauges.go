@@ -37,7 +37,7 @@ var (
 	descPaused        = describe("destination_paused", "Whether an operator has paused the destination.", "source", "destination")
 	descLeaseExpired  = describe("lease_expired_total", "Leases that expired before their attempt was settled.", "source", "destination")
 	descStoreUp       = describe("store_up", "Whether the store is open and healthy.")
-	descSpooled       = describe("spooled_events", "Callbacks in the spool, which the store has yet to take.")
+	descSpooled       = describe("spooled_events", "Callbacks in the spool, which the store has yet to accept.")
 	descSpoolOldest   = describe("spool_oldest_seconds", "Age of the oldest callback that waits in the spool.")
 	descStoreFree     = describe("store_free_bytes", "Free space where the store is.")
 

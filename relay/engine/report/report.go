@@ -1,4 +1,4 @@
-// Package report takes log lines and hooks from those who must not wait for them: the committer, a lane, a callback that
+// Package report passes on log lines and hooks of those who must not wait for them: the committer, a lane, a callback that
 // is being answered. A log line is I/O, and a pipe that nobody reads stops whoever writes to it for good.
 package report
 
@@ -15,7 +15,7 @@ const (
 	// queued is how many log lines may wait for a sink, and how many hooks for an earlier one. What comes later is dropped
 	// and counted.
 	queued = 4096
-	// patience is how long Close waits for sinks that do not take what is still queued.
+	// patience is how long Close waits for sinks that do not accept what is still queued.
 	patience = 2 * time.Second
 )
 
@@ -51,19 +51,19 @@ func New(dropped func()) *Reporter {
 	return r
 }
 
-// serve takes items until quit, and then those that are queued already. What a sink makes of one is its own affair: a sink
-// that fails or panics has nobody to be told by.
+// serve passes items to the sink until quit, and then those that are queued already. A failure or a panic of a sink is
+// dropped, because the log that it would be reported to is the sink itself.
 func serve[T any](quit <-chan struct{}, queue <-chan T, sink func(T) error) {
-	take := func(item T) { _ = guard.Step(func() error { return sink(item) }) }
+	pass := func(item T) { _ = guard.Step(func() error { return sink(item) }) }
 	for {
 		select {
 		case item := <-queue:
-			take(item)
+			pass(item)
 		case <-quit:
 			for {
 				select {
 				case item := <-queue:
-					take(item)
+					pass(item)
 				default:
 					return
 				}
@@ -89,8 +89,8 @@ func (r *Reporter) Hook(hook func()) {
 	}
 }
 
-// Close ends the reporter once what is queued has been taken, or after two seconds of which a sink took nothing away: a
-// write to a pipe that nobody reads cannot be interrupted, and must not hold up a stop. Lines that come later are dropped.
+// Close ends the reporter once what is queued has been written, or after two seconds: a write to a pipe that nobody reads
+// cannot be interrupted, and must not hold up a stop. Lines that come later are dropped.
 func (r *Reporter) Close() {
 	r.closing.Do(func() { close(r.quit) })
 	done := make(chan struct{})

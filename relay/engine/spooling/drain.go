@@ -20,7 +20,7 @@ func (s *Spooler) drain(source string, st *spoolSource) {
 			return nil
 		})
 		if err != nil {
-			s.params.Logger().Error("a drain of the spool failed; it is tried again", "source", source, "error", err, "stack", guard.Stack(err))
+			s.params.Logger().Error("draining the spool failed; trying again", "source", source, "error", err, "stack", guard.Stack(err))
 			wait, d.idle = d.failed(), false
 		}
 		if !d.done && !s.sleep(wait, st, d.idle) {
@@ -45,13 +45,13 @@ func (d *draining) step() (wait time.Duration) {
 	s := d.spooler
 	items, err := s.spool.Next(d.source, d.most)
 	if err != nil {
-		s.params.Logger().Error("spool cannot be read; it is tried again", "source", d.source, "error", err)
+		s.params.Logger().Error("spool cannot be read; trying again", "source", d.source, "error", err)
 		d.idle = false
 		return d.failed()
 	}
 	if d.idle = len(items) == 0; d.idle {
 		if d.end(true) {
-			s.params.Logger().Info("the spool is drained: callbacks go to the store again", "source", d.source)
+			s.params.Logger().Info("spool drained; callbacks go to the store again", "source", d.source)
 		}
 		return drainLongest
 	}
@@ -64,7 +64,7 @@ func (d *draining) step() (wait time.Duration) {
 
 // failed lets callbacks go on that wait for the end of the drain, and returns the pause until the next try.
 func (d *draining) failed() (pause time.Duration) {
-	d.most = max(1, d.most/2) // it may have been more than the store takes in its time
+	d.most = max(1, d.most/2) // it may have been more than the store can write in time
 	d.spooler.mu.Lock()
 	defer d.spooler.mu.Unlock()
 	d.st.release()
@@ -112,7 +112,7 @@ func (st *spoolSource) release() {
 	}
 }
 
-// handOver applies entries and removes what the store has. It is false where the store did not take them all.
+// handOver applies entries and removes what the store has. It reports whether the store accepted them all.
 func (s *Spooler) handOver(source string, items []*relay.Spooled, st *spoolSource) bool {
 	items, ok := s.readable(source, items, st)
 	if !ok || len(items) == 0 {
@@ -154,7 +154,7 @@ func (s *Spooler) handOver(source string, items []*relay.Spooled, st *spoolSourc
 	if len(taken) > 0 {
 		if err := s.spool.Remove(taken); err != nil {
 			// They are applied again, and known by their ids.
-			s.params.Logger().Error("spool cannot be written; it is tried again", "source", source, "error", err)
+			s.params.Logger().Error("spool cannot be written; trying again", "source", source, "error", err)
 			return false
 		}
 		for _, item := range taken {
@@ -165,11 +165,11 @@ func (s *Spooler) handOver(source string, items []*relay.Spooled, st *spoolSourc
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.waiting -= len(taken)
-	well := len(taken)+stuck == len(items)
-	if well && st.handover == nil && st.waiting <= handoverBelow {
+	all := len(taken)+stuck == len(items)
+	if all && st.handover == nil && st.waiting <= handoverBelow {
 		st.handover = make(chan struct{})
 	}
-	return well
+	return all
 }
 
 // portion cuts entries to what one batch may touch, and before the second one of a task: an accept may fail where a later
@@ -186,7 +186,7 @@ func portion(items []*relay.Spooled) []*relay.Spooled {
 	return items
 }
 
-// readable sets aside the entries that cannot be read, and gives the others. It is false where the spool cannot be written.
+// readable sets aside the entries that cannot be read, and returns the others. ok is false if the spool cannot be written.
 func (s *Spooler) readable(source string, items []*relay.Spooled, st *spoolSource) (readable []*relay.Spooled, ok bool) {
 	ok = true
 	for _, item := range items {
@@ -204,7 +204,7 @@ func (s *Spooler) readable(source string, items []*relay.Spooled, st *spoolSourc
 	return readable, ok
 }
 
-// refuse counts that an entry was refused for what it is, and says whether it is stuck.
+// refuse counts that an entry was refused for what it is, and reports whether it is stuck.
 func (s *Spooler) refuse(source string, item *relay.Spooled, reason error) (stuck bool) {
 	log := s.params.Logger().With("source", source, "entry", item.Seq, "error", reason)
 	if item.Accept != nil {
@@ -213,13 +213,13 @@ func (s *Spooler) refuse(source string, item *relay.Spooled, reason error) (stuc
 	stuck, err := s.spool.Refuse(item, reason.Error())
 	switch {
 	case err != nil:
-		log.Error("spool cannot be written; it is tried again", "spool_error", err)
+		log.Error("spool cannot be written; trying again", "spool_error", err)
 	case item.Err != nil:
-		log.Error("a spooled callback cannot be read: it is set aside in the spool, and needs an operator")
+		log.Error("spooled callback cannot be read: it is set aside in the spool and needs an operator")
 	case stuck:
-		log.Error("the store refuses a spooled callback: it is set aside in the spool, and needs an operator")
+		log.Error("spooled callback refused by the store: it is set aside in the spool and needs an operator")
 	default:
-		log.Warn("the store refuses a spooled callback; it is tried again")
+		log.Warn("spooled callback refused by the store; trying again")
 	}
 	return stuck
 }

@@ -19,7 +19,7 @@ const (
 	drainLongest  = 2 * time.Second
 )
 
-// Spooler takes callbacks that the store cannot, and hands them over in order once it can.
+// Spooler stores callbacks that the store cannot accept, and hands them over in order once it can.
 type Spooler struct {
 	params Params
 	spool  relay.Spool
@@ -37,7 +37,7 @@ type Spooler struct {
 // spoolSource is what the spooler knows of one source.
 type spoolSource struct {
 	waiting  int           // entries, with those that are about to be appended
-	down     bool          // the store did not take the last callback
+	down     bool          // the store did not accept the last callback
 	draining bool          // a goroutine drains it
 	handover chan struct{} // closed when new callbacks need wait no longer; nil where they need not wait at all
 	news     chan struct{} // capacity 1: an entry was appended
@@ -62,7 +62,7 @@ func newSpooler(p Params, spool relay.Spool, stop <-chan struct{}, loops *sync.W
 	return s, nil
 }
 
-// of gives what is known of a source. The caller holds s.mu, or is the only one.
+// of returns what is known of a source. The caller holds s.mu, or is the only one.
 func (s *Spooler) of(source string) *spoolSource {
 	st := s.sources[source]
 	if st == nil {
@@ -96,7 +96,7 @@ func (s *Spooler) Follows(ctx context.Context, source string) bool {
 	}
 }
 
-// Divert notes that the store did not take an accept in time, and counts an entry, which must be taken. The accept may still
+// Divert notes that the store did not accept an event in time, and counts an entry, which must be taken. The accept may still
 // be under way, and may be stored after all.
 func (s *Spooler) Divert(first *commit.Accepting) {
 	source := first.Event.Source
@@ -108,7 +108,7 @@ func (s *Spooler) Divert(first *commit.Accepting) {
 	s.doubts[first.Event.ID] = first
 	s.mu.Unlock()
 	if news {
-		s.params.Logger().Warn("the store does not take callbacks: they go to the spool", "source", source)
+		s.params.Logger().Warn("store does not accept callbacks; they go to the spool", "source", source)
 	}
 }
 
@@ -129,14 +129,14 @@ func (s *Spooler) settleDoubt(id string) (unheld bool) {
 	}
 }
 
-// forget drops what is known of an entry that is no longer in the spool, or will not be tried again.
+// forget deletes what is known of an entry that is no longer in the spool, or will not be tried again.
 func (s *Spooler) forget(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.doubts, id)
 }
 
-// Take puts an accept into the spool, durably, and waits for that until ctx ends. The entry has been counted.
+// Take appends an accept to the spool, durably, and waits for that until ctx ends. The entry has been counted.
 func (s *Spooler) Take(ctx context.Context, a *relay.Accept) error {
 	op := &spooling{accept: a, done: make(chan struct{})}
 	s.mu.Lock()
@@ -193,7 +193,7 @@ func (s *Spooler) appendAll() {
 	err := add(accepts)
 	for i, op := range queue {
 		if err != nil && len(queue) > 1 {
-			op.err = add(accepts[i : i+1]) // one that is too large must not take the others with it
+			op.err = add(accepts[i : i+1]) // one that is too large must not make the others fail
 		} else {
 			op.err = err
 		}
@@ -212,7 +212,7 @@ func (s *Spooler) appendAll() {
 	}
 }
 
-// drainSoon sees to it that a source is drained. The caller holds s.mu.
+// drainSoon starts a drain of a source unless one is under way. The caller holds s.mu.
 func (s *Spooler) drainSoon(source string, st *spoolSource) {
 	select {
 	case st.news <- struct{}{}:

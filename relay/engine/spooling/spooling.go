@@ -1,4 +1,4 @@
-// Package spooling has callbacks taken by the spool while the store cannot take them, and hands them over in order once it
+// Package spooling sends callbacks to the spool while the store cannot accept them, and hands them over in order once it
 // can.
 package spooling
 
@@ -24,7 +24,7 @@ type Params struct {
 	Open   func(context.Context) (relay.Spool, error)
 	Access *commit.Access
 	Commit *commit.Committers
-	// Stored is told of each accept that the store has taken over from the spool.
+	// Stored is called for each accept that the store has accepted from the spool.
 	Stored func(*relay.Accept)
 	Meter  *meter.Metrics
 	Logger func() *slog.Logger // of the current settings; it never blocks
@@ -42,14 +42,14 @@ type Spooling struct {
 	err error // why the spool is not open
 }
 
-// New returns spooling that takes nothing before Open.
+// New returns spooling that does nothing before Open.
 func New(p Params) *Spooling {
 	s := &Spooling{params: p}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
-// Open opens the spool, or keeps trying to until Close: without one, callbacks get 503 while the store cannot take them.
+// Open opens the spool, or keeps trying until Close: without one, callbacks get 503 while the store cannot accept them.
 func (s *Spooling) Open(ctx context.Context) {
 	if s.params.Open == nil {
 		return
@@ -58,7 +58,7 @@ func (s *Spooling) Open(ctx context.Context) {
 	if err == nil {
 		return
 	}
-	s.params.Logger().Error("spool cannot be opened; while the store cannot take callbacks they get 503", "error", err)
+	s.params.Logger().Error("spool cannot be opened; callbacks get 503 while the store cannot accept them", "error", err)
 	s.loops.Go(func() {
 		for pause := time.Second; err != nil; pause = min(2*pause, openPause) {
 			select {
@@ -113,7 +113,7 @@ func (s *Spooling) Close() error {
 	return spooler.spool.Close()
 }
 
-// Stat describes the spool. up reports whether it is open; err says why not, where it could not be opened. configured
+// Stat describes the spool. up reports whether it is open; err is why not, if it could not be opened. configured
 // reports whether there is to be one.
 func (s *Spooling) Stat() (stat relay.SpoolStat, configured, up bool, err error) {
 	if s.params.Open == nil {

@@ -1,5 +1,5 @@
-// Package sweep looks after what nobody waits for: it gives up what has expired, deletes what is past its retention, and
-// looks how the store is.
+// Package sweep does what nobody waits for: it gives up what has expired, deletes what is past its retention, and watches
+// the store's health.
 package sweep
 
 import (
@@ -31,7 +31,7 @@ type Params struct {
 	Commit   *commit.Committers
 	Lanes    *lane.Lanes
 	Meter    *meter.Metrics
-	GaveUp   func(relay.DeadLetter) // is told of each dead letter; it must not block
+	GaveUp   func(relay.DeadLetter) // is called for each dead letter; it must not block
 }
 
 // Sweeper sweeps the store of an engine.
@@ -40,7 +40,7 @@ type Sweeper struct {
 	again  chan struct{} // capacity 1: other settings count now
 
 	looking sync.Mutex // held during a look at the store
-	ill     string     // what was wrong at the last look
+	trouble string     // what was wrong at the last look
 	healthy atomic.Bool
 }
 
@@ -78,7 +78,7 @@ func (s *Sweeper) Run(ctx context.Context, store relay.Store) {
 		if err != nil {
 			s.healthy.Store(false)
 			s.params.Meter.ObserveStore("sweep", time.Now(), err)
-			settings.Logger.Error("a sweep failed; it is tried again", "error", err, "stack", guard.Stack(err))
+			settings.Logger.Error("sweep failed; trying again", "error", err, "stack", guard.Stack(err))
 		}
 		now := time.Now()
 		if !now.Before(next) {
@@ -94,7 +94,7 @@ func (s *Sweeper) Run(ctx context.Context, store relay.Store) {
 	}
 }
 
-// Look looks how the store is and returns what is wrong with it, nil if it is healthy. It logs that once until it changes.
+// Look asks for the store's health and returns what is wrong with it, nil if it is healthy. It logs that once until it changes.
 func (s *Sweeper) Look(ctx context.Context, store relay.Store) error {
 	s.looking.Lock()
 	defer s.looking.Unlock()
@@ -102,24 +102,24 @@ func (s *Sweeper) Look(ctx context.Context, store relay.Store) error {
 	defer cancel()
 	err := store.Health(bounded)
 	if ctx.Err() != nil {
-		return err // it says nothing about the store
+		return err // which is not about the store
 	}
 	if s.healthy.Store(err == nil); err == nil {
 		s.params.Commit.Recovered()
 	}
-	ill := ""
+	trouble := ""
 	if err != nil {
-		ill = err.Error()
+		trouble = err.Error()
 	}
 	settings, _ := s.params.Settings()
 	switch {
-	case ill == s.ill:
+	case trouble == s.trouble:
 	case err != nil:
 		settings.Logger.Error("store unhealthy", "error", err)
 	default:
 		settings.Logger.Info("store healthy again")
 	}
-	s.ill = ill
+	s.trouble = trouble
 	return err
 }
 
@@ -198,7 +198,7 @@ func (s *Sweeper) purge(ctx context.Context, store relay.Store, settings *relay.
 			letters[name] += n
 		}
 		if err != nil {
-			settings.Logger.Error("purge failed; it is tried again", "error", err)
+			settings.Logger.Error("purge failed; trying again", "error", err)
 			return
 		}
 		if !res.More || !breathe(ctx) {

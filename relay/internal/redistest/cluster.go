@@ -38,7 +38,7 @@ func Cluster(t testing.TB, args ...string) []*Server {
 	return masters
 }
 
-// ClusterReplica gives a master of a Cluster a replica. When this returns it is in step, and its master and the others
+// ClusterReplica adds a replica to a master of a Cluster. When this returns it is in step, and its master and the others
 // know it: those that do not would not vote for it once its master is gone.
 func ClusterReplica(t testing.TB, master *Server, others ...*Server) *Server {
 	t.Helper()
@@ -69,7 +69,7 @@ func ClusterReplica(t testing.TB, master *Server, others ...*Server) *Server {
 	return replica
 }
 
-// nodeOf is what a node of a Cluster says of the one with this id: its master, its epoch, and the state of the link to it.
+// nodeOf is how a node of a Cluster sees the one with this id: its master, its epoch, and the state of the link to it.
 func nodeOf(t testing.TB, asked *Server, id string) map[string]string {
 	t.Helper()
 	for line := range strings.Lines(fmt.Sprint(asked.Do(t, "CLUSTER", "NODES"))) {
@@ -80,7 +80,7 @@ func nodeOf(t testing.TB, asked *Server, id string) map[string]string {
 	return nil
 }
 
-// SlotOf gives the slot of a key in a Cluster as Cluster makes it, and which of the masters has it.
+// SlotOf returns the slot of a key in a Cluster that Cluster has started, and which of the masters has it.
 func SlotOf(t testing.TB, masters []*Server, key string) (slot, owner int) {
 	t.Helper()
 	n, _ := masters[0].Do(t, "CLUSTER", "KEYSLOT", key).(int64)

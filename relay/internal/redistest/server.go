@@ -61,7 +61,7 @@ func Launch(dir string, args ...string) (*Server, error) {
 	return s, nil
 }
 
-// FreePort gives a port that nobody listens on. A Cluster's bus uses the port ten thousand above, so it is not higher
+// FreePort returns a port that nobody listens on. A Cluster's bus uses the port ten thousand above, so it is not higher
 // than that allows.
 func FreePort() (int, error) {
 	for {
@@ -150,7 +150,7 @@ func (s *Server) signal(t testing.TB, sig syscall.Signal) {
 	}
 }
 
-// Client gives a client of the server, for the test's own look at it. It ends with the test.
+// Client returns a client of the server, for the test's own look at it. It ends with the test.
 func (s *Server) Client(t testing.TB) *redis.Client {
 	t.Helper()
 	c := redis.NewClient(&redis.Options{
@@ -181,7 +181,7 @@ func Eventually(t testing.TB, within time.Duration, what string, holds func() bo
 	}
 }
 
-// waitFor says whether a condition comes to hold in time.
+// waitFor reports whether a condition comes to hold in time.
 func waitFor(within time.Duration, holds func() bool) bool {
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()

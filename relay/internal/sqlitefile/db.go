@@ -49,7 +49,7 @@ const (
 type DB struct {
 	// Writer is the one connection that writes, by Write.
 	Writer *Conn
-	// Keeper is for the one goroutine that looks after the file. Closing interrupts it.
+	// Keeper is for the one goroutine that maintains the file. Closing interrupts it.
 	Keeper *Conn
 
 	o       Options
@@ -61,13 +61,13 @@ type DB struct {
 	close   context.CancelFunc
 
 	fault   atomic.Pointer[error] // why nothing may be written until Mend
-	refused atomic.Pointer[error] // of the last write that the file took not, if it has taken none since
+	refused atomic.Pointer[error] // of the last write that the file refused, if none has succeeded since
 	began   atomic.Int64          // when the write under way began, since epoch; 0 if there is none
 }
 
 var epoch = time.Now()
 
-// Open opens a file, and makes it where there is none. relay.ErrStoreLocked (wrapped, naming the holder) says that another
+// Open opens a file, and creates it where there is none. relay.ErrStoreLocked (wrapped, naming the holder) means that another
 // process still has it after 10 s. A file that is not one of ours is left as it is.
 func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	if o.Path, err = filepath.Abs(o.Path); err != nil {
@@ -194,7 +194,7 @@ func (d *DB) migrate() error {
 
 // Write runs change in a transaction, which is durable when it returns nil. Nothing is written while there is a fault.
 // Whatever it returns is rolled back, except where a fault was found after the commit: what memory knows of the file counts
-// no more then. The caller sees to it that there is one write at a time.
+// no more then. The caller ensures that there is one write at a time.
 func (d *DB) Write(change func() error) error {
 	if err := d.Fault(); err != nil {
 		return err
@@ -313,7 +313,7 @@ func (d *DB) disconnect(tidy bool) error {
 }
 
 // TruncateLog copies what is in the log into the database and empties it, unless somebody reads an old state of the file.
-// It waits for nobody. The caller sees to it that nothing is being written.
+// It waits for nobody. The caller ensures that nothing is being written.
 func (d *DB) TruncateLog() error {
 	d.Writer.SetBusyTimeout(0)
 	defer d.Writer.SetBusyTimeout(lockWait)

@@ -60,7 +60,7 @@ func TestOpen(t *testing.T) {
 	}
 	o.Migrations = o.Migrations[:2]
 	if _, err := sqlitefile.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "run the newer program") {
-		t.Errorf("a file of a newer program gives %v", err)
+		t.Errorf("a file of a newer program returns %v", err)
 	}
 	o.ApplicationID++
 	before, err := os.ReadFile(o.Path)
@@ -68,7 +68,7 @@ func TestOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := sqlitefile.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "another program") {
-		t.Errorf("a file of another program gives %v", err)
+		t.Errorf("a file of another program returns %v", err)
 	}
 	if after, err := os.ReadFile(o.Path); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("it was changed, %v", err)
@@ -95,7 +95,7 @@ func TestStmt(t *testing.T) {
 		st.BindText(1, "")
 		st.BindBlob(1, nil)
 		if found, err := st.Step(); found || err == nil || st.ColumnText(0) != "" || st.ColumnInt(0) != 0 || st.ColumnBlob(0) != nil {
-			t.Errorf("a statement that cannot be prepared gives %v, %v", found, err)
+			t.Errorf("a statement that cannot be prepared returns %v, %v", found, err)
 		}
 		if err := st.Reset(); err != nil {
 			t.Error(err)
@@ -103,10 +103,10 @@ func TestStmt(t *testing.T) {
 	}
 	st := d.Writer.Stmt("SELECT 1")
 	if st.Bind(1, 2); st.Exec() == nil {
-		t.Error("a parameter that there is not gives no error")
+		t.Error("a parameter that there is not returns no error")
 	}
 	if n, err := d.Writer.Stmt("SELECT 1").Int64(); n != 1 || err != nil {
-		t.Errorf("the next time it gives %d, %v", n, err)
+		t.Errorf("the next time it returns %d, %v", n, err)
 	}
 	err := d.Write(func() error {
 		if err := d.Writer.Stmt("INSERT INTO one VALUES (1)").Exec(); err != nil {

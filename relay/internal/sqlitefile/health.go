@@ -14,7 +14,7 @@ import (
 // probeWait is how long a probe waits for the lock: a lock that is held for less is no trouble.
 const probeWait = 250 * time.Millisecond
 
-// Fault returns why the file cannot be used until Mend has gone well, or nil.
+// Fault returns why the file cannot be used until Mend has succeeded, or nil.
 func (d *DB) Fault() error {
 	if err := d.fault.Load(); err != nil {
 		return *err
@@ -41,7 +41,7 @@ func (d *DB) Check() error {
 	return nil
 }
 
-// Health returns why a write would not go well, or nil. It answers from what was seen last and never waits.
+// Health returns why a write would fail, or nil. It answers from what was seen last and never waits.
 func (d *DB) Health() error {
 	if err := d.Fault(); err != nil {
 		return err
@@ -59,7 +59,7 @@ func (d *DB) Health() error {
 }
 
 // Probe finds out whether the file can be written: whether its lock is free, and where the last write was refused whether
-// this small one is taken. The caller sees to it that nothing else is being written.
+// this small one is taken. The caller ensures that nothing else is being written.
 func (d *DB) Probe(small func() error) error {
 	if err := d.Fault(); err != nil {
 		return err

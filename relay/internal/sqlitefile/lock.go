@@ -19,7 +19,7 @@ const (
 	lockRetry = 100 * time.Millisecond
 )
 
-// acquire takes the lock file, which names the process that has the file.
+// acquire locks the lock file, which names the process that has the file.
 func acquire(ctx context.Context, path, kind string) (*flock.Flock, error) {
 	name := path + ".lock"
 	lock := flock.New(name, flock.SetPermissions(0o600))

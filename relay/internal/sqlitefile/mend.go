@@ -14,7 +14,7 @@ import (
 
 // Mend opens the file anew after a fault, if it is the one that was open: what memory knows of its content must be read
 // again. A log that lost its name gets it back. A log that somebody has cut loses what was cut; what is left is checked. It
-// returns why the fault goes on, if it does. The caller sees to it that nothing is being written.
+// returns why the fault continues, if it does. The caller ensures that nothing is being written.
 func (d *DB) Mend() error {
 	err := guard.Step(d.mend)
 	d.fault.Store(nil)
@@ -69,7 +69,7 @@ func (d *DB) putDown() error {
 	cut := short || known && unlike != nil
 	w.cut = w.cut || cut
 	if cut && known && w.wholeFrames(h, size) < h.copied {
-		// What is left is older than the database, and would be written over it. Empty, it says nothing.
+		// What is left is older than the database, and would be written over it. Once empty it does no harm.
 		err = dropLog(w.log)
 	} else {
 		err = nameAgain(w.log)
@@ -105,7 +105,7 @@ func putAside(name string) error {
 	return nil
 }
 
-// setLogAside takes the log from beside another database that has the name by now. Whoever opened that one would find the
+// setLogAside renames the log beside another database that has the name by now. Whoever opened that one would find the
 // log, and write it over what is there. Mend brings it back with its own database.
 func (w *watch) setLogAside() error {
 	other, err := os.Stat(w.path)
@@ -117,7 +117,7 @@ func (w *watch) setLogAside() error {
 
 const asideSuffix = ".replaced"
 
-// nameAgain gives an open file its name back, by a copy. What has the name meanwhile is put aside.
+// nameAgain restores the name of an open file, by a copy. What has the name meanwhile is put aside.
 func nameAgain(f *os.File) error {
 	name := f.Name()
 	if sameFile(f, name) == nil {

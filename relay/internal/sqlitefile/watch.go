@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// watch looks after the three files of an open database: whether their names are still those of what is open, and whether
+// watch checks the three files of an open database: whether their names are still those of what is open, and whether
 // somebody has cut them. SQLite itself does not look. It would go on to write into a file without a name, or behind the end
 // of a log that somebody has emptied, and none of that would be found after a crash.
 //
@@ -59,7 +59,7 @@ func (w *watch) closeLog() error {
 	return err
 }
 
-// logHeader is what the header of the log's index says (https://www.sqlite.org/walformat.html, "The WAL-Index File
+// logHeader is the content of the header of the log's index (https://www.sqlite.org/walformat.html, "The WAL-Index File
 // Format").
 type logHeader struct {
 	frames     uint32 // valid ones in the log
@@ -201,7 +201,7 @@ func (w *watch) checkDatabase() error {
 		return err
 	}
 	if size < w.size {
-		// A VACUUM may have made it smaller: then its header says so too (https://www.sqlite.org/fileformat.html, "In-header
+		// A VACUUM may have made it smaller: then so does its header (https://www.sqlite.org/fileformat.html, "In-header
 		// database size").
 		var b [32]byte
 		if _, err := w.db.ReadAt(b[:], 0); err != nil && err != io.EOF {

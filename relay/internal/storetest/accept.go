@@ -52,10 +52,10 @@ func acceptNew(b *bench) {
 		b.wantCounts(d, 1, 0, 0, 0)
 	}
 	if _, err := b.Store.Event(b.ctx(), newEvent("two").ID); !errors.Is(err, relay.ErrNotFound) {
-		b.t.Fatalf("an unknown event gives %v", err)
+		b.t.Fatalf("an unknown event returns %v", err)
 	}
 	if _, err := b.Store.Event(b.ctx(), "no id"); !errors.Is(err, relay.ErrNotFound) {
-		b.t.Fatalf("what is no id gives %v", err)
+		b.t.Fatalf("what is no id returns %v", err)
 	}
 }
 

@@ -169,13 +169,13 @@ func (b *bench) ask(op relay.Lease) *relay.Lease {
 	return &op
 }
 
-// lease takes up to most due deliveries.
+// lease leases up to most due deliveries.
 func (b *bench) lease(destination string, most int) []*relay.Leased {
 	b.t.Helper()
 	return b.ask(relay.Lease{Destination: destination, Max: most}).Leased
 }
 
-// leaseOne takes the delivery of ev, which must be the next one.
+// leaseOne leases the delivery of ev, which must be the next one.
 func (b *bench) leaseOne(destination string, ev *relay.Event) *relay.Leased {
 	b.t.Helper()
 	got := b.lease(destination, 1)
@@ -183,7 +183,7 @@ func (b *bench) leaseOne(destination string, ev *relay.Event) *relay.Leased {
 	return got[0]
 }
 
-// leaseAll takes what is due until nothing more is.
+// leaseAll leases what is due until nothing more is.
 func (b *bench) leaseAll(destination string) []*relay.Leased {
 	b.t.Helper()
 	var all []*relay.Leased
@@ -300,7 +300,7 @@ func (b *bench) wantState(ev *relay.Event, destination string, want relay.State)
 	}
 }
 
-// count gives the tallies of a destination; none are zero.
+// count returns the tallies of a destination; none are zero.
 func (b *bench) count(destination string) relay.Count {
 	return b.countOf(source, destination)
 }

@@ -124,7 +124,7 @@ func declinedOrdered(b *bench) {
 func (b *bench) wantLost(l *relay.Leased) {
 	b.t.Helper()
 	if err := b.trySettle(relay.Settle{Leased: l, Outcome: relay.OutcomeDelivered}); !errors.Is(err, relay.ErrLeaseLost) {
-		b.t.Fatalf("a settle of what was given to another gave %v", err)
+		b.t.Fatalf("a settle of what was given to another returned %v", err)
 	}
 }
 

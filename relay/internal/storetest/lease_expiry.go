@@ -35,7 +35,7 @@ func (b *bench) wantUnchanged(l *relay.Leased, ev *relay.Event, allowed func(err
 	for _, outcome := range []relay.Outcome{relay.OutcomeDelivered, relay.OutcomeRetry, relay.OutcomeDead, relay.OutcomeRelease} {
 		op := relay.Settle{Leased: l, Outcome: outcome, Delay: time.Hour, Used: true, Attempt: attempt(500), Reason: "stale"}
 		if err := b.trySettle(op); !allowed(err) {
-			b.t.Fatalf("a settle that comes too late gives %v", err)
+			b.t.Fatalf("a settle that comes too late returns %v", err)
 		}
 	}
 	after := b.delivery(ev, l.Destination)

@@ -138,7 +138,7 @@ func lifecycleClosed(b *bench) {
 	b.must(b.Store.Close())
 	for name, err := range calls(b.Store, b.ctx(), ev, l) {
 		if !errors.Is(err, relay.ErrClosed) {
-			b.t.Errorf("%s gives %v", name, err)
+			b.t.Errorf("%s returns %v", name, err)
 		}
 	}
 	b.must(b.Store.Close())
@@ -162,7 +162,7 @@ func lifecycleClosing(b *bench) {
 				}
 				for name, err := range errs {
 					if err != nil && !errors.Is(err, relay.ErrClosed) && !errors.Is(err, relay.ErrLeaseLost) {
-						b.t.Errorf("%s gives %v", name, err)
+						b.t.Errorf("%s returns %v", name, err)
 						return
 					}
 				}

@@ -28,7 +28,7 @@ func ids(events []relay.EventRecord) []string {
 	return ids
 }
 
-// newestFirst gives the ids of events that were accepted in the order given.
+// newestFirst returns the ids of events that were accepted in the order given.
 func newestFirst(events ...*relay.Event) []string {
 	var ids []string
 	for _, ev := range slices.Backward(events) {

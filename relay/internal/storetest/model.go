@@ -58,7 +58,7 @@ type modelDelivery struct {
 	variant     int
 	attempts    int
 	leased      *modelLeased
-	// vague says that the delivery may be due before its time: its lease ended by itself.
+	// vague is set if the delivery may be due before its time: its lease ended by itself.
 	vague  bool
 	since  time.Duration // its acceptance, or its last replay
 	tokens map[uint64]bool
@@ -114,7 +114,7 @@ func runModel(b *bench, seed uint64) {
 	m.drain()
 }
 
-// lapsed says that a lease has ended by itself.
+// lapsed reports whether a lease has ended by itself.
 func (m *model) lapsed(d *modelDelivery) bool {
 	return d.state == relay.StateInFlight && d.leased.expires <= m.clock
 }
@@ -125,7 +125,7 @@ func unsettled(d *modelDelivery) bool {
 	return d.state == relay.StatePending || d.state == relay.StateInFlight
 }
 
-// all gives the deliveries of a destination, oldest first.
+// all returns the deliveries of a destination, oldest first.
 func (m *model) all(destination string) iter.Seq[*modelDelivery] {
 	return func(yield func(*modelDelivery) bool) {
 		for _, ev := range m.events {
@@ -138,7 +138,7 @@ func (m *model) all(destination string) iter.Seq[*modelDelivery] {
 	}
 }
 
-// leasable says whether a delivery must be leasable, or may be.
+// leasable reports whether a delivery must be leasable, or may be.
 func (m *model) leasable(d *modelDelivery, probe bool) (must, may bool) {
 	if d.state != relay.StatePending && !m.lapsed(d) {
 		return false, false
@@ -229,7 +229,7 @@ func (m *model) take(d *modelDelivery, l *relay.Leased) {
 	m.held = append(m.held, d.leased)
 }
 
-// some gives an event that is there, or nil.
+// some returns an event that is there, or nil.
 func (m *model) some() *modelEvent {
 	if len(m.events) == 0 {
 		return nil
@@ -347,7 +347,7 @@ func (m *model) settle() {
 	switch {
 	case d.leased != l || d.state != relay.StateInFlight:
 		if !errors.Is(err, relay.ErrLeaseLost) {
-			m.t.Fatalf("a stale settle gives %v", err)
+			m.t.Fatalf("a stale settle returns %v", err)
 		}
 		return
 	case err != nil && m.lapsed(d) && errors.Is(err, relay.ErrLeaseLost):
@@ -388,7 +388,7 @@ func (m *model) stale() {
 	}
 	l := &relay.Leased{Event: ev.Event, Destination: d.destination, Token: token}
 	if err := m.trySettle(relay.Settle{Leased: l, Outcome: relay.OutcomeDelivered}); !errors.Is(err, relay.ErrLeaseLost) {
-		m.t.Fatalf("a settle with a token that never was gives %v", err)
+		m.t.Fatalf("a settle with a token that never was returns %v", err)
 	}
 }
 

@@ -56,7 +56,7 @@ func (b *bench) events(f relay.EventFilter, between func()) []relay.EventRecord 
 	return nil
 }
 
-// purge repeats Purge until there is no more to do, and adds up what it says.
+// purge repeats Purge until there is no more to do, and adds up what it returns.
 func (b *bench) purge(p relay.PurgePolicy) relay.PurgeResult {
 	b.t.Helper()
 	sum := relay.PurgeResult{DeadLetters: map[relay.DestinationName]int{}, Deliveries: map[relay.DestinationName]int{}}

@@ -39,7 +39,7 @@ func probeUntried(b *bench) {
 	_ = fresh
 }
 
-// leaseOneOf takes all that is due and gives back all but the delivery of ev, untouched.
+// leaseOneOf leases all that is due and releases all but the delivery of ev, untouched.
 func (b *bench) leaseOneOf(destination string, ev *relay.Event) *relay.Leased {
 	b.t.Helper()
 	var wanted *relay.Leased

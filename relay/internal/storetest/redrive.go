@@ -18,7 +18,7 @@ var redriveTests = []test{
 	{"with the body of the replay", redriveVariant},
 }
 
-// together calls f in many goroutines, and of every client, and adds up what it gives.
+// together calls f in many goroutines, and of every client, and adds up what it returns.
 func (b *bench) together(callers int, f func(s relay.Store) (int, error)) int {
 	b.t.Helper()
 	stores := []relay.Store{b.Store}
@@ -168,7 +168,7 @@ func redriveConcurrently(b *bench) {
 	}
 }
 
-// deaths makes three dead letters, a minute apart, and gives the times at which they were given up.
+// deaths makes three dead letters, a minute apart, and returns the times at which they were given up.
 func (b *bench) deaths() (events []*relay.Event, times []time.Time) {
 	b.t.Helper()
 	for range 3 {

@@ -146,7 +146,7 @@ func replayUnknown(b *bench) {
 		{ev.ID, -1},
 	} {
 		if _, _, err := b.Store.Replay(b.ctx(), try.id, []string{billing}, try.variant); !errors.Is(err, relay.ErrNotFound) {
-			b.t.Errorf("replay of %q, variant %d, gives %v", try.id, try.variant, err)
+			b.t.Errorf("replay of %q, variant %d, returns %v", try.id, try.variant, err)
 		}
 	}
 	b.wantCounts(billing, 0, 0, 1, 0)

@@ -182,7 +182,7 @@ func settleMixed(b *bench) {
 	b.Store.Apply(b.ctx(), batch)
 	for _, op := range batch.Settles[:3] {
 		if !errors.Is(op.Err, relay.ErrLeaseLost) {
-			b.t.Fatalf("a stale settle gives %v", op.Err)
+			b.t.Fatalf("a stale settle returns %v", op.Err)
 		}
 	}
 	b.must(batch.Settles[3].Err)

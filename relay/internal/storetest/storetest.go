@@ -23,7 +23,7 @@ type Harness struct {
 	Another func() relay.Store
 	// Refresh makes what Counts answers current. Nil where it always is.
 	Refresh func(relay.Store)
-	// VoidsLeases says that leases end with the process that holds them.
+	// VoidsLeases is set if leases end with the process that holds them.
 	VoidsLeases bool
 }
 

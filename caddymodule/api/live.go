@@ -1,0 +1,70 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// The types of a StreamEvent, which are the names of server-sent events.
+const (
+	StreamAccepted  = "accepted"
+	StreamDelivered = "delivered"
+	StreamRetrying  = "retrying"
+	StreamDead      = "dead"
+)
+
+// StreamEvent is the data of one server-sent event of GET /relay/stream. Its id is the id of the event.
+type StreamEvent struct {
+	Type    string    `json:"type"`
+	EventID string    `json:"event_id"`
+	Source  string    `json:"source"`
+	TaskID  string    `json:"task_id"`
+	At      time.Time `json:"at"`
+	Stage   string    `json:"stage,omitempty"` // of what was accepted
+	Code    string    `json:"code,omitempty"`  // of what was accepted
+	// Destination and what follows are absent where the event was accepted.
+	Destination   string    `json:"destination,omitempty"`
+	Attempt       int       `json:"attempt,omitempty"`
+	Status        int       `json:"status,omitempty"`
+	Error         string    `json:"error,omitempty"`
+	DurationMS    int64     `json:"duration_ms,omitempty"`
+	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
+}
+
+// SendRequest is the body of POST /relay/send.
+type SendRequest struct {
+	Source string `json:"source"`
+	// Body is what to send: JSON as it is, or a text that holds something else. Default: a sample of the source's provider.
+	Body        json.RawMessage   `json:"body,omitempty"`
+	ContentType string            `json:"content_type,omitempty"` // default: by the source's `body`
+	Headers     map[string]string `json:"headers,omitempty"`
+}
+
+// Sent is the answer of POST /relay/send: what the source's door has answered.
+type Sent struct {
+	Status    int    `json:"status"`
+	EventID   string `json:"event_id,omitempty"`
+	Duplicate bool   `json:"duplicate,omitempty"`
+	Body      string `json:"body"`
+}
+
+// Doctor is the answer of GET /relay/doctor.
+type Doctor struct {
+	OK     bool    `json:"ok"` // no check has failed
+	Checks []Check `json:"checks"`
+}
+
+// The states of a Check.
+const (
+	CheckOK      = "ok"
+	CheckWarning = "warning"
+	CheckError   = "error"
+)
+
+// Check is one thing that the doctor has looked at.
+type Check struct {
+	Name    string `json:"name"`              // what was checked, such as certificate
+	Subject string `json:"subject,omitempty"` // of what, such as a host name or a destination
+	State   string `json:"state"`             // ok, warning or error
+	Message string `json:"message"`           // what was found, and where it is not ok what to do
+}

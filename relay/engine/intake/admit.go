@@ -1,0 +1,59 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// ErrUnreadable is why an operator's callback cannot be taken in: the source cannot read it. It wraps the reason.
+var ErrUnreadable = errors.New("the source cannot read this callback")
+
+// Admit takes in a callback for an operator, whose word replaces the checks of address and signature. It is read,
+// recognised as a duplicate, and accepted as any other.
+func (in *Intake) Admit(ctx context.Context, src *relay.Source, header http.Header, body []byte) (Receipt, error) {
+	r := (&http.Request{Header: header}).WithContext(ctx)
+	return in.admit(ctx, src, header, body, storedHeaders(r, src))
+}
+
+func (in *Intake) admit(ctx context.Context, src *relay.Source, header http.Header, body []byte, stored relay.Headers) (Receipt, error) {
+	start := time.Now()
+	id, err := Identify(src, body, header)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	ev := &relay.Event{
+		ID: NewID(start), Source: src.Name,
+		TaskID: id.ID, Stage: id.Stage, Code: id.Code, Key: id.Key, Fingerprint: id.Fingerprint,
+		Origin: relay.OriginOperator, ReceivedAt: start, Headers: stored, Body: body,
+	}
+	outcome, err := in.params.Door.Accept(ctx, src, ev, start)
+	switch {
+	case err != nil:
+		return Receipt{}, err
+	case outcome.Result == relay.Unkept || outcome.Result == relay.Replayed:
+		return Receipt{}, ErrUnkept
+	}
+	return Receipt{Result: outcome.result(), EventID: outcome.EventID, TaskID: ev.TaskID}, nil
+}
+
+// AcceptRejected takes in a rejected callback after all, with the settings that its source has now. Each one is taken in
+// once at most, whoever asks.
+func (in *Intake) AcceptRejected(ctx context.Context, id string, source func(name string) *relay.Source) (Receipt, error) {
+	r, err := in.rejections.take(id)
+	if err != nil {
+		return Receipt{}, err
+	}
+	var receipt Receipt
+	defer func() { in.rejections.taken(r, receipt.EventID) }()
+	src := source(r.Source)
+	if src == nil {
+		return Receipt{}, fmt.Errorf("source %q: %w", r.Source, relay.ErrNotFound)
+	}
+	receipt, err = in.admit(ctx, src, r.header, r.Body, r.Headers)
+	return receipt, err
+}

@@ -1,0 +1,76 @@
+package intake
+
+import (
+	"bytes"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+const (
+	// refusedShare is how long the body of a callback that is refused already may take to arrive.
+	refusedShare = 2 * time.Second
+	// maxRefused is how many bytes of such bodies may be read at a time. It is a budget of its own, so that strangers take
+	// none of the room that callbacks have.
+	maxRefused = 16 << 20
+)
+
+// keep keeps a rejected callback for a look, with its body if an operator may want to take it in after all: because a
+// secret, an address list or a dedupe key was configured wrongly. It may be the only copy, since many senders do not
+// try again after a 4xx.
+func (in *Intake) keep(w http.ResponseWriter, r *http.Request, src *relay.Source, client netip.Addr, cb *relay.Callback, rej *rejection) {
+	body := cb.Body
+	kept := body != nil && (rej.status == http.StatusBadRequest || rej.status == http.StatusUnauthorized)
+	if body == nil && (rej.status == http.StatusUnauthorized || rej.status == http.StatusForbidden) {
+		body, kept = in.readRefused(w, r, src, cb)
+	}
+	switch {
+	case !kept:
+		body = nil
+	case cap(body) > 2*len(body):
+		body = bytes.Clone(body)
+	}
+	why := rej.message
+	if rej.reason != nil {
+		why = strings.TrimSuffix(why, ".") + ": " + rej.reason.Error() + "."
+	}
+	one := &rejected{Rejected: Rejected{
+		ID: NewID(cb.Now), Source: src.Name, At: cb.Now,
+		Method: r.Method, Path: strings.ToValidUTF8(r.URL.Path[:min(len(r.URL.Path), maxPath)], ""),
+		Remote: r.RemoteAddr, Client: client,
+		Status: rej.status, Result: rej.result, Code: rej.code, Reason: why,
+		TaskID: cb.TaskID, Headers: storedHeaders(r, src), Body: body, Kept: kept,
+	}}
+	if kept {
+		one.header = r.Header.Clone()
+		for _, credential := range []string{"Authorization", "Proxy-Authorization", "Cookie"} {
+			delete(one.header, credential)
+		}
+	}
+	in.rejections.add(one)
+}
+
+// readRefused reads the body of a callback that is refused whatever it holds. It reports false where that is too large,
+// too slow, or too much beside others.
+func (in *Intake) readRefused(w http.ResponseWriter, r *http.Request, src *relay.Source, cb *relay.Callback) (body []byte, whole bool) {
+	if r.ContentLength > src.MaxBody {
+		return nil, false
+	}
+	by := time.Now().Add(min(refusedShare, time.Until(cb.Deadline)))
+	control := http.NewResponseController(w)
+	if err := control.SetReadDeadline(by); err != nil {
+		timer := time.AfterFunc(time.Until(by), func() { hurry(control, r) })
+		defer timer.Stop()
+	}
+	room := in.refused.open(src.Name, func() { hurry(control, r) })
+	defer room.close()
+	body, rej := readBody(w, r, src, by, room)
+	if rej != nil {
+		return nil, false // the deadline stays, for what the server reads itself
+	}
+	_ = control.SetReadDeadline(time.Time{})
+	return body, true
+}

@@ -1,0 +1,35 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
+)
+
+// Rejections returns the newest rejected callbacks that this node keeps, of one source or, where it is empty, of all. The
+// newest come first. What they hold must not be changed.
+func (e *Engine) Rejections(source string, limit int) []intake.Rejected {
+	return e.intake.Rejections(source, limit)
+}
+
+// AcceptRejected takes in a rejected callback after all, with the settings that its source has now. Errors:
+// relay.ErrNotFound, intake.ErrTaken, intake.ErrNotKept, intake.ErrUnreadable, intake.ErrUnkept, and those of an accept.
+func (e *Engine) AcceptRejected(ctx context.Context, id string) (intake.Receipt, error) {
+	return e.intake.AcceptRejected(ctx, id, e.Source)
+}
+
+// Admit takes in a callback that an operator sends, through the door of a source. Errors: relay.ErrNotFound,
+// intake.ErrUnreadable, intake.ErrUnkept, and those of an accept.
+func (e *Engine) Admit(ctx context.Context, source string, header http.Header, body []byte) (intake.Receipt, error) {
+	src := e.Source(source)
+	if src == nil {
+		return intake.Receipt{}, fmt.Errorf("source %q: %w", source, relay.ErrNotFound)
+	}
+	return e.intake.Admit(ctx, src, header, body)
+}
+
+// Source returns a source of the current settings; nil if there is none of this name.
+func (e *Engine) Source(name string) *relay.Source { return e.settings.Load().Sources[name] }

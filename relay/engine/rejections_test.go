@@ -1,0 +1,185 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
+)
+
+// A callback that was refused for a wrong configuration is taken in whole by an operator.
+func TestAcceptRejected(t *testing.T) {
+	const body = `{"code":200, "data":{"task_id":"task-1","vocal_removal_info":{"vocal_url":"https://f.example/v.mp3"}}}`
+	elsewhere := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for name, tc := range map[string]struct {
+		wrong  func(s *relay.Source)
+		status int
+		result string
+	}{
+		"denied":                 {func(s *relay.Source) { s.Allow = elsewhere }, 403, relay.ResultDenied},
+		"unverified before body": {func(s *relay.Source) { s.Verifiers = []relay.Verifier{refusing{}} }, 401, relay.ResultUnverified},
+		"unverified":             {func(s *relay.Source) { s.Verifiers = []relay.Verifier{refusing{true}} }, 401, relay.ResultUnverified},
+		"invalid": {func(s *relay.Source) {
+			s.Dedupe = []relay.DedupeField{{Kind: relay.DedupePath, Name: "data.nothing"}}
+		}, 400, relay.ResultInvalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newConsumer(t, nil)
+			g := newGateway(t, destination(t, "a", c.URL))
+			right := g.source
+			wrong := *right
+			tc.wrong(&wrong)
+			g.source = &wrong
+			g.Push(g.settings())
+			r := callbackOf(body)
+			r.URL.RawQuery = "token=hunter2"
+			r.Header.Set("Authorization", "Bearer hunter2")
+			r.Header.Set("X-Request", "7")
+			r.RemoteAddr = "192.0.2.1:1234"
+			if w := g.send(r); w.Code != tc.status {
+				t.Fatalf("answered %d %s", w.Code, w.Body)
+			}
+			list := g.Rejections("vocals", 10)
+			if len(list) != 1 {
+				t.Fatalf("%d rejections", len(list))
+			}
+			one := list[0]
+			if one.Status != tc.status || one.Result != tc.result || one.Remote != "192.0.2.1:1234" || one.Client.String() != "203.0.113.7" ||
+				string(one.Body) != body || !one.Kept || one.Path != "/callback" || one.Headers["x-request"] != "7" || one.Headers["authorization"] != "" {
+				t.Errorf("kept: %+v", one)
+			}
+			if strings.Contains(one.Reason, "hunter2") || !strings.HasSuffix(one.Reason, ".") {
+				t.Errorf("reason: %s", one.Reason)
+			}
+			if tc.status == 400 {
+				if _, err := g.AcceptRejected(t.Context(), one.ID); !errors.Is(err, intake.ErrUnreadable) {
+					t.Errorf("taken in by a source that cannot read it: %v", err)
+				}
+			}
+
+			g.source = right
+			g.Push(g.settings())
+			var took atomic.Int32
+			var operators sync.WaitGroup
+			for range 8 {
+				operators.Go(func() {
+					receipt, err := g.AcceptRejected(t.Context(), one.ID)
+					switch {
+					case err == nil && receipt.Result == relay.ResultAccepted && receipt.TaskID == "task-1":
+						took.Add(1)
+					case !errors.Is(err, intake.ErrTaken):
+						t.Errorf("%+v, %v", receipt, err)
+					}
+				})
+			}
+			operators.Wait()
+			if took.Load() != 1 {
+				t.Fatalf("taken in %d times", took.Load())
+			}
+			got := c.next(t)
+			if got.body != body {
+				t.Errorf("delivered %q", got.body)
+			}
+			id := got.header.Get("Webhook-Id")
+			rec, err := g.Event(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rec.Origin != relay.OriginOperator || rec.Headers["x-request"] != "7" || rec.Headers["content-type"] != "application/json" {
+				t.Errorf("event: %+v", rec.Event)
+			}
+			if list := g.Rejections("", 10); list[0].Accepted != id {
+				t.Errorf("accepted as %q, not %q", list[0].Accepted, id)
+			}
+			// The sender's next try is a duplicate.
+			if w := g.send(callbackOf(body)); w.Header().Get("Relay-Event-Id") != id || w.Header().Get("Relay-Duplicate") != "true" {
+				t.Errorf("the next try: %d %v", w.Code, w.Header())
+			}
+		})
+	}
+}
+
+// What cannot be taken in is there for a look all the same, and who is refused gets the answer whatever becomes of the body.
+func TestRejectionsWithoutBody(t *testing.T) {
+	g := newGateway(t, destination(t, "a", "http://127.0.0.1:1/"))
+	g.source.Verifiers = []relay.Verifier{refusing{}}
+	r := callback("task-1")
+	r.Body = io.NopCloser(iotest.ErrReader(errors.New("the connection is gone")))
+	if w := g.send(r); w.Code != http.StatusUnauthorized {
+		t.Errorf("answered %d", w.Code)
+	}
+	r = callback("task-1")
+	r.ContentLength = g.source.MaxBody + 1
+	r.Body = unreadable{t}
+	if w := g.send(r); w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("answered %d", w.Code)
+	}
+	list := g.Rejections("", 10)
+	if len(list) != 2 {
+		t.Fatalf("%d rejections", len(list))
+	}
+	for _, one := range list {
+		if one.Kept || one.Body != nil {
+			t.Errorf("kept: %+v", one)
+		}
+		if _, err := g.AcceptRejected(context.Background(), one.ID); !errors.Is(err, intake.ErrNotKept) {
+			t.Errorf("taken in: %v", err)
+		}
+	}
+	if _, err := g.AcceptRejected(context.Background(), "none"); !errors.Is(err, relay.ErrNotFound) {
+		t.Errorf("none: %v", err)
+	}
+}
+
+// A stranger who withholds the body is answered all the same.
+func TestDeniedStrangerWithholdsBody(t *testing.T) {
+	g := newGateway(t, destination(t, "a", "http://127.0.0.1:1/"))
+	g.source.Allow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	g.source.AckWithin = 400 * time.Millisecond
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.Receive(w, r, g.source, netip.MustParseAddr("203.0.113.7"))
+	}))
+	defer server.Close()
+	if status := withhold(t, server, "POST / HTTP/1.1\r\nContent-Type: application/json"); status != http.StatusForbidden {
+		t.Errorf("answered %d", status)
+	}
+	if list := g.Rejections("", 10); len(list) != 1 || list[0].Kept {
+		t.Errorf("kept: %+v", list)
+	}
+}
+
+// An operator's own callback goes through the door without the checks of who calls.
+func TestAdmit(t *testing.T) {
+	c := newConsumer(t, nil)
+	g := newGateway(t, destination(t, "a", c.URL))
+	g.source.Verifiers = []relay.Verifier{refusing{}}
+	header := http.Header{"Content-Type": {"application/json"}}
+	first, err := g.Admit(t.Context(), "vocals", header, []byte(`{"code":200,"data":{"task_id":"task-1"}}`))
+	if err != nil || first.Result != relay.ResultAccepted {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	if got := c.next(t); got.header.Get("Webhook-Id") != first.EventID {
+		t.Errorf("delivered %v", got.header)
+	}
+	again, err := g.Admit(t.Context(), "vocals", header, []byte(`{"code":200,"data":{"task_id":"task-1"}}`))
+	if err != nil || again.Result != relay.ResultDuplicate || again.EventID != first.EventID {
+		t.Errorf("%+v, %v", again, err)
+	}
+	if _, err := g.Admit(t.Context(), "vocals", header, []byte(`[]`)); !errors.Is(err, intake.ErrUnreadable) {
+		t.Errorf("nonsense: %v", err)
+	}
+	if _, err := g.Admit(t.Context(), "other", header, []byte(`{}`)); !errors.Is(err, relay.ErrNotFound) {
+		t.Errorf("no source: %v", err)
+	}
+}

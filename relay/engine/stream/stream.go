@@ -1,0 +1,168 @@
+// Package stream tells watchers what happens to events on this node as it happens. Who publishes never waits for them: it
+// appends to a ring that all watchers read from, and one that does not keep up with the ring loses its place.
+package stream
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// MaxWatchers is how many may watch at a time.
+	MaxWatchers = 64
+	// ringSize is how many items a watcher may be behind. All watchers share the ring, so it is all the memory they use.
+	ringSize = 8192
+)
+
+// Errors of watching.
+var (
+	ErrFull   = errors.New("too many clients watch the stream already")
+	ErrBehind = errors.New("the client did not keep up with the stream")
+)
+
+// Kind is what happened.
+type Kind string
+
+const (
+	Accepted  Kind = "accepted"  // an event was stored
+	Delivered Kind = "delivered" // to one destination
+	Retrying  Kind = "retrying"  // an attempt failed, and another one is planned
+	Dead      Kind = "dead"      // a delivery was given up
+)
+
+// Item is one thing that happened to an event.
+type Item struct {
+	Kind    Kind
+	At      time.Time
+	EventID string
+	Source  string
+	TaskID  string
+	Stage   string // of what was accepted
+	Code    string // of what was accepted
+
+	// What follows is of a delivery.
+	Destination string
+	Attempt     int
+	Status      int
+	Error       string
+	Duration    time.Duration // of the attempt
+	RetryIn     time.Duration
+}
+
+// Hub passes items on to watchers. Its zero value has none. All methods may be called concurrently, and none but
+// Watcher.Next waits.
+type Hub struct {
+	watchers atomic.Int32 // so that publishing costs nothing where nobody watches
+
+	mu   sync.Mutex
+	ring []Item        // of ringSize, once somebody has watched
+	next uint64        // number of the next item; its place is the rest by ringSize
+	news chan struct{} // closed when the next item comes; nil while nobody waits for it
+}
+
+// Watched reports whether anybody watches, so that an item is worth making.
+func (h *Hub) Watched() bool { return h.watchers.Load() > 0 }
+
+// Publish passes an item on to those who watch.
+func (h *Hub) Publish(i Item) {
+	if !h.Watched() {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ring == nil {
+		return // the last watcher has gone
+	}
+	h.ring[h.next%ringSize] = i
+	h.next++
+	if h.news != nil {
+		close(h.news)
+		h.news = nil
+	}
+}
+
+// Watch begins to watch: every item that is published from now on is seen. The watcher must be closed.
+func (h *Hub) Watch() (*Watcher, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.watchers.Load() >= MaxWatchers {
+		return nil, ErrFull
+	}
+	if h.ring == nil {
+		h.ring = make([]Item, ringSize)
+	}
+	h.watchers.Add(1)
+	return &Watcher{hub: h, next: h.next}, nil
+}
+
+// Watcher is one client's place in the stream. One goroutine may use it.
+type Watcher struct {
+	hub    *Hub
+	next   uint64
+	closed bool
+}
+
+// Next appends what has been published since the last call to items, most of it at a time, and waits for something
+// until ctx ends. ErrBehind is returned once the watcher has missed something: it must read that from the store.
+func (w *Watcher) Next(ctx context.Context, items []Item, most int) ([]Item, error) {
+	for {
+		h := w.hub
+		h.mu.Lock()
+		if w.behind() {
+			h.mu.Unlock()
+			return items, ErrBehind
+		}
+		if n := min(h.next-w.next, uint64(most)); n > 0 {
+			for range n {
+				items = append(items, h.ring[w.next%ringSize])
+				w.next++
+			}
+			h.mu.Unlock()
+			return items, nil
+		}
+		if h.news == nil {
+			h.news = make(chan struct{})
+		}
+		news := h.news
+		h.mu.Unlock()
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return items, ctx.Err()
+		}
+	}
+}
+
+// Skip goes on with what is published from now on.
+func (w *Watcher) Skip() {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	w.next = w.hub.next
+}
+
+// Behind reports whether the watcher has missed something.
+func (w *Watcher) Behind() bool {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	return w.behind()
+}
+
+// behind is Behind. The caller holds the hub's lock.
+func (w *Watcher) behind() bool { return w.hub.next-w.next > ringSize }
+
+// Close ends the watch. It may be called more than once.
+func (w *Watcher) Close() {
+	h := w.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if w.closed {
+		return
+	}
+	w.closed = true
+	if h.watchers.Add(-1) == 0 {
+		h.ring, h.news = nil, nil // a watcher that waits for news has not been closed
+	}
+}
