@@ -83,9 +83,9 @@ http://localhost:${port} {
     origin,
     dashboard: `${origin}/ops/relay/`,
     log: () => log,
-    // post sends a callback and returns the answer.
-    post: (source, body) => fetch(`http://127.0.0.1:${port}/callbacks/${source}`, {
-      method: 'POST', headers: { 'Content-Type': 'application/json', Host: `localhost:${port}`, 'X-Note': '<b>note</b>' }, body: JSON.stringify(body),
+    // post sends a callback, or a text as it is, and returns the answer.
+    post: (source, body) => fetch(`${origin}/callbacks/${source}`, {
+      method: 'POST', headers: { 'Content-Type': 'application/json', 'X-Note': '<b>note</b>' }, body: typeof body === 'string' ? body : JSON.stringify(body),
     }),
     // load posts a configuration again, so that the gateway reloads.
     reload: async () => {
