@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -42,15 +43,19 @@ func (*AdminAPI) Provision(ctx caddy.Context) error {
 // Routes lists the paths.
 func (*AdminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
-		route(http.MethodGet, "/relay/status", status),
-		route(http.MethodGet, "/relay/events", listEvents),
-		route(http.MethodGet, "/relay/events/{id}", showEvent),
-		route(http.MethodPost, "/relay/events/{id}/replay", replay),
-		route(http.MethodGet, "/relay/dead-letters", listDeadLetters),
-		route(http.MethodPost, "/relay/dead-letters/redrive", redrive),
-		route(http.MethodPost, "/relay/dead-letters/discard", discard),
-		route(http.MethodPost, "/relay/destinations/{source}/{name}/pause", pause(true)),
-		route(http.MethodPost, "/relay/destinations/{source}/{name}/resume", pause(false)),
+		route(http.MethodGet, api.PathStatus, answer(status)),
+		route(http.MethodGet, api.PathEvents, answer(listEvents)),
+		route(http.MethodGet, api.PathExport, export),
+		route(http.MethodGet, api.PathEvents+"/{id}", answer(showEvent)),
+		route(http.MethodGet, api.PathEvents+"/{id}/body", showBody),
+		route(http.MethodPost, api.PathEvents+"/{id}/replay", answer(replay)),
+		route(http.MethodPost, api.PathReplay, withProgress(replayAll)),
+		route(http.MethodGet, api.PathDeadLetters, answer(listDeadLetters)),
+		route(http.MethodPost, api.PathRedrive, withProgress(redrive)),
+		route(http.MethodPost, api.PathDiscard, withProgress(discard)),
+		route(http.MethodPost, "/relay/destinations/{source}/{name}/pause", answer(pause(true))),
+		route(http.MethodPost, "/relay/destinations/{source}/{name}/resume", answer(pause(false))),
+		route(http.MethodPost, "/relay/destinations/{source}/{name}/reassign", answer(reassign)),
 		{Pattern: "/relay/", Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 			writeError(w, r, &apiError{http.StatusNotFound, "not_found", "There is nothing at this path."})
 			return nil
@@ -61,28 +66,55 @@ func (*AdminAPI) Routes() []caddy.AdminRoute {
 // endpoint serves one admin request: it returns the value to encode as JSON, or an error.
 type endpoint func(e *engine.Engine, r *http.Request) (any, error)
 
+// answer serves an endpoint.
+func answer(serve endpoint) server {
+	return func(w http.ResponseWriter, e *engine.Engine, r *http.Request) error {
+		v, err := serve(e, r)
+		if err == nil {
+			writeJSON(w, http.StatusOK, v)
+		}
+		return err
+	}
+}
+
+// server serves one admin request itself. It returns an error only where it has written nothing.
+type server func(w http.ResponseWriter, e *engine.Engine, r *http.Request) error
+
 // route serves one path, which has one method. It answers errors itself, since Caddy would leave out their code.
-func route(method, pattern string, serve endpoint) caddy.AdminRoute {
+func route(method, pattern string, serve server) caddy.AdminRoute {
 	return caddy.AdminRoute{Pattern: pattern, Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		if r.Method != method && (r.Method != http.MethodHead || method != http.MethodGet) {
 			w.Header().Set("Allow", method)
 			writeError(w, r, &apiError{http.StatusMethodNotAllowed, "method_not_allowed", "Expected the method " + method + "."})
 			return nil
 		}
-		engine, err := activeEngine()
+		e, err := activeEngine()
+		if err == nil {
+			err = takeBody(w, r)
+		}
+		if err == nil {
+			err = serve(w, e, r)
+		}
 		if err != nil {
 			writeError(w, r, err)
-			return nil
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
-		answer, err := serve(engine, r)
-		if err != nil {
-			writeError(w, r, err)
-			return nil
-		}
-		writeJSON(w, http.StatusOK, answer)
 		return nil
 	})}
+}
+
+// takeBody reads the body, within its limit, and then lifts the deadline for reading, which would end the request's context
+// after ten seconds: what is done in bulk, or streamed, takes longer.
+func takeBody(w http.ResponseWriter, r *http.Request) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminBody))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return err
+	}
+	if err != nil {
+		return badRequest("The body cannot be read: " + err.Error() + ".")
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a writer that has none ends nothing
+	return nil
 }
 
 // activeEngine returns the engine of the config that runs now.
@@ -126,6 +158,10 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 		e = &apiError{http.StatusNotFound, "not_found", relay.Sentence(err)}
 	case errors.Is(err, relay.ErrBadCursor):
 		e = &apiError{http.StatusBadRequest, "bad_cursor", "The cursor is not one that this store has handed out."}
+	case errors.Is(err, engine.ErrConfigured):
+		e = &apiError{http.StatusConflict, "conflict", relay.Sentence(err)}
+	case errors.Is(err, relay.ErrUnavailable):
+		e = &apiError{http.StatusServiceUnavailable, "store_unavailable", relay.Sentence(err)}
 	case errors.Is(err, relay.ErrClosed), errors.Is(err, relay.ErrStoreLocked):
 		e = &apiError{http.StatusServiceUnavailable, "store_unavailable", "The store is not open: " + err.Error() + "."}
 	case r.Context().Err() != nil:
@@ -160,10 +196,7 @@ func readRequest(r *http.Request, v any, required bool) error {
 func readJSON(r *http.Request, v any, required bool) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-			return err
-		}
-		return badRequest("The body cannot be read: " + err.Error() + ".")
+		return err
 	}
 	if len(bytes.TrimSpace(body)) == 0 && !required {
 		return nil

@@ -14,18 +14,25 @@ import (
 // displayStates returns the state that pending deliveries of a destination are shown with, the same throughout an answer.
 type displayStates func(source, destination string) relay.State
 
-func listEvents(e *engine.Engine, r *http.Request) (any, error) {
-	q := parseQuery(r, "source", "task_id", "state", "destination", "since", "until", "limit", "cursor")
-	filter := relay.EventFilter{
+// eventStates are the states of an event.
+var eventStates = []string{string(relay.StatePending), string(relay.StateDelivered), string(relay.StateDead)}
+
+func parseFilter(q *query) relay.EventFilter {
+	return relay.EventFilter{
 		Source:      q.text("source"),
 		TaskID:      q.text("task_id"),
 		Destination: q.text("destination"),
-		State:       relay.State(q.oneOf("state", string(relay.StatePending), string(relay.StateDelivered), string(relay.StateDead))),
+		State:       relay.State(q.oneOf("state", eventStates...)),
 		Since:       q.time("since"),
 		Until:       q.time("until"),
-		Limit:       q.limit(),
 		Cursor:      q.text("cursor"),
 	}
+}
+
+func listEvents(e *engine.Engine, r *http.Request) (any, error) {
+	q := parseQuery(r, "source", "task_id", "state", "destination", "since", "until", "limit", "cursor")
+	filter := parseFilter(q)
+	filter.Limit = q.limit()
 	if q.err != nil {
 		return nil, q.err
 	}
@@ -55,12 +62,21 @@ func showEvent(e *engine.Engine, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	view := viewEvent(e.DisplayStates(), rec)
+	return viewWhole(e, e.DisplayStates(), rec), nil
+}
+
+// viewWhole shows an event with what lists leave out.
+func viewWhole(e *engine.Engine, display displayStates, rec *relay.EventRecord) api.Event {
+	view := viewEvent(display, rec)
+	files, total := e.Files(rec)
 	view.EventDetails = &api.EventDetails{
 		Variants: make([]api.Variant, len(rec.Variants)),
 		Headers:  rec.Headers,
 		Payload:  shownBody(rec.Body),
-		Files:    append([]string{}, e.Files(rec)...),
+		Files:    append([]string{}, files...),
+	}
+	if total > len(files) {
+		view.FilesTotal = total
 	}
 	for i := range view.Deliveries {
 		view.Deliveries[i].Attempts = viewAttempts(rec.Deliveries[i].Attempts)
@@ -68,7 +84,7 @@ func showEvent(e *engine.Engine, r *http.Request) (any, error) {
 	for i, v := range rec.Variants {
 		view.Variants[i] = api.Variant{N: v.N, ReceivedAt: v.ReceivedAt.UTC(), Headers: v.Headers, Payload: shownBody(v.Body)}
 	}
-	return view, nil
+	return view
 }
 
 func viewEvent(display displayStates, rec *relay.EventRecord) api.Event {

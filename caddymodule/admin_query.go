@@ -51,15 +51,19 @@ func (q *query) oneOf(name string, allowed ...string) string {
 
 // limit is how many rows a page has, maxLimit at most.
 func (q *query) limit() int {
-	s := q.values.Get("limit")
-	if s == "" {
+	if q.values.Get("limit") == "" {
 		return defaultLimit
 	}
-	n, err := strconv.Atoi(s)
+	return min(q.number("limit"), maxLimit)
+}
+
+// number is a parameter that must be there, and at least 1.
+func (q *query) number(name string) int {
+	n, err := strconv.Atoi(q.values.Get(name))
 	if err != nil || n < 1 {
-		q.err = badRequest("limit: expected a number of at least 1.")
+		q.err = badRequest(name + ": expected a number of at least 1.")
 	}
-	return min(n, maxLimit)
+	return n
 }
 
 func (q *query) time(name string) time.Time {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // build makes a source from a handler's JSON.
@@ -98,7 +99,8 @@ func TestDefaults(t *testing.T) {
 		Name:         "vocals",
 		Dedupe:       []relay.DedupeField{{Kind: relay.DedupeTaskID}, {Kind: relay.DedupeStage}, {Kind: relay.DedupeCode}},
 		DedupeWindow: 24 * time.Hour,
-		MaxBody:      1 << 20,
+		Body:         payload.JSON,
+		MaxBody:      4 << 20,
 		AckWithin:    10 * time.Second,
 		Response:     relay.Response{Status: 200, Body: `{"status":"received"}`, ContentType: "application/json"},
 		Destinations: []*relay.Destination{{
@@ -122,9 +124,16 @@ func TestSameInJSON(t *testing.T) {
 	t.Setenv("HOOK_TOKEN", "t0ken")
 	fromCaddyfile := build(t, adaptedHandler(t, `relay vocals {
 		provider custom {
-			task_id id
+			task_id header:X-Task
+			files_under output
+			json_text result data.0.json
 		}
+		body any
 		allow 203.0.113.7 2001:db8::/32
+		allow_from static 198.51.100.0/24
+		allow_from static private_ranges
+		allow_mode observe
+		conflict deliver
 		verify kie {env.HOOK_TOKEN}
 		dedupe stage path:data.items.0.id header:x-request-id
 		dedupe_window 2d
@@ -158,7 +167,14 @@ func TestSameInJSON(t *testing.T) {
 	}`))
 	fromJSON := build(t, `{
 		"source": "vocals",
-		"provider": {"name": "custom", "task_id": ["id"]},
+		"provider": {"name": "custom", "task_id": ["header:X-Task"], "files_under": "output", "json_text": ["result", "data.0.json"]},
+		"body": "any",
+		"allow_from": [
+			{"source": "static", "ranges": ["198.51.100.0/24"]},
+			{"source": "static", "ranges": ["192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "127.0.0.1/8", "fd00::/8", "::1"]}
+		],
+		"allow_mode": "observe",
+		"conflict": "deliver",
 		"allow": ["203.0.113.7", "2001:db8::/32"],
 		"verify": [{"verifier": "kie", "secret": ["{env.HOOK_TOKEN}"]}],
 		"dedupe": ["stage", "path:data.items.0.id", "header:X-Request-Id"],
@@ -188,6 +204,9 @@ func TestSameInJSON(t *testing.T) {
 		}
 	}
 	a, b := plainSource(t, fromCaddyfile), plainSource(t, fromJSON)
+	if a.Body != payload.Any || !a.Observe || !a.DeliverConflicts || len(a.AllowFrom) != 2 || !a.Restricted() || fromJSON.Open() {
+		t.Errorf("unexpected: %+v", a)
+	}
 	if !reflect.DeepEqual(a, b) {
 		t.Errorf("Caddyfile: %+v\nJSON: %+v", a, b)
 	}

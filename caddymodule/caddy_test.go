@@ -111,6 +111,7 @@ type gateway struct {
 	dir    string
 	client *http.Client
 	admin  map[string]any // the config of Caddy's admin endpoint
+	server map[string]any // more of the HTTP server's
 }
 
 // newGateway prepares a gateway; load starts it.
@@ -152,14 +153,13 @@ func (g *gateway) load(app string, others map[string]any, handlers ...map[string
 			"handle": []any{map[string]any{"handler": "relay_test_probe"}, h},
 		})
 	}
+	server := map[string]any{
+		"listen": []string{"unix/" + g.socket()}, "routes": routes, "automatic_https": map[string]any{"disable": true},
+	}
+	maps.Copy(server, g.server)
 	apps := map[string]any{
 		"relay": json.RawMessage(app),
-		"http": map[string]any{
-			"grace_period": "5s",
-			"servers": map[string]any{"srv0": map[string]any{
-				"listen": []string{"unix/" + g.socket()}, "routes": routes, "automatic_https": map[string]any{"disable": true},
-			}},
-		},
+		"http":  map[string]any{"grace_period": "5s", "servers": map[string]any{"srv0": server}},
 	}
 	maps.Copy(apps, others)
 	config, err := json.Marshal(map[string]any{

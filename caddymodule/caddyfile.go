@@ -123,8 +123,8 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 	}
 	h.Reset()
 	h.Next() // back to where the directive begins
-	if len(handler.Allow) > 0 && forgeableClients(h.Option("servers")) {
-		return nil, h.Errf("allow: %w", errForgeable)
+	if name := handler.allowedBy(); name != "" && forgeableClients(h.Option("servers")) {
+		return nil, h.Errf("%s: %w", name, errForgeable)
 	}
 	sources, known := h.State["relay.sources"].(map[string]parsedSource)
 	if !known {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
@@ -16,10 +17,14 @@ import (
 //
 //	relay [<matcher>] <source> {
 //	    provider <name> [{ ... }]
+//	    body json|form|any
 //	    allow <ip|cidr|private_ranges>...
+//	    allow_from <ip source module> [<args>]
+//	    allow_mode enforce|observe
 //	    verify <verifier> [<secret>...] [{ ... }]
 //	    dedupe [task_id] [stage] [code] [path:<gjson>] [header:<name>]
 //	    dedupe_window <duration>
+//	    conflict keep|deliver
 //	    max_body <size>
 //	    ack_within <duration>
 //	    respond <status> [<body>]
@@ -40,7 +45,7 @@ import (
 //	    }
 //	}
 //
-// The subdirectives verify and to may be repeated. A source needs at least one destination.
+// The subdirectives allow_from, verify and to may be repeated. A source needs at least one destination.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	start := here(d)
@@ -52,10 +57,17 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := checkName(h.Source); err != nil {
 		return d.Errf("source: %w", err)
 	}
+	mode := start
 	for d.NextBlock(0) {
+		if d.Val() == "allow_mode" {
+			mode = here(d)
+		}
 		if err := h.subdirective(d); err != nil {
 			return err
 		}
+	}
+	if h.AllowMode != "" && h.allowedBy() == "" {
+		return mode.errf("%w", errNothingAllowed)
 	}
 	if len(h.Destinations) == 0 {
 		return start.errf("source %q: %w", h.Source, errNoDestination)
@@ -72,6 +84,19 @@ func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
 			_, err := parseAllow(list)
 			return err
 		})
+	case "allow_from":
+		var raw json.RawMessage
+		if err := setGuest(d, "allow_from <ip source module> [<args>]", "http.ip_sources", "source", &raw); err != nil {
+			return err
+		}
+		h.AllowFromRaw = append(h.AllowFromRaw, raw)
+		return nil
+	case "allow_mode":
+		return setWord(d, name, &h.AllowMode, allowModes...)
+	case "body":
+		return setWord(d, name, &h.Body, formats...)
+	case "conflict":
+		return setWord(d, name, &h.Conflict, conflictModes...)
 	case "verify":
 		var raw json.RawMessage
 		if err := setGuest(d, "verify <verifier> [<secret>...]", "relay.verifiers", "verifier", &raw); err != nil {
@@ -101,13 +126,13 @@ func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
 	case "to":
 		return h.addDestination(d)
 	}
-	return errUnknown(d, "provider, allow, verify, dedupe, dedupe_window, max_body, ack_within, respond or to")
+	return errUnknown(d, "provider, body, allow, allow_from, allow_mode, verify, dedupe, dedupe_window, conflict, max_body, ack_within, respond or to")
 }
 
 func parseMaxBody(s string) (int64, error) {
 	size, err := humanize.ParseBytes(s)
 	if err != nil || size == 0 || size > relay.MaxBodyLimit {
-		return 0, fmt.Errorf("expected a size up to 8MiB such as 512KiB, got %q", s)
+		return 0, fmt.Errorf("expected a size up to 32MiB such as 512KiB, got %q", s)
 	}
 	return int64(size), nil // bounded just above
 }
@@ -187,6 +212,11 @@ func setList(d *caddyfile.Dispenser, usage string, to *[]string, check func([]st
 	}
 	*to = args
 	return nil
+}
+
+// setWord sets one of the words.
+func setWord(d *caddyfile.Dispenser, name string, to *string, words ...string) error {
+	return setText(d, name+" "+strings.Join(words, "|"), to, func(s string) error { return checkWord(s, words...) })
 }
 
 // setGuest sets the JSON of a guest module.

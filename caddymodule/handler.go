@@ -37,8 +37,22 @@ type Handler struct {
 	// Whose callbacks they are. Default: `{"name": "suno"}`.
 	ProviderRaw json.RawMessage `json:"provider,omitempty" caddy:"namespace=relay.providers inline_key=name"`
 
+	// What a callback may be: json, an object in JSON; form, application/x-www-form-urlencoded, whose fields are one flat
+	// object for paths and `when`; or any, whatever comes, of which as much is read as is JSON. Of another Content-Type a
+	// callback gets 415. Destinations get the bytes and the Content-Type as they came, or none if there was none.
+	// Default: json.
+	Body string `json:"body,omitempty"`
+
 	// Who may call: IP addresses, CIDR ranges, or private_ranges. Anyone else gets 403. Default: everyone may.
 	Allow []string `json:"allow,omitempty"`
+
+	// Who else may call, by Caddy's modules that list addresses. A list may be another one at each request. While it is
+	// empty, it allows nobody. Default: none.
+	AllowFromRaw []json.RawMessage `json:"allow_from,omitempty" caddy:"namespace=http.ip_sources inline_key=source"`
+
+	// Whether anyone else is refused (enforce), or let in all the same, logged and counted as denied_observed (observe).
+	// Default: enforce.
+	AllowMode string `json:"allow_mode,omitempty"`
 
 	// How a caller proves who it is; each of them must pass. Default: nothing is verified.
 	VerifyRaw []json.RawMessage `json:"verify,omitempty" caddy:"namespace=relay.verifiers inline_key=verifier"`
@@ -50,7 +64,13 @@ type Handler struct {
 	// How long a callback is recognised as a duplicate, from the first one. Default: 24h.
 	DedupeWindow Duration `json:"dedupe_window,omitempty"`
 
-	// The largest body accepted, in bytes. At most 8 MiB. Default: 1048576 (1 MiB).
+	// What becomes of a callback that has the key of an earlier one and says something else: another code, stage or file.
+	// With keep it is kept as a variant of the earlier one's event, and not delivered. With deliver it is an event of its
+	// own, delivered with the header Relay-Conflict-With, which names the earlier one; that suits verified senders whose
+	// tasks call back with new results under one id. Default: keep.
+	Conflict string `json:"conflict,omitempty"`
+
+	// The largest body accepted, in bytes. At most 32 MiB. Default: 4194304 (4 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`
 
 	// The latest time to answer at, the reading of the body included. At most 14s, since the sender waits for 15.
@@ -99,9 +119,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 }
 
 func (h *Handler) register(ctx caddy.Context, app *App, canonical []byte) (err error) {
-	if len(h.Allow) > 0 {
+	if name := h.allowedBy(); name != "" {
 		if err := checkTrustedProxies(ctx); err != nil {
-			return fmt.Errorf("source %q: allow: %w", h.Source, err)
+			return fmt.Errorf("source %q: %s: %w", h.Source, name, err)
 		}
 	}
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
@@ -123,6 +143,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 		repl.Set("http.relay.result", receipt.Result)
 	}
 	return nil
+}
+
+// allowedBy returns the name of the field that lists who may call; empty if everyone may.
+func (h *Handler) allowedBy() string {
+	switch {
+	case len(h.Allow) > 0:
+		return "allow"
+	case len(h.AllowFromRaw) > 0:
+		return "allow_from"
+	}
+	return ""
 }
 
 // clientAddr is the caller's address as the server determined it by its trusted proxies.

@@ -1,6 +1,9 @@
 package caddymodule
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
@@ -57,7 +60,8 @@ func (*Kie) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return nameOnly(d
 type Custom struct {
 	relay.Provider `json:"-"`
 
-	// Where the task's id stands. Required. If several paths find one, it must be the same.
+	// Where the task's id stands. Required. If several paths find one, it must be the same. One entry header:<name>,
+	// instead of paths, names a request header.
 	TaskID Strings `json:"task_id,omitempty"`
 
 	// Where the stage stands, if callbacks of a task come in several. Default: none.
@@ -68,6 +72,13 @@ type Custom struct {
 
 	// Where files are named: texts, arrays of texts, or objects whose keys end in url. Default: none.
 	Files Strings `json:"files,omitempty"`
+
+	// Below where every http or https URL is a file, at any depth. Default: none.
+	FilesUnder Strings `json:"files_under,omitempty"`
+
+	// Texts that hold JSON themselves, in which the other paths continue. They are named by keys and indexes alone.
+	// Default: none.
+	JSONText Strings `json:"json_text,omitempty"`
 }
 
 // CaddyModule returns the Caddy module information.
@@ -85,16 +96,20 @@ func (c *Custom) Provision(caddy.Context) (err error) {
 }
 
 func (c *Custom) build() (relay.Provider, error) {
-	return provider.Custom(provider.Paths{TaskID: c.TaskID, Stage: c.Stage, Code: c.Code, Files: c.Files})
+	return provider.Custom(provider.Paths{
+		TaskID: c.TaskID, Stage: c.Stage, Code: c.Code, Files: c.Files, FilesUnder: c.FilesUnder, JSONText: c.JSONText,
+	})
 }
 
 // UnmarshalCaddyfile sets up the provider from Caddyfile tokens. Syntax:
 //
 //	custom {
-//	    task_id <gjson path>...
+//	    task_id <gjson path>... | header:<name>
 //	    stage <gjson path>...
 //	    code <gjson path>...
 //	    files <gjson path>...
+//	    files_under <gjson path>...
+//	    json_text <gjson path>...
 //	}
 func (c *Custom) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the provider's name
@@ -104,27 +119,24 @@ func (c *Custom) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	for d.NextBlock(0) {
 		var to *Strings
+		usage, check := d.Val()+" <gjson path>...", checkPaths
 		switch d.Val() {
 		case "task_id":
-			to = &c.TaskID
+			to, usage, check = &c.TaskID, "task_id <gjson path>... | header:<name>", checkTaskID
 		case "stage":
 			to = &c.Stage
 		case "code":
 			to = &c.Code
 		case "files":
 			to = &c.Files
+		case "files_under":
+			to = &c.FilesUnder
+		case "json_text":
+			to, check = &c.JSONText, checkJSONTexts
 		default:
-			return errUnknown(d, "task_id, stage, code or files")
+			return errUnknown(d, "task_id, stage, code, files, files_under or json_text")
 		}
-		err := setList(d, d.Val()+" <gjson path>...", (*[]string)(to), func(paths []string) error {
-			for _, p := range paths {
-				if err := payload.CheckPath(p); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
+		if err := setList(d, usage, (*[]string)(to), check); err != nil {
 			return err
 		}
 	}
@@ -132,6 +144,31 @@ func (c *Custom) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return start.errf("provider custom: %w", err)
 	}
 	return nil
+}
+
+func checkPaths(paths []string) error {
+	for _, p := range paths {
+		if strings.HasPrefix(p, provider.TaskHeader) {
+			return fmt.Errorf("expected gjson paths, got %q; a header has the task id alone", p)
+		}
+		if err := payload.CheckPath(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkTaskID(paths []string) error {
+	_, err := provider.Custom(provider.Paths{TaskID: paths})
+	return err
+}
+
+func checkJSONTexts(paths []string) error {
+	if err := checkPaths(paths); err != nil {
+		return err
+	}
+	_, err := payload.NewPlan(payload.Wants{Texts: paths})
+	return err
 }
 
 // nameOnly reads a module that has neither arguments nor a block.

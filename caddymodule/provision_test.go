@@ -128,7 +128,7 @@ func TestProvisionErrors(t *testing.T) {
 		"allow":                 {fields{"allow": []string{"example.com"}}, nil, "expected an IP address, a CIDR range"},
 		"dedupe":                {fields{"dedupe": []string{"task"}}, nil, `dedupe: expected task_id, stage`},
 		"dedupe_window":         {fields{"dedupe_window": "-1h"}, nil, "dedupe_window: expected a positive duration"},
-		"max_body":              {fields{"max_body": 9 << 20}, nil, "max_body: expected a size"},
+		"max_body":              {fields{"max_body": 33 << 20}, nil, "max_body: expected a size"},
 		"max_body negative":     {fields{"max_body": -1}, nil, "max_body: expected a size"},
 		"ack_within":            {fields{"ack_within": "15s"}, nil, "ack_within: expected a duration above 0 and up to 14s"},
 		"respond":               {fields{"respond": fields{"status": 503}}, nil, "respond: expected a 2xx status"},

@@ -38,10 +38,13 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 	src := &relay.Source{
 		Name:         h.Source,
 		Provider:     provider.Suno(),
+		Observe:      h.AllowMode == allowObserve,
 		DedupeWindow: h.DedupeWindow.or(relay.DefaultDedupeWindow),
 		MaxBody:      cmp.Or(h.MaxBody, relay.DefaultMaxBody),
 		AckWithin:    h.AckWithin.or(relay.DefaultAckWithin),
 		Logger:       ctx.Slogger(),
+
+		DeliverConflicts: h.Conflict == conflictDeliver,
 	}
 	if err := checkPositive(src.DedupeWindow); err != nil {
 		return nil, fmt.Errorf("dedupe_window: %w", err)
@@ -53,10 +56,22 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 		return nil, fmt.Errorf("ack_within: %w", err)
 	}
 	// An empty list would admit everyone, where somebody meant to admit no one.
-	if h.Allow != nil && len(h.Allow) == 0 || h.VerifyRaw != nil && len(h.VerifyRaw) == 0 {
-		return nil, errors.New("allow and verify: expected at least one entry, or no such field")
+	if h.Allow != nil && len(h.Allow) == 0 || h.AllowFromRaw != nil && len(h.AllowFromRaw) == 0 || h.VerifyRaw != nil && len(h.VerifyRaw) == 0 {
+		return nil, errors.New("allow, allow_from and verify: expected at least one entry, or no such field")
 	}
 	var err error
+	if src.Body, err = parseFormat(h.Body); err != nil {
+		return nil, fmt.Errorf("body: %w", err)
+	}
+	if err := checkWord(h.AllowMode, allowModes...); err != nil {
+		return nil, fmt.Errorf("allow_mode: %w", err)
+	}
+	if h.AllowMode != "" && h.allowedBy() == "" {
+		return nil, errNothingAllowed
+	}
+	if err := checkWord(h.Conflict, conflictModes...); err != nil {
+		return nil, fmt.Errorf("conflict: %w", err)
+	}
 	if src.Allow, err = parseAllow(h.Allow); err != nil {
 		return nil, fmt.Errorf("allow: %w", err)
 	}
@@ -89,7 +104,7 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 	return src, nil
 }
 
-// loadGuests loads provider and verifiers.
+// loadGuests loads provider, address lists and verifiers.
 func (h *Handler) loadGuests(ctx caddy.Context, src *relay.Source) error {
 	if h.ProviderRaw != nil {
 		module, err := ctx.LoadModule(h, "ProviderRaw")
@@ -101,6 +116,19 @@ func (h *Handler) loadGuests(ctx caddy.Context, src *relay.Source) error {
 			return fmt.Errorf("provider: %T does not know callbacks", module)
 		}
 		src.Provider = p
+	}
+	if h.AllowFromRaw != nil {
+		modules, err := ctx.LoadModule(h, "AllowFromRaw")
+		if err != nil {
+			return fmt.Errorf("allow_from: %w", err)
+		}
+		for _, module := range modules.([]any) {
+			list, ok := module.(caddyhttp.IPRangeSource)
+			if !ok {
+				return fmt.Errorf("allow_from: %T does not list addresses", module)
+			}
+			src.AllowFrom = append(src.AllowFrom, list)
+		}
 	}
 	if h.VerifyRaw == nil {
 		return nil
@@ -122,7 +150,10 @@ func (h *Handler) loadGuests(ctx caddy.Context, src *relay.Source) error {
 // warn logs what is allowed and rarely wanted.
 func (h *Handler) warn(src *relay.Source) {
 	log := src.Logger.With("source", src.Name)
-	if src.Open() {
+	switch {
+	case src.Observe && src.Open():
+		log.Warn("source is open: allow_mode is observe, so that anyone who knows the address can send it callbacks; set enforce or verify")
+	case src.Open():
 		log.Warn("source is open: anyone who knows the address can send it callbacks; set allow or verify")
 	}
 	if src.Response.Status != http.StatusOK {
@@ -161,6 +192,33 @@ func (r *Response) build() (relay.Response, error) {
 	return res, nil
 }
 
+// What allow_mode and conflict may be; the first one is the default.
+const (
+	allowObserve    = "observe"
+	conflictDeliver = "deliver"
+)
+
+var (
+	allowModes    = []string{"enforce", allowObserve}
+	conflictModes = []string{"keep", conflictDeliver}
+	formats       = []string{string(payload.JSON), string(payload.Form), string(payload.Any)}
+)
+
+// checkWord accepts one of the words, or none.
+func checkWord(s string, words ...string) error {
+	if s != "" && !slices.Contains(words, s) {
+		last := len(words) - 1
+		return fmt.Errorf("expected %s or %s, got %q", strings.Join(words[:last], ", "), words[last], s)
+	}
+	return nil
+}
+
+func parseFormat(s string) (payload.Format, error) {
+	return payload.Format(cmp.Or(s, string(payload.JSON))), checkWord(s, formats...)
+}
+
+var errNothingAllowed = errors.New("allow_mode: expected allow or allow_from beside it; without them everyone may call")
+
 var errNoDestination = errors.New("expected at least one destination: to [<name>] <url>")
 
 func checkName(name string) error {
@@ -179,7 +237,7 @@ func checkPositive(d time.Duration) error {
 
 func checkMaxBody(n int64) error {
 	if n < 1 || n > relay.MaxBodyLimit {
-		return fmt.Errorf("expected a size of 1 byte to 8MiB, got %d bytes", n)
+		return fmt.Errorf("expected a size of 1 byte to 32MiB, got %d bytes", n)
 	}
 	return nil
 }

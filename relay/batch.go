@@ -17,7 +17,7 @@ const (
 	Duplicate                   // the key is there already, with the same fingerprint
 	Conflict                    // the key is there already, with another fingerprint: the body is kept as a variant
 	Unkept                      // as Conflict, but nothing was stored: there are MaxVariants already, or the event is gone
-	Replayed                    // as Conflict, but nothing was stored: a variant has the same proof (ProofHeader)
+	Replayed                    // as Conflict, but nothing was stored: its proof (ProofHeader) has been used for another body
 )
 
 // Accept is the request to store an event and its deliveries.
@@ -30,10 +30,17 @@ type Accept struct {
 	// Those still in flight go to this try: leased anew and fenced against their old tokens, or due at once where LeaseFor is
 	// zero. A store whose leases belong to the process may leave them as they are.
 	Again bool
+	// Separate asks for an event of its own where the key is there with another fingerprint: it is Accepted under its
+	// SeparateKey, as Event.Separated has it, and counted with the first one as a conflict. A repetition of either is a
+	// Duplicate of it.
+	Separate bool
 
 	Result Result
 	// FirstID is the id of the event that has the key: Event.ID unless the result is Duplicate or Conflict.
 	FirstID string
+	// ConflictWith is the id of the first event of the key, where the event was accepted beside it. It may be empty where an
+	// earlier try has stored the event.
+	ConflictWith string
 	// Leased holds the deliveries that were leased at once, in no particular order.
 	Leased []*Leased
 	Err    error

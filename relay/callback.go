@@ -28,20 +28,22 @@ type Callback struct {
 
 // The results of a callback, as caddy_relay_callbacks_total has them.
 const (
-	ResultAccepted    = "accepted"
-	ResultUnmatched   = "unmatched"
-	ResultDuplicate   = "duplicate"
-	ResultConflict    = "conflict"
-	ResultSpooled     = "spooled"
-	ResultDenied      = "denied"
-	ResultUnverified  = "unverified"
-	ResultInvalid     = "invalid"
-	ResultTooLarge    = "too_large"
-	ResultUnavailable = "unavailable"
+	ResultAccepted  = "accepted"
+	ResultUnmatched = "unmatched"
+	ResultDuplicate = "duplicate"
+	ResultConflict  = "conflict"
+	ResultSpooled   = "spooled"
+	ResultDenied    = "denied"
+	// ResultDeniedObserved is counted beside another result: the caller would have been denied, if that were not only observed.
+	ResultDeniedObserved = "denied_observed"
+	ResultUnverified     = "unverified"
+	ResultInvalid        = "invalid"
+	ResultTooLarge       = "too_large"
+	ResultUnavailable    = "unavailable"
 )
 
 // Results are all results of a callback.
 var Results = []string{
 	ResultAccepted, ResultUnmatched, ResultDuplicate, ResultConflict, ResultSpooled,
-	ResultDenied, ResultUnverified, ResultInvalid, ResultTooLarge, ResultUnavailable,
+	ResultDenied, ResultDeniedObserved, ResultUnverified, ResultInvalid, ResultTooLarge, ResultUnavailable,
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // Signer signs what goes to a destination.
@@ -49,6 +51,8 @@ type Filter interface {
 // View is an event as the filters of a source see it, one after the other.
 type View struct {
 	Event *Event
+	// Format is what the event's body may be. Default: JSON.
+	Format payload.Format
 	// Decoded is what a filter has read from the event, for the next one to use.
 	Decoded any
 }

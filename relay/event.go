@@ -1,7 +1,10 @@
 package relay
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -54,6 +57,10 @@ type Headers map[string]string
 // have the same, or one captured signature could fill them.
 const ProofHeader = "relay-proof"
 
+// ConflictHeader is the entry of Headers with the id of the event that had the key of this one first, where this one says
+// something else and was accepted all the same (Accept.Separate).
+const ConflictHeader = "relay-conflict-with"
+
 // Encode returns the form in which stores keep headers.
 func (h Headers) Encode() []byte {
 	if len(h) == 0 {
@@ -71,6 +78,31 @@ func DecodeHeaders(b []byte) (Headers, error) {
 	var h Headers
 	err := json.Unmarshal(b, &h)
 	return h, err
+}
+
+// SeparateKey returns the dedupe key under which an accept with Separate keeps an event that is not the first of its key:
+// a repetition of it has the same.
+func (e *Event) SeparateKey() [32]byte {
+	return sha256.Sum256(slices.Concat(e.Key[:], e.Fingerprint[:]))
+}
+
+// Separated returns the event as it is kept under its SeparateKey, beside the first one of its key.
+func (e *Event) Separated(first string) *Event {
+	s := *e
+	s.Key = e.SeparateKey()
+	s.Headers = maps.Clone(e.Headers)
+	if s.Headers == nil {
+		s.Headers = Headers{}
+	}
+	s.Headers[ConflictHeader] = first
+	return &s
+}
+
+// ProofKey returns the key under which an accept with Separate remembers which fingerprint a signature was used for that
+// does not cover the body; ok is false if there is none.
+func (e *Event) ProofKey() (key [32]byte, ok bool) {
+	proof := e.Headers[ProofHeader]
+	return sha256.Sum256(slices.Concat(e.Key[:], []byte(proof))), proof != ""
 }
 
 // State is the stored state of a delivery. Held, paused and orphaned are not stored: they follow from the destination.

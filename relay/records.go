@@ -24,8 +24,10 @@ type EventFilter struct {
 	// State is pending, delivered or dead, as an event's State is.
 	State        State
 	Since, Until time.Time // ReceivedAt in [Since, Until)
-	Limit        int
-	Cursor       string
+	// Oldest lists the oldest event of a source first. A cursor belongs to the order that it was handed out for.
+	Oldest bool
+	Limit  int
+	Cursor string
 }
 
 // Selection selects dead letters by the time they were given up.
@@ -35,6 +37,23 @@ type Selection struct {
 	// Orphaned adds, for Discard, pending deliveries of exactly Source and Destination, which then must both be given.
 	Orphaned bool
 }
+
+// Pace says when deliveries are due that are replayed in one call: each after After plus its place in the call times Every.
+type Pace struct {
+	After, Every time.Duration
+	// Asked is how long ago the operation was asked for of which the call is a part. What was replayed since then is not
+	// replayed again: another operator has asked for the same.
+	Asked time.Duration
+}
+
+// Due returns how long from now the delivery at a place is due.
+func (p Pace) Due(place int) time.Duration { return p.After + time.Duration(place)*p.Every }
+
+// Reassigned counts what became of deliveries that were to be handed to another destination.
+type Reassigned struct{ Moved, Left int }
+
+// DeliveryName names a delivery within its source.
+type DeliveryName struct{ EventID, Destination string }
 
 // EventRecord is an event as the store has it. Lists leave out Headers, Body, attempts and variants.
 type EventRecord struct {

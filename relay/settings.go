@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // Defaults of the settings, where a configuration is silent.
@@ -16,7 +19,7 @@ const (
 	DefaultDeadLetterRetention = 720 * time.Hour
 	DefaultDrain               = 10 * time.Second
 	DefaultDedupeWindow        = 24 * time.Hour
-	DefaultMaxBody             = 1 << 20
+	DefaultMaxBody             = 4 << 20
 	DefaultAckWithin           = 10 * time.Second
 	DefaultTimeout             = 15 * time.Second
 	DefaultMaxInFlight         = 16
@@ -26,7 +29,7 @@ const (
 	DefaultStoreTimeout        = 2 * time.Second
 
 	// MaxBodyLimit is the most that max_body may be.
-	MaxBodyLimit = 8 << 20
+	MaxBodyLimit = 32 << 20
 	// MaxAckWithin leaves a second of the 15 that the provider waits.
 	MaxAckWithin = 14 * time.Second
 )
@@ -65,7 +68,7 @@ func (s *Settings) Hash() string {
 	h := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(s.Sources)) {
 		src := s.Sources[name]
-		_, _ = fmt.Fprintln(h, name, src.Dedupe, src.DedupeWindow) // a hash takes all
+		_, _ = fmt.Fprintln(h, name, cmp.Or(src.Body, payload.JSON), src.Dedupe, src.DedupeWindow, src.DeliverConflicts) // a hash takes all
 		for _, d := range src.Destinations {
 			_, _ = fmt.Fprintln(h, d.Name, d.URL, d.Timeout, d.Retry, d.Permanent, d.Expire, d.OrderTask)
 		}

@@ -16,19 +16,33 @@ type Source struct {
 	Provider  Provider
 	Body      payload.Format // default: JSON
 	Verifiers []Verifier
-	// Allow lists who may call; empty: everyone.
-	Allow        []netip.Prefix
+	// Allow and AllowFrom list who may call; if both are empty, everyone may.
+	Allow     []netip.Prefix
+	AllowFrom []AddressList
+	// Observe lets others call, too: they are counted and logged.
+	Observe      bool
 	Dedupe       []DedupeField
 	DedupeWindow time.Duration
-	MaxBody      int64 // bytes
-	AckWithin    time.Duration
-	Response     Response
-	Destinations []*Destination
-	Logger       *slog.Logger
+	// DeliverConflicts makes a callback that has the key of an earlier one and says something else an event of its own.
+	// Otherwise it is kept as a variant of the earlier one, and not delivered.
+	DeliverConflicts bool
+	MaxBody          int64 // bytes
+	AckWithin        time.Duration
+	Response         Response
+	Destinations     []*Destination
+	Logger           *slog.Logger
 }
 
-// Open reports whether anyone may call, because there is neither an address list nor a verifier.
-func (s *Source) Open() bool { return len(s.Allow) == 0 && len(s.Verifiers) == 0 }
+// Restricted reports whether there is a list of who may call.
+func (s *Source) Restricted() bool { return len(s.Allow)+len(s.AllowFrom) > 0 }
+
+// Open reports whether anyone may call: there is neither a list of addresses that is enforced nor a verifier.
+func (s *Source) Open() bool { return (s.Observe || !s.Restricted()) && len(s.Verifiers) == 0 }
+
+// AddressList lists addresses, which may be others at each request. It is safe for concurrent use, and fast.
+type AddressList interface {
+	GetIPRanges(r *http.Request) []netip.Prefix
+}
 
 // Response is the answer to an accepted callback.
 type Response struct {

@@ -62,10 +62,20 @@ type Store interface {
 	// A destination of the list that had no delivery of the event gets one, which keeps no order.
 	// ErrNotFound without such an event or variant.
 	Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error)
-	// Redrive replays up to MaxTouched dead letters of the selection, oldest event of a source first, each due after
-	// `after` plus its place in this call times `every`, and with the body that it was to send, a variant's too.
-	// It begins after a cursor, so that what dies again meanwhile is not found again; an empty next means that there are no more.
-	Redrive(ctx context.Context, s Selection, after, every time.Duration, cursor string) (n int, next string, err error)
+	// ReplayAll replays, as Replay does and with the first body, up to MaxTouched deliveries of events of one source, each
+	// due as p says by its place among them. It skips what is not settled, what was replayed since it was asked for, and
+	// events that are gone.
+	ReplayAll(ctx context.Context, source string, deliveries []DeliveryName, p Pace) (replayed, skipped int, err error)
+	// Redrive replays up to MaxTouched dead letters of the selection, oldest event of a source first, each due as p says by
+	// its place in this call, and with the body that it was to send, a variant's too. It leaves alone what was replayed since
+	// it was asked for. It begins after a cursor, so that what dies again meanwhile is not found again; an empty next says
+	// that there are no more.
+	Redrive(ctx context.Context, s Selection, p Pace, cursor string) (n int, next string, err error)
+	// Reassign hands deliveries of a destination, settled ones too, to another one of its source: up to MaxTouched in a call,
+	// oldest event first, with their attempts and in the order of their tasks. It leaves what is leased, what waits behind
+	// that in the order of its task, and what the other destination has a delivery of. It begins after a cursor; an empty
+	// next says that there are no more.
+	Reassign(ctx context.Context, source, from, to, cursor string) (r Reassigned, next string, err error)
 	// Discard deletes up to MaxTouched dead letters of the selection (with s.Orphaned also pending ones, and those whose
 	// lease has expired). n < MaxTouched means that there are no more. What is left keeps its order.
 	Discard(ctx context.Context, s Selection) (n int, err error)

@@ -37,6 +37,8 @@ type EventDetails struct {
 	// Payload is the callback's body where that is JSON, and a text that holds it otherwise.
 	Payload json.RawMessage `json:"payload"`
 	Files   []string        `json:"files"` // URLs
+	// FilesTotal is how many files the payload names, where they are more than Files has.
+	FilesTotal int `json:"files_total,omitempty"`
 }
 
 // Variant is the body of a callback of the same key that said something else.
@@ -70,3 +72,7 @@ type Attempt struct {
 	Error      string    `json:"error"`
 	Response   string    `json:"response"` // cut at 4 KiB
 }
+
+// HeaderContentType is the header of a body's answer that holds the Content-Type of the callback. The answer's own is
+// application/octet-stream, so that no browser shows a stranger's page under the address of the admin endpoint.
+const HeaderContentType = "Relay-Content-Type"

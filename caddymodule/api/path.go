@@ -20,6 +20,9 @@ const (
 // EventPath returns the path of one event.
 func EventPath(id string) string { return PathEvents + "/" + url.PathEscape(id) }
 
+// BodyPath returns the path of the body of one event, which is answered byte for byte.
+func BodyPath(id string) string { return EventPath(id) + "/body" }
+
 // ReplayPath returns the path that replays one event.
 func ReplayPath(id string) string { return EventPath(id) + "/replay" }
 

@@ -174,7 +174,6 @@ func TestHarmedFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("size %d", info.Size())
 	if err := os.Truncate(db, info.Size()/2); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -45,14 +46,14 @@ func (e *Engine) DeadLetters(ctx context.Context, s relay.Selection, limit int, 
 	return letters, next, err
 }
 
-// Files returns the URLs that an event's payload names, by its source's provider.
-func (e *Engine) Files(rec *relay.EventRecord) []string {
+// Files returns the URLs that an event's payload names, by its source's provider, and how many there are: no more than
+// intake.MaxFiles are returned.
+func (e *Engine) Files(rec *relay.EventRecord) (files []string, total int) {
 	src := e.settings.Load().Sources[rec.Source]
 	if src == nil {
-		return nil
+		return nil, 0
 	}
-	files, _ := intake.Files(src, rec.Body)
-	return files
+	return intake.Files(src, rec.Body)
 }
 
 // Replay makes the settled deliveries of an event pending anew, with a fresh retry budget: of all destinations of its
@@ -69,7 +70,7 @@ func (e *Engine) Replay(ctx context.Context, id string, destinations []string, v
 	s := e.settings.Load()
 	for _, name := range destinations {
 		if s.Destination(rec.Source, name) == nil {
-			return 0, 0, fmt.Errorf("destination %q of source %q: %w", name, rec.Source, relay.ErrNotFound)
+			return 0, 0, notConfigured(rec.Source, name)
 		}
 	}
 	if len(destinations) == 0 {
@@ -91,18 +92,27 @@ func (e *Engine) Replay(ctx context.Context, id string, destinations []string, v
 	return replayed, skipped + n, err
 }
 
+func notConfigured(source, destination string) error {
+	return fmt.Errorf("destination %q of source %q: %w", destination, source, relay.ErrNotFound)
+}
+
 // Redrive replays all dead letters of the selection, each once, whoever asks: perSecond of them a second, or all at
 // once if that is zero. What was redriven before an error stays so.
 func (e *Engine) Redrive(ctx context.Context, s relay.Selection, perSecond float64) (int, error) {
-	var every time.Duration
-	if perSecond > 0 {
-		every = time.Duration(float64(time.Second) / perSecond)
-	}
-	cursor := ""
+	asked, pace, cursor := time.Now(), pace(perSecond), ""
 	return e.bulk(ctx, "redrive", s.Source, func(store relay.Store, done int) (n int, more bool, err error) {
-		n, cursor, err = store.Redrive(ctx, s, time.Duration(done)*every, every, cursor)
+		pace.After, pace.Asked = time.Duration(done)*pace.Every, time.Since(asked)
+		n, cursor, err = store.Redrive(ctx, s, pace, cursor)
 		return n, cursor != "", err
 	})
+}
+
+// pace spaces deliveries by a rate; 0 does not.
+func pace(perSecond float64) (p relay.Pace) {
+	if perSecond > 0 {
+		p.Every = time.Duration(float64(time.Second) / perSecond)
+	}
+	return p
 }
 
 // Discard deletes all dead letters of the selection, and with Orphaned the pending deliveries of those of its destinations
@@ -142,6 +152,32 @@ func (e *Engine) discard(ctx context.Context, s relay.Selection) (int, error) {
 	})
 }
 
+// ErrConfigured is why the deliveries of a destination are not handed to another one: it is in the config, and gets more.
+var ErrConfigured = errors.New("still in the config")
+
+// Reassign hands the deliveries of a destination that has left the config to one that is in it, such as to its new name. What
+// was moved before an error stays so.
+func (e *Engine) Reassign(ctx context.Context, source, from, to string) (relay.Reassigned, error) {
+	s := e.settings.Load()
+	if s.Destination(source, to) == nil {
+		return relay.Reassigned{}, notConfigured(source, to)
+	}
+	if s.Destination(source, from) != nil {
+		return relay.Reassigned{}, fmt.Errorf("destination %q of source %q: %w", from, source, ErrConfigured)
+	}
+	left, cursor := 0, ""
+	moved, err := e.bulk(ctx, "reassign", source, func(store relay.Store, _ int) (n int, more bool, err error) {
+		var r relay.Reassigned
+		r, cursor, err = store.Reassign(ctx, source, from, to, cursor)
+		left += r.Left
+		return r.Moved, cursor != "", err
+	})
+	if err == nil && moved+left == 0 {
+		err = fmt.Errorf("deliveries of destination %q of source %q: %w", from, source, relay.ErrNotFound)
+	}
+	return relay.Reassigned{Moved: moved, Left: left}, err
+}
+
 // bulk repeats a bounded step until it finds no more, then wakes the lanes.
 func (e *Engine) bulk(ctx context.Context, operation, source string, step func(store relay.Store, done int) (n int, more bool, err error)) (done int, err error) {
 	store, err := e.Store()
@@ -154,6 +190,7 @@ func (e *Engine) bulk(ctx context.Context, operation, source string, step func(s
 		n, more, err := step(store, done)
 		e.meter.ObserveStore(operation, start, err)
 		done += n
+		progressed(ctx, n)
 		if err == nil && more {
 			err = ctx.Err()
 		}
@@ -170,7 +207,7 @@ func (e *Engine) Pause(ctx context.Context, source, destination string, paused b
 		return err
 	}
 	if e.settings.Load().Destination(source, destination) == nil {
-		return fmt.Errorf("destination %q of source %q: %w", destination, source, relay.ErrNotFound)
+		return notConfigured(source, destination)
 	}
 	e.pausing.Lock()
 	defer e.pausing.Unlock()

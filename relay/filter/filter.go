@@ -37,7 +37,9 @@ type Filter struct {
 }
 
 // Parse compiles a filter. The expression sees code (int), msg (string), data (dyn), task_id, stage and source
-// (string) and headers (a map of lowercase names to strings), and must be a bool. CEL's strings extension is available.
+// (string) and headers (a map of lowercase names to strings), and must be a bool. CEL's strings extension is there.
+// msg and data are the body's fields of these names; the data of a form is all its fields, as strings, of which the last
+// counts where one is repeated. A body that may be anything has neither if it is not JSON.
 // Regular expressions, and what is searched for, replaced or put between strings, must be literals.
 func Parse(expr string) (*Filter, error) {
 	env, err := environment()
@@ -106,7 +108,7 @@ func (literalArguments) Validate(_ *cel.Env, _ cel.ValidatorConfig, tree *ast.AS
 func (f *Filter) Match(v *relay.View) (bool, error) {
 	in, ok := v.Decoded.(*input)
 	if !ok {
-		in = newInput(v.Event)
+		in = newInput(v)
 		v.Decoded = in
 	}
 	ctx := context.Background()
@@ -150,7 +152,8 @@ func (f *Filter) explain(err error) error {
 
 // input is what filters see of one event. The body is read once, when the first filter asks for something in it.
 type input struct {
-	event *relay.Event
+	event  *relay.Event
+	format payload.Format
 	// A nil interface is a variable that is not set: to use it is an error of the evaluation.
 	code, headers any
 	body          *body
@@ -159,8 +162,9 @@ type input struct {
 type body struct{ msg, data any }
 
 // newInput returns the input of an event, whose body a provider has read.
-func newInput(ev *relay.Event) *input {
-	in := &input{event: ev, headers: map[string]string(ev.Headers)}
+func newInput(v *relay.View) *input {
+	ev := v.Event
+	in := &input{event: ev, format: v.Format, headers: map[string]string(ev.Headers)}
 	if code, err := strconv.ParseInt(ev.Code, 10, 64); err == nil {
 		in.code = code
 	}
@@ -192,17 +196,33 @@ func (in *input) ResolveName(name string) (any, bool) {
 // Parent is nil: there are no other variables.
 func (in *input) Parent() cel.Activation { return nil }
 
+// anything checks a body that may be anything, in which the provider may have found nothing to read.
+var anything = func() *payload.Plan {
+	plan, err := payload.NewPlan(payload.Wants{Values: []string{"msg", "data"}})
+	if err != nil {
+		panic(err)
+	}
+	return plan
+}()
+
 func (in *input) readBody() *body {
 	if in.body != nil {
 		return in.body
 	}
 	in.body = &body{}
-	text, _ := payload.Document(payload.JSON, in.event.Body) // JSON always has one
+	text, err := payload.Document(in.format, in.event.Body)
+	if err != nil || in.format == payload.Any && anything.ReadAny(text, new(payload.Found)) != nil {
+		return in.body // gjson trusts that what it reads is JSON, and not nested too deeply
+	}
 	doc := gjson.ParseBytes(text)
 	if msg := doc.Get("msg"); msg.Type == gjson.String {
 		in.body.msg = msg.Str
 	}
-	if data := doc.Get("data"); data.Exists() {
+	data := doc
+	if in.format != payload.Form { // whose fields are flat
+		data = doc.Get("data")
+	}
+	if data.Exists() {
 		in.body.data = payload.Native(data, payload.MaxDepth)
 		if in.body.data == nil {
 			in.body.data = types.NullValue // null is a value, unlike what is not there

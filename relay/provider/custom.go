@@ -42,7 +42,7 @@ func Custom(p Paths) (relay.Provider, error) {
 	c := &parser{taskID: p.TaskID, stage: p.Stage, code: p.Code, texts: p.JSONText, integerID: true}
 	if name, ok := strings.CutPrefix(p.TaskID[0], TaskHeader); ok && len(p.TaskID) == 1 {
 		if !httpguts.ValidHeaderFieldName(name) {
-			return nil, fmt.Errorf("task_id: expected header:<name>, got %q", p.TaskID[0])
+			return nil, fmt.Errorf("expected header:<name>, got %q", p.TaskID[0])
 		}
 		c.taskID, c.taskHeader = nil, name
 	}

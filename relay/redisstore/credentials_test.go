@@ -204,7 +204,7 @@ func TestEveryCallIsRefused(t *testing.T) {
 		_, errs["event"] = s.Event(ctx, a.Event.ID)
 		_, _, errs["dead letters"] = s.DeadLetters(ctx, all, 10, "")
 		_, _, errs["replay"] = s.Replay(ctx, a.Event.ID, []string{"one"}, 0)
-		_, _, errs["redrive"] = s.Redrive(ctx, all, 0, 0, "")
+		_, _, errs["redrive"] = s.Redrive(ctx, all, relay.Pace{}, "")
 		_, errs["discard"] = s.Discard(ctx, all)
 		errs["pause"] = s.Pause(ctx, "vocals", "one", true)
 		_, errs["expire"] = s.Expire(ctx, "vocals", "one", 0)

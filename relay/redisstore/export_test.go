@@ -37,7 +37,7 @@ local function skewed()
 end
 `
 	for _, s := range []*script{
-		acceptScript, settleScript, leaseScript, replayScript, redriveScript, discardScript,
+		acceptScript, settleScript, leaseScript, replayScript, replayAllScript, redriveScript, reassignScript, discardScript,
 		expireScript, purgeScript, forgetScript, pauseScript, watchScript,
 	} {
 		text := strings.Replace(s.text, "local now, run, seq\n", "local now, run, seq\n"+strings.ReplaceAll(skew, "'TIME'", "'TI' .. 'ME'"), 1)

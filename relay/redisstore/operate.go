@@ -73,18 +73,71 @@ func (s *Store) Pause(ctx context.Context, source, destination string, paused bo
 }
 
 // Redrive implements relay.Store.
-func (s *Store) Redrive(ctx context.Context, sel relay.Selection, after, every time.Duration, cursor string) (n int, next string, err error) {
+func (s *Store) Redrive(ctx context.Context, sel relay.Selection, p relay.Pace, cursor string) (n int, next string, err error) {
 	from, err := parseCursor(cursor)
 	if err != nil {
 		return 0, "", err
 	}
+	begun := time.Now()
 	return s.bulk(ctx, sel, from, func(group []letter) *call {
 		c := s.groupCall(redriveScript, group)
+		c.args = append(c.args, ago(p, begun))
 		for _, l := range group {
-			c.args = append(c.args, l.id, (after + time.Duration(l.place)*every).Microseconds())
+			c.args = append(c.args, l.id, p.Due(l.place).Microseconds())
 		}
 		return c
 	})
+}
+
+// ago returns how long ago an operation was asked for, in microseconds, where that was known at a time. It is 0 for one that
+// is not part of another.
+func ago(p relay.Pace, at time.Time) int64 {
+	if p.Asked <= 0 {
+		return 0
+	}
+	return (p.Asked + time.Since(at)).Microseconds() + 1
+}
+
+// ReplayAll implements relay.Store. The deliveries of each destination are replayed in one script.
+func (s *Store) ReplayAll(ctx context.Context, source string, deliveries []relay.DeliveryName, p relay.Pace) (replayed, skipped int, err error) {
+	begun := time.Now()
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer end()
+	byName := map[string]*call{}
+	var calls []*call
+	for i, d := range deliveries {
+		c := byName[d.Destination]
+		if c == nil {
+			c = &call{
+				script: replayAllScript, durable: true,
+				keys: s.keys.destination(s.keys.source(source, blockSize+len(deliveries)), source, d.Destination),
+				args: []any{d.Destination, ago(p, begun)},
+			}
+			byName[d.Destination], calls = c, append(calls, c)
+		}
+		c.keys = append(c.keys, s.keys.event(source, d.EventID))
+		c.args = append(c.args, d.EventID, p.Due(i).Microseconds())
+	}
+	if len(calls) == 0 {
+		return 0, 0, nil
+	}
+	s.run(ctx, calls...)
+	for _, c := range calls {
+		n, failed := 0, c.err
+		if failed == nil {
+			n, failed = c.count()
+		}
+		replayed, err = replayed+n, errors.Join(err, failed)
+	}
+	for d := range byName {
+		name := relay.DestinationName{Source: source, Destination: d}
+		s.wake(name)
+		s.tell(name)
+	}
+	return replayed, len(deliveries) - replayed, errors.Join(err, s.look(ctx, source))
 }
 
 // Discard implements relay.Store.

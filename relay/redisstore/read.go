@@ -46,7 +46,7 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) ([]relay.EventR
 	n := min(limit, pageRows)
 	var events []relay.EventRecord
 	for seen := 0; seen < scanRows; {
-		rows, err := s.page(ctx, shelves, from, true, n)
+		rows, err := s.page(ctx, shelves, from, !f.Oldest, n)
 		if err != nil {
 			return nil, "", err
 		}

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -20,6 +21,10 @@ var (
 	leaseLua string
 	//go:embed scripts/replay.lua
 	replayLua string
+	//go:embed scripts/replay_all.lua
+	replayAllLua string
+	//go:embed scripts/reassign.lua
+	reassignLua string
 	//go:embed scripts/redrive.lua
 	redriveLua string
 	//go:embed scripts/discard.lua
@@ -54,12 +59,12 @@ const acceptedBefore = relay.Replayed + 1
 var constants = fmt.Sprintf(`local PENDING, EXPIRED, LEASED, DELIVERED, DEAD = %q, %q, %q, %q, %q
 local ACCEPTED, DUPLICATE, CONFLICT, UNKEPT, REPLAYED, ACCEPTED_BEFORE = %d, %d, %d, %d, %d, %d
 local OUTCOME_DELIVERED, OUTCOME_RETRY, OUTCOME_DEAD = '%d', '%d', '%d'
-local MAX_TOUCHED, MAX_VARIANTS, PROOF_HEADER = %d, %d, %q
+local MAX_TOUCHED, MAX_VARIANTS, PROOF_HEADER, CONFLICT_HEADER, CONFLICT_HEADER_PATTERN = %d, %d, %q, %q, %q
 `,
 	statusPending, statusExpired, statusLeased, statusDelivered, statusDead,
 	relay.Accepted, relay.Duplicate, relay.Conflict, relay.Unkept, relay.Replayed, acceptedBefore,
 	relay.OutcomeDelivered, relay.OutcomeRetry, relay.OutcomeDead,
-	relay.MaxTouched, relay.MaxVariants, relay.ProofHeader,
+	relay.MaxTouched, relay.MaxVariants, relay.ProofHeader, relay.ConflictHeader, strings.ReplaceAll(relay.ConflictHeader, "-", "%-"),
 )
 
 // script is a Lua script with the name that Redis gives it.
@@ -74,16 +79,18 @@ func newScript(name, text string) *script {
 func ofSource(name, text string) *script { return newScript(name, constants+prelude+text) }
 
 var (
-	acceptScript  = ofSource("accept", acceptLua)
-	settleScript  = ofSource("settle", settleLua)
-	leaseScript   = ofSource("lease", leaseLua)
-	replayScript  = ofSource("replay", replayLua)
-	redriveScript = ofSource("redrive", redriveLua)
-	discardScript = ofSource("discard", discardLua)
-	expireScript  = ofSource("expire", expireLua)
-	purgeScript   = ofSource("purge", purgeLua)
-	forgetScript  = ofSource("forget", forgetLua)
-	pauseScript   = ofSource("pause", pauseLua)
-	watchScript   = ofSource("watch", watchLua)
-	beatScript    = newScript("beat", beatLua)
+	acceptScript    = ofSource("accept", acceptLua)
+	settleScript    = ofSource("settle", settleLua)
+	leaseScript     = ofSource("lease", leaseLua)
+	replayScript    = ofSource("replay", replayLua)
+	replayAllScript = ofSource("replay_all", replayAllLua)
+	reassignScript  = ofSource("reassign", reassignLua)
+	redriveScript   = ofSource("redrive", redriveLua)
+	discardScript   = ofSource("discard", discardLua)
+	expireScript    = ofSource("expire", expireLua)
+	purgeScript     = ofSource("purge", purgeLua)
+	forgetScript    = ofSource("forget", forgetLua)
+	pauseScript     = ofSource("pause", pauseLua)
+	watchScript     = ofSource("watch", watchLua)
+	beatScript      = newScript("beat", beatLua)
 )

@@ -111,7 +111,7 @@ func TestTLSAndAUser(t *testing.T) {
 	if err := settle(t, s, lease(t, s, "two", 1).Leased[0], relay.OutcomeDead); err != nil {
 		t.Error(err)
 	}
-	if n, _, err := s.Redrive(t.Context(), relay.Selection{Source: "vocals"}, 0, 0, ""); n != 1 || err != nil {
+	if n, _, err := s.Redrive(t.Context(), relay.Selection{Source: "vocals"}, relay.Pace{}, ""); n != 1 || err != nil {
 		t.Errorf("redrive gave %d, %v", n, err)
 	}
 	if err := s.Pause(t.Context(), "vocals", "two", true); err != nil {

@@ -101,7 +101,7 @@ func TestTheWayOfADelivery(t *testing.T) {
 	if err != nil || len(letters) != 1 || letters[0].LastError != "bad" {
 		t.Fatalf("dead letters are %+v, %v", letters, err)
 	}
-	if n, _, err := s.Redrive(t.Context(), relay.Selection{Source: "vocals"}, 0, 0, ""); n != 1 || err != nil {
+	if n, _, err := s.Redrive(t.Context(), relay.Selection{Source: "vocals"}, relay.Pace{}, ""); n != 1 || err != nil {
 		t.Fatalf("redrive gave %d, %v", n, err)
 	}
 	l = lease(t, s, "two", 5)

@@ -169,6 +169,7 @@ type meta struct {
 	Origin      relay.Origin        `json:"origin"`
 	ReceivedAt  int64               `json:"received"` // microseconds
 	Window      int64               `json:"window"`   // microseconds
+	Separate    bool                `json:"separate,omitempty"`
 	Deliveries  []relay.NewDelivery `json:"deliveries"`
 }
 
@@ -176,7 +177,7 @@ func encode(a *relay.Accept) []byte {
 	e := a.Event
 	m := meta{
 		ID: e.ID, Task: e.TaskID, Stage: e.Stage, Code: e.Code, Key: e.Key[:], Fingerprint: e.Fingerprint[:],
-		Origin: e.Origin, ReceivedAt: e.ReceivedAt.UnixMicro(), Window: a.Window.Microseconds(),
+		Origin: e.Origin, ReceivedAt: e.ReceivedAt.UnixMicro(), Window: a.Window.Microseconds(), Separate: a.Separate,
 	}
 	for i := range a.Deliveries {
 		m.Deliveries = append(m.Deliveries, relay.NewDelivery{Destination: a.Deliveries[i].Destination, Ordered: a.Deliveries[i].Ordered})
@@ -203,5 +204,5 @@ func decode(source string, text, headers, body []byte) (*relay.Accept, error) {
 	}
 	copy(e.Key[:], m.Key)
 	copy(e.Fingerprint[:], m.Fingerprint)
-	return &relay.Accept{Event: e, Window: time.Duration(m.Window) * time.Microsecond, Deliveries: m.Deliveries}, nil
+	return &relay.Accept{Event: e, Window: time.Duration(m.Window) * time.Microsecond, Separate: m.Separate, Deliveries: m.Deliveries}, nil
 }

@@ -11,37 +11,84 @@ import (
 
 // accept stores an event and its deliveries, unless its key is remembered.
 func (s *Store) accept(tx *transaction, op *relay.Accept) error {
-	op.Err, op.Leased = nil, nil
+	op.Err, op.Leased, op.ConflictWith = nil, nil, ""
 	ev := op.Event
 	id, err := ulid.ParseStrict(ev.ID)
 	if err != nil {
 		op.Err = fmt.Errorf("event id %q: %w", ev.ID, err)
 		return nil
 	}
-	key := recentKey{s.sources[ev.Source], ev.Key}
-	known, err := s.remembered(key, tx.now-ceil(op.Window))
+	known, err := s.recordOf(tx, op)
 	if err != nil {
 		return err
 	}
-	if known != nil {
+	beside := known != nil && op.Separate && known.id != id && known.fingerprint != ev.Fingerprint
+	if known != nil && !beside {
 		return s.repeat(op, known, id)
 	}
 	if s.short() {
 		op.Err = s.errShort()
 		return nil
 	}
+	if beside {
+		op.FirstID = known.id.String()
+		if used, err := s.proofUsed(tx, op); used || err != nil {
+			op.Result = relay.Replayed
+			return err
+		}
+		if err := s.countConflict(known.event); err != nil {
+			return err
+		}
+		op.ConflictWith = op.FirstID
+		ev = ev.Separated(op.FirstID)
+	}
 	op.Result, op.FirstID = relay.Accepted, ev.ID
 	ev.Seq = s.nextSeq
-	if added, err := s.insertEvent(tx, ev, key, id); !added || err != nil {
+	added, err := s.insertEvent(tx, ev, recentKey{s.sources[ev.Source], ev.Key}, id)
+	op.Event.Seq = ev.Seq
+	if !added || err != nil {
+		return err
+	}
+	if err := s.noteProof(tx, op, id); err != nil {
 		return err
 	}
 	s.nextSeq++
 	for i := range op.Deliveries {
-		if err := s.insertDelivery(tx, op, &op.Deliveries[i]); err != nil {
+		if err := s.insertDelivery(tx, op, ev, &op.Deliveries[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// recordOf returns the record of an accept's key, nil if there is none: of the event's own one if it is not the first.
+func (s *Store) recordOf(tx *transaction, op *relay.Accept) (f *first, err error) {
+	source, after := s.sources[op.Event.Source], tx.now-ceil(op.Window)
+	if op.Separate {
+		if f, err = s.remembered(recentKey{source, op.Event.SeparateKey()}, after); f != nil || err != nil {
+			return f, err
+		}
+	}
+	return s.remembered(recentKey{source, op.Event.Key}, after)
+}
+
+// proofUsed reports whether the signature of a callback that is no first of its key was used for another body.
+func (s *Store) proofUsed(tx *transaction, op *relay.Accept) (bool, error) {
+	key, ok := op.Event.ProofKey()
+	if !ok {
+		return false, nil
+	}
+	f, err := s.remembered(recentKey{s.sources[op.Event.Source], key}, tx.now-ceil(op.Window))
+	return f != nil && f.fingerprint != op.Event.Fingerprint, err
+}
+
+// noteProof notes what a callback's signature was used for, in a record like one of a key whose event is gone.
+func (s *Store) noteProof(tx *transaction, op *relay.Accept, id ulid.ULID) error {
+	key, ok := op.Event.ProofKey()
+	if !ok || !op.Separate {
+		return nil
+	}
+	return s.outlive(recentKey{s.sources[op.Event.Source], key}, &first{id: id, fingerprint: op.Event.Fingerprint, at: tx.now})
 }
 
 // repeat handles a callback whose key is remembered.
@@ -65,8 +112,12 @@ func (s *Store) repeat(op *relay.Accept, f *first, id ulid.ULID) error {
 	if op.Result, err = s.keepVariant(f.event, op.Event); err != nil || op.Result != relay.Conflict {
 		return err
 	}
+	return s.countConflict(f.event)
+}
+
+func (s *Store) countConflict(event int64) error {
 	st := s.db.Writer.Stmt("INSERT INTO repeat (event, conflicts) VALUES (?, 1) ON CONFLICT (event) DO UPDATE SET conflicts = conflicts + 1")
-	st.BindInt64(1, f.event)
+	st.BindInt64(1, event)
 	return st.Exec()
 }
 
@@ -143,11 +194,11 @@ func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id 
 	return true, nil
 }
 
-func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, n *relay.NewDelivery) error {
-	d := s.find(op.Event.Source, n.Destination)
+func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, ev *relay.Event, n *relay.NewDelivery) error {
+	d := s.find(ev.Source, n.Destination)
 	state, chain := int64(ready), ""
 	if n.Ordered {
-		chain = op.Event.TaskID
+		chain = ev.TaskID
 		first, err := s.firstOf(d, chain, ready, waiting, blocked)
 		if err != nil {
 			return err
@@ -162,14 +213,14 @@ func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, n *relay.NewDe
 	case n.LeaseFor > 0 && !d.paused && !d.readyMaybe && d.nextDue > tx.now:
 		s.token++
 		tx.begun = append(tx.begun, &beginning{
-			ending{d, op.Event.Seq, &lease{token: s.token, expires: tx.now + ceil(n.LeaseFor), chain: chain}},
-			op, &relay.Leased{Event: op.Event, Destination: d.name, Token: s.token},
+			ending{d, ev.Seq, &lease{token: s.token, expires: tx.now + ceil(n.LeaseFor), chain: chain}},
+			op, &relay.Leased{Event: ev, Destination: d.name, Token: s.token},
 		})
 	default:
 		d.readyMaybe = true
 	}
 	st := s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, chain) VALUES (?, ?, ?, ?)")
-	st.Bind(op.Event.Seq, d.id, state)
+	st.Bind(ev.Seq, d.id, state)
 	if chain == "" {
 		st.BindNull(4)
 	} else {

@@ -137,7 +137,7 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 			}
 		}
 		for _, op := range accepts {
-			op.Result, op.FirstID = 0, ""
+			op.Result, op.FirstID, op.ConflictWith = 0, "", ""
 		}
 		return err
 	}

@@ -2,8 +2,14 @@ package sqlitestore
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,10 +18,22 @@ import (
 
 // A backup by another process ends though callbacks never stop, and holds everything that was answered before it began.
 func TestBackupWhileWritten(t *testing.T) {
-	for name, commands := range map[string][]string{
-		"vacuum": {"VACUUM INTO 'backup.db'"},
+	shell := func(commands ...string) func(context.Context, string, string) error {
+		return func(ctx context.Context, path, _ string) error {
+			cmd := exec.CommandContext(ctx, "sqlite3", append([]string{"-bail", path}, commands...)...)
+			cmd.Dir = filepath.Dir(path)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		}
+	}
+	for name, take := range map[string]func(ctx context.Context, path, copyTo string) error{
+		"ours": func(ctx context.Context, path, copyTo string) error { return Backup(ctx, path, copyTo, false) },
+		// The ways for those who have nothing but SQLite's shell.
+		"vacuum": shell("VACUUM INTO 'backup.db'"),
 		// The transaction keeps one state of the file for the copy, which would begin anew at each commit otherwise.
-		"backup": {"BEGIN", "SELECT count(*) FROM sqlite_master", ".backup backup.db"},
+		"backup": shell("BEGIN", "SELECT count(*) FROM sqlite_master", ".backup backup.db"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPatient(t)
@@ -23,16 +41,9 @@ func TestBackupWhileWritten(t *testing.T) {
 			before := len(p.ids)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, "sqlite3", append([]string{"-bail", p.path}, commands...)...)
-			cmd.Dir = filepath.Dir(p.path)
+			copyTo := filepath.Join(filepath.Dir(p.path), "backup.db")
 			done := make(chan error, 1)
-			go func() {
-				out, err := cmd.CombinedOutput()
-				if err != nil {
-					t.Logf("the shell says %s", out)
-				}
-				done <- err
-			}()
+			go func() { done <- take(ctx, p.path, copyTo) }()
 			for writing := true; writing; {
 				select {
 				case err := <-done:
@@ -46,7 +57,7 @@ func TestBackupWhileWritten(t *testing.T) {
 				t.Error("nothing was written meanwhile")
 			}
 			t.Logf("%d callbacks were answered while the backup was taken", len(p.ids)-before)
-			backup, err := Open(t.Context(), Options{Path: filepath.Join(cmd.Dir, "backup.db"), MinFree: 1})
+			backup, err := Open(t.Context(), Options{Path: copyTo, MinFree: 1})
 			p.must(err)
 			for i, id := range p.ids[:before] {
 				if _, err := backup.Event(t.Context(), id); err != nil {
@@ -61,4 +72,60 @@ func TestBackupWhileWritten(t *testing.T) {
 			p.wantWell()
 		})
 	}
+}
+
+// A backup is for its owner alone, and takes the place of no other file unless asked to. What fails leaves nothing behind.
+func TestBackupFiles(t *testing.T) {
+	p := newPatient(t)
+	p.fill(1)
+	folder := t.TempDir()
+	copyTo := filepath.Join(folder, "backup.db")
+	wantNames := func(expected ...string) {
+		t.Helper()
+		entries, err := os.ReadDir(folder)
+		p.must(err)
+		names := []string{}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		if !slices.Equal(names, expected) {
+			t.Errorf("the folder holds %v, not %v", names, expected)
+		}
+	}
+
+	foreign := filepath.Join(t.TempDir(), "foreign.db")
+	p.must(os.WriteFile(foreign, nil, 0o600))
+	for _, path := range []string{foreign, foreign + ".missing"} {
+		if err := Backup(t.Context(), path, copyTo, false); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s is copied, or the error does not name it: %v", path, err)
+		}
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if err := Backup(stopped, p.path, copyTo, false); err == nil {
+		t.Error("a backup that was stopped ends without an error")
+	}
+	wantNames()
+
+	p.must(os.WriteFile(copyTo, []byte("precious"), 0o644))
+	if err := Backup(t.Context(), p.path, copyTo, false); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a backup over another file: %v", err)
+	}
+	if kept, err := os.ReadFile(copyTo); err != nil || string(kept) != "precious" {
+		t.Errorf("the other file holds %q, %v", kept, err)
+	}
+	p.must(Backup(t.Context(), p.path, copyTo, true))
+	wantNames("backup.db")
+	info, err := os.Stat(copyTo)
+	p.must(err)
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("the backup has the mode %v", info.Mode())
+	}
+	backup, err := Open(t.Context(), Options{Path: copyTo, MinFree: 1})
+	p.must(err)
+	if _, err := backup.Event(t.Context(), p.ids[0]); err != nil {
+		t.Error(err)
+	}
+	p.must(backup.Close())
+	p.wantWell()
 }

@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -41,10 +42,12 @@ func (s *Store) replayEvent(id string, destinations []string, variant int) (repl
 		}
 		targets = append(targets, d)
 	}
-	now, t := s.clock.now(), tallies{}
+	t := tallies{}
+	a := s.anew(0)
+	a.due, a.variant = a.now, int64(variant)
 	err = s.transact(t, func() error {
 		for _, d := range targets {
-			done, err := s.replay(d, seq, int64(variant), now, now, t)
+			done, err := s.replay(d, seq, a, t)
 			if err != nil {
 				return err
 			}
@@ -62,23 +65,40 @@ func (s *Store) replayEvent(id string, destinations []string, variant int) (repl
 	return replayed, skipped, nil
 }
 
-// replay makes a delivery pending anew, or makes it where there was none. It is false for one that is not settled.
-func (s *Store) replay(d *destination, seq, variant, due, now int64, t tallies) (bool, error) {
-	st := s.db.Writer.Stmt("SELECT state, chain FROM delivery WHERE event = ? AND destination = ?")
+// anew says how a delivery is replayed. Times are the store's.
+type anew struct{ variant, due, now, asked int64 }
+
+// anew begins a replay that was asked for some time ago.
+func (s *Store) anew(ago time.Duration) anew {
+	now := s.clock.now()
+	a := anew{now: now, asked: now}
+	if ago > 0 {
+		a.asked -= ceil(ago) + 1 // what was replayed within this very millisecond counts
+	}
+	return a
+}
+
+// replay makes a delivery pending anew, or makes it where there was none. It is false for one that is not settled, or that
+// was replayed since it was asked for.
+func (s *Store) replay(d *destination, seq int64, a anew, t tallies) (bool, error) {
+	st := s.db.Writer.Stmt("SELECT state, chain, since FROM delivery WHERE event = ? AND destination = ?")
 	st.Bind(seq, d.id)
 	found, err := st.Step()
-	state, chain := st.ColumnInt64(0), st.ColumnText(1)
+	state, chain, since := st.ColumnInt64(0), st.ColumnText(1), st.ColumnInt64(2)
 	if reset := st.Reset(); err == nil {
 		err = reset
 	}
 	if err != nil {
 		return false, err
 	}
+	if found && since > a.asked && since <= a.now {
+		return false, nil
+	}
 	if !found {
 		st = s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, due, since, replay, variant) VALUES (?, ?, " + sqlWaiting + ", ?, ?, 1, ?)")
-		st.Bind(seq, d.id, due, due, variant)
+		st.Bind(seq, d.id, a.due, a.due, a.variant)
 		t.of(d).pending++
-		d.noteDue(due)
+		d.noteDue(a.due)
 		return true, st.Exec()
 	}
 	switch state {
@@ -94,15 +114,67 @@ func (s *Store) replay(d *destination, seq, variant, due, now int64, t tallies) 
 		next = blocked // until it has the turn
 	}
 	t.of(d).pending++
-	d.noteDue(due)
+	d.noteDue(a.due)
 	st = s.db.Writer.Stmt(`UPDATE delivery SET state = ?, due = ?, since = ?, used = 0, replay = replay + 1, variant = ?, settled = 0, dead_at = 0, reason = ''
 		WHERE event = ? AND destination = ?`)
-	st.Bind(next, due, due, variant, seq, d.id)
+	st.Bind(next, a.due, a.due, a.variant, seq, d.id)
 	if err := st.Exec(); err != nil {
 		return false, err
 	}
-	_, err = s.pass(d, chain, now)
+	_, err = s.pass(d, chain, a.now)
 	return true, err
+}
+
+// ReplayAll implements relay.Store.
+func (s *Store) ReplayAll(_ context.Context, source string, deliveries []relay.DeliveryName, p relay.Pace) (replayed, skipped int, err error) {
+	begun := s.clock.Elapsed()
+	err = s.alone(func() (err error) {
+		p.Asked += s.clock.Elapsed() - begun
+		replayed, err = s.replayAll(source, deliveries, p)
+		return err
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	return replayed, len(deliveries) - replayed, nil
+}
+
+func (s *Store) replayAll(source string, deliveries []relay.DeliveryName, p relay.Pace) (replayed int, err error) {
+	type target struct {
+		destination *destination
+		event       int64
+		place       int
+	}
+	var targets []target
+	for i, name := range deliveries {
+		event, of, err := s.eventOf(name.EventID)
+		if errors.Is(err, relay.ErrNotFound) || err == nil && of != source {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		d, err := s.ensure(source, name.Destination)
+		if err != nil {
+			return 0, err
+		}
+		targets = append(targets, target{d, event, i})
+	}
+	a, t := s.anew(p.Asked), tallies{}
+	err = s.transact(t, func() error {
+		for _, target := range targets {
+			a.due = a.now + ceil(p.Due(target.place))
+			done, err := s.replay(target.destination, target.event, a, t)
+			if err != nil {
+				return err
+			}
+			if done {
+				replayed++
+			}
+		}
+		return nil
+	})
+	return replayed, err
 }
 
 // eventOf finds an event by its id. The caller holds write.
@@ -135,31 +207,37 @@ type letter struct {
 }
 
 // Redrive implements relay.Store.
-func (s *Store) Redrive(_ context.Context, sel relay.Selection, after, every time.Duration, cursor string) (n int, next string, err error) {
+func (s *Store) Redrive(_ context.Context, sel relay.Selection, p relay.Pace, cursor string) (n int, next string, err error) {
 	from := letterPlace{}
 	if cursor != "" {
 		if from, err = parsePlace(cursor); err != nil {
 			return 0, "", err
 		}
 	}
+	begun := s.clock.Elapsed()
 	err = s.alone(func() (err error) {
-		n, next, err = s.redrive(sel, after, every, from)
+		p.Asked += s.clock.Elapsed() - begun
+		n, next, err = s.redrive(sel, p, from)
 		return err
 	})
 	return n, next, err
 }
 
-func (s *Store) redrive(sel relay.Selection, after, every time.Duration, from letterPlace) (n int, next string, err error) {
+func (s *Store) redrive(sel relay.Selection, p relay.Pace, from letterPlace) (n int, next string, err error) {
 	letters, err := s.selectDead(sel, from)
 	if err != nil {
 		return 0, "", err
 	}
-	now, t := s.clock.now(), tallies{}
+	a, t := s.anew(p.Asked), tallies{}
 	err = s.transact(t, func() error {
-		for i, l := range letters {
-			due := now + ceil(after) + ceil(time.Duration(i)*every)
-			if _, err := s.replay(l.destination, l.event, l.variant, due, now, t); err != nil {
+		for _, l := range letters {
+			a.due, a.variant = a.now+ceil(p.Due(n)), l.variant
+			done, err := s.replay(l.destination, l.event, a, t)
+			if err != nil {
 				return err
+			}
+			if done {
+				n++
 			}
 		}
 		return nil
@@ -167,8 +245,8 @@ func (s *Store) redrive(sel relay.Selection, after, every time.Duration, from le
 	if err != nil {
 		return 0, "", err
 	}
-	if n = len(letters); n == relay.MaxTouched {
-		last := letters[n-1]
+	if len(letters) == relay.MaxTouched {
+		last := letters[len(letters)-1]
 		next = letterPlace{last.event, last.destination.id}.String()
 	}
 	return n, next, nil

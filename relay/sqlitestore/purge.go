@@ -244,7 +244,7 @@ func (w *sweep) deleteEvent(r eventRow) error {
 	}
 	key := recentKey{r.source, r.key}
 	if r.accepted+ceil(w.window(r.source)) > w.now {
-		if err := w.outlive(r, key); err != nil {
+		if err := w.outliveEvent(r, key); err != nil {
 			return err
 		}
 	}
@@ -264,14 +264,19 @@ func (w *sweep) deleteEvent(r eventRow) error {
 	return st.Exec()
 }
 
-// outlive keeps what a key stands for, whose event is about to go, unless a later event has it by now.
-func (w *sweep) outlive(r eventRow, k recentKey) error {
+// outliveEvent keeps what a key stands for, whose event is about to go, unless a later event has it by now.
+func (w *sweep) outliveEvent(r eventRow, k recentKey) error {
 	f, err := w.remembered(k, -1)
 	if f == nil || f.event != r.seq || err != nil {
 		return err
 	}
-	w.outlived = true
-	st := w.db.Writer.Stmt("INSERT OR REPLACE INTO outlived (source, key, event, id, fingerprint, at) VALUES (?, ?, ?, ?, ?, ?)")
+	return w.outlive(k, f)
+}
+
+// outlive keeps the record of a key that no event in the store has.
+func (s *Store) outlive(k recentKey, f *first) error {
+	s.outlived = true
+	st := s.db.Writer.Stmt("INSERT OR REPLACE INTO outlived (source, key, event, id, fingerprint, at) VALUES (?, ?, ?, ?, ?, ?)")
 	st.BindInt64(1, k.source)
 	st.BindBytes(2, k.key[:])
 	st.BindInt64(3, f.event)

@@ -30,18 +30,21 @@ const eventColumns = "seq, id, source, task, stage, code, key, origin, received"
 
 // Events implements relay.Store.
 func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay.EventRecord, next string, err error) {
-	before, err := parseCursor(f.Cursor)
+	from, err := parseCursor(f.Cursor)
 	if err != nil {
 		return nil, "", err
 	}
+	if f.Oldest && f.Cursor == "" {
+		from = 0
+	}
 	limit := cmp.Or(max(f.Limit, 0), defaultLimit)
-	from, to := span(f.Since, f.Until)
+	since, until := span(f.Since, f.Until)
 	err = s.read(ctx, func(c *sqlitefile.Conn) error {
 		n := 0
 		take := func(st *sqlitefile.Stmt) (done bool, err error) {
 			r := s.readEvent(st)
 			n++
-			if (f.Source == "" || f.Source == r.Source) && millis(r.ReceivedAt) >= from && millis(r.ReceivedAt) < to {
+			if (f.Source == "" || f.Source == r.Source) && millis(r.ReceivedAt) >= since && millis(r.ReceivedAt) < until {
 				if err := s.readDeliveries(c, &r); err != nil {
 					return true, err
 				}
@@ -59,11 +62,14 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 			return false, nil
 		}
 		if f.TaskID == "" {
-			st := c.Stmt("SELECT " + eventColumns + " FROM event WHERE seq < ? ORDER BY seq DESC LIMIT ?")
-			st.Bind(before, scanned)
+			st := c.Stmt("SELECT " + eventColumns + newestFirst)
+			if f.Oldest {
+				st = c.Stmt("SELECT " + eventColumns + oldestFirst)
+			}
+			st.Bind(from, scanned)
 			return st.Until(take)
 		}
-		seqs, err := s.eventsOf(c, f.TaskID, before)
+		seqs, err := s.eventsOf(c, f.TaskID, from, f.Oldest)
 		for _, seq := range seqs {
 			if err != nil || next != "" {
 				break
@@ -80,6 +86,12 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 	})
 	return events, next, err
 }
+
+// Where the events of a list are, from one that it goes on after.
+const (
+	newestFirst = " FROM event WHERE seq < ? ORDER BY seq DESC LIMIT ?"
+	oldestFirst = " FROM event WHERE seq > ? ORDER BY seq LIMIT ?"
+)
 
 func wanted(f *relay.EventFilter, r *relay.EventRecord) bool {
 	if f.State != "" && r.State() != f.State {

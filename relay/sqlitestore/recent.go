@@ -76,13 +76,11 @@ func (r *recent) add(task, seq int64) {
 	r.tasks[task] = seq
 }
 
-// of gives the newest events of a task before a sequence, newest first, among them perhaps some of another task or some
-// that are gone. The caller holds mem.
-func (r *recent) of(task string, before int64, most int) (events []int64) {
-	for seq := r.tasks[taskHash(task)]; seq != 0 && len(events) < most; seq = r.earlier[seq] {
-		if seq < before {
-			events = append(events, seq)
-		}
+// of returns the events of a task, newest first, among them perhaps some of another task or some that are gone. The caller
+// holds mem.
+func (r *recent) of(task string) (events []int64) {
+	for seq := r.tasks[taskHash(task)]; seq != 0; seq = r.earlier[seq] {
+		events = append(events, seq)
 	}
 	return events
 }
@@ -248,16 +246,29 @@ func readFirst(st *sqlitefile.Stmt, k recentKey, params ...int64) (f *first, err
 	return f, err
 }
 
-// eventsOf gives the newest events of a task before a sequence, newest first. Some may be of another task, or gone.
-func (s *Store) eventsOf(c *sqlitefile.Conn, task string, before int64) ([]int64, error) {
+// Where the events of a task are in the table, from one that a list goes on after.
+const (
+	newestOfTask = "SELECT event FROM task WHERE hash = ? AND event < ? ORDER BY event DESC LIMIT ?"
+	oldestOfTask = "SELECT event FROM task WHERE hash = ? AND event > ? ORDER BY event LIMIT ?"
+)
+
+// eventsOf returns the next events of a task in a list that goes on after one of them, as many as one page looks at. Some may
+// be of another task, or gone.
+func (s *Store) eventsOf(c *sqlitefile.Conn, task string, from int64, oldest bool) ([]int64, error) {
+	query, passed := newestOfTask, func(seq int64) bool { return seq >= from }
+	if oldest {
+		query, passed = oldestOfTask, func(seq int64) bool { return seq <= from }
+	}
 	s.mem.Lock()
-	events := s.recent.of(task, before, scanned)
+	events := slices.DeleteFunc(s.recent.of(task), passed)
 	s.mem.Unlock()
-	st := c.Stmt("SELECT event FROM task WHERE hash = ? AND event < ? ORDER BY event DESC LIMIT ?")
-	st.Bind(taskHash(task), before, scanned)
+	st := c.Stmt(query)
+	st.Bind(taskHash(task), from, scanned)
 	err := st.Each(func() { events = append(events, st.ColumnInt64(0)) })
 	slices.Sort(events)
 	events = slices.Compact(events) // what is being moved is in both
-	slices.Reverse(events)
+	if !oldest {
+		slices.Reverse(events)
+	}
 	return events[:min(len(events), scanned)], err
 }

@@ -2,7 +2,6 @@ package courier
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -28,12 +27,17 @@ func (c *Courier) request(ctx context.Context, dst *relay.Destination, d *relay.
 		req.Body, _ = req.GetBody()
 	}
 
-	values := make([]string, 0, 10) // of all headers, in one allocation
+	values := make([]string, 0, 11) // of all headers, in one allocation
 	set := func(name, value string) {
 		values = append(values, value)
 		header[name] = values[len(values)-1 : len(values) : len(values)]
 	}
-	set("Content-Type", cmp.Or(ev.Headers["content-type"], "application/json"))
+	switch contentType, ok := ev.Headers["content-type"]; {
+	case !ok: // it was no callback
+		set("Content-Type", "application/json")
+	case contentType != "":
+		set("Content-Type", contentType)
+	}
 	set("User-Agent", c.userAgent)
 	set("Webhook-Id", ev.ID)
 	set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
@@ -42,6 +46,9 @@ func (c *Courier) request(ctx context.Context, dst *relay.Destination, d *relay.
 	set("Relay-Attempt", strconv.Itoa(d.Tries+1))
 	if d.Replay > 0 {
 		set("Relay-Replay", strconv.Itoa(d.Replay))
+	}
+	if first := ev.Headers[relay.ConflictHeader]; first != "" {
+		set("Relay-Conflict-With", first)
 	}
 	set("Traceparent", traceparent(ev))
 	// An entry without a value is not sent, but tells net/http that the request may be repeated where a kept connection

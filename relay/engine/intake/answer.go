@@ -38,7 +38,11 @@ func (in *Intake) answer(ctx context.Context, w http.ResponseWriter, src *relay.
 	send(w, src.Response.Status, src.Response.Body)
 
 	logger := in.params.Report.Logger(src.Logger)
-	if o.Result == relay.Conflict {
+	switch {
+	case o.ConflictWith != "":
+		logger.Warn("callback conflicts with an earlier one of the same key; it is delivered as an event of its own",
+			"source", src.Name, "event_id", o.EventID, "conflict_with", o.ConflictWith, "task_id", ev.TaskID)
+	case o.Result == relay.Conflict:
 		logger.Warn("callback conflicts with an earlier one of the same key; its body is kept as a variant of the event",
 			"source", src.Name, "event_id", o.EventID, "task_id", ev.TaskID)
 	}

@@ -2,30 +2,38 @@ package intake
 
 import (
 	"errors"
+	"fmt"
 	"mime"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // maxType is how long a Content-Type may be, in bytes: every destination gets it.
 const maxType = 1 << 10
 
 // checkRequest makes the checks that need no body: method, address, type, size.
-func checkRequest(r *http.Request, src *relay.Source, client netip.Addr, cb *relay.Callback) *rejection {
+func (in *Intake) checkRequest(r *http.Request, src *relay.Source, client netip.Addr, cb *relay.Callback) *rejection {
 	if r.Method != http.MethodPost {
 		return &rejection{http.StatusMethodNotAllowed, relay.ResultInvalid, "method_not_allowed", "Callbacks are sent by POST.", nil}
 	}
-	if !allowed(src, client) {
-		return &rejection{http.StatusForbidden, relay.ResultDenied, "address_not_allowed", "This address may not call.", nil}
+	if src.Restricted() && !allowed(r, src, client) {
+		if !src.Observe {
+			return &rejection{http.StatusForbidden, relay.ResultDenied, "address_not_allowed", "This address may not call.", nil}
+		}
+		in.params.Meter.Source(src.Name).Count(relay.ResultDeniedObserved)
+		in.params.Report.Logger(src.Logger).Warn("callback from an address that is not allowed: it is let in, since allow_mode is observe",
+			"source", src.Name, "result", relay.ResultDeniedObserved, "remote_addr", r.RemoteAddr, "client_ip", client.String())
 	}
 	if _, encoded := r.Header["Content-Encoding"]; encoded {
 		return &rejection{http.StatusUnsupportedMediaType, relay.ResultInvalid, "unsupported_encoding", "The body must not be encoded.", nil}
 	}
-	if !isJSON(r.Header.Get("Content-Type")) {
-		return &rejection{http.StatusUnsupportedMediaType, relay.ResultInvalid, "unsupported_media_type", "The body must be JSON, with a Content-Type that says so.", nil}
+	if message := checkType(src.Body, r.Header.Get("Content-Type")); message != "" {
+		return &rejection{http.StatusUnsupportedMediaType, relay.ResultInvalid, "unsupported_media_type", message, nil}
 	}
 	if r.ContentLength > src.MaxBody {
 		return tooLarge(src)
@@ -36,28 +44,51 @@ func checkRequest(r *http.Request, src *relay.Source, client netip.Addr, cb *rel
 	return nil
 }
 
-func allowed(src *relay.Source, client netip.Addr) bool {
-	if len(src.Allow) == 0 {
+// allowed reports whether the source lists the client's address.
+func allowed(r *http.Request, src *relay.Source, client netip.Addr) bool {
+	client = client.Unmap().WithZone("")
+	contains := func(p netip.Prefix) bool { return p.Contains(client) }
+	if slices.ContainsFunc(src.Allow, contains) {
 		return true
 	}
-	client = client.Unmap().WithZone("")
-	for _, p := range src.Allow {
-		if p.Contains(client) {
+	for _, list := range src.AllowFrom {
+		if slices.ContainsFunc(list.GetIPRanges(r), contains) {
 			return true
 		}
 	}
 	return false
 }
 
-func isJSON(contentType string) bool {
+// checkType returns what is wrong with a Content-Type, for the sender; nothing if it is as the format expects.
+func checkType(format payload.Format, contentType string) string {
 	if len(contentType) > maxType {
-		return false
+		return fmt.Sprintf("The Content-Type is longer than %d bytes.", maxType)
 	}
-	if contentType == "application/json" {
-		return true
+	switch format {
+	case payload.Any:
+	case payload.Form:
+		if mediaType(contentType) != "application/x-www-form-urlencoded" {
+			return "The body must be a form, with the Content-Type application/x-www-form-urlencoded."
+		}
+	default:
+		if contentType != "application/json" && !isJSON(mediaType(contentType)) {
+			return "The body must be JSON, with a Content-Type that says so."
+		}
 	}
-	mediaType, _, err := mime.ParseMediaType(contentType)
-	return (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter)) && (mediaType == "application/json" || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json"))
+	return ""
+}
+
+// mediaType returns a Content-Type without its parameters, in lower case; empty if it is malformed.
+func mediaType(contentType string) string {
+	t, _, err := mime.ParseMediaType(contentType)
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+		return ""
+	}
+	return t
+}
+
+func isJSON(mediaType string) bool {
+	return mediaType == "application/json" || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
 }
 
 // verify asks the verifiers that need the body, or those that do not.

@@ -58,6 +58,8 @@ type Outcome struct {
 	EventID   string // of the event that has the dedupe key
 	Spooled   bool   // it is durable in the spool, and not yet in the store
 	Unmatched bool   // no destination wants it
+	// ConflictWith is the id of the first event of the dedupe key, where this one was accepted beside it.
+	ConflictWith string
 }
 
 // result returns the outcome as metrics have it.
@@ -65,7 +67,7 @@ func (o Outcome) result() string {
 	switch {
 	case o.Result == relay.Duplicate:
 		return relay.ResultDuplicate
-	case o.Result == relay.Conflict:
+	case o.Result == relay.Conflict, o.ConflictWith != "":
 		return relay.ResultConflict
 	case o.Spooled:
 		return relay.ResultSpooled
@@ -91,7 +93,7 @@ func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, s
 		return Outcome{}, err
 	}
 	a := &commit.Accepting{
-		Accept: relay.Accept{Event: ev, Window: src.DedupeWindow, Deliveries: deliveries},
+		Accept: relay.Accept{Event: ev, Window: src.DedupeWindow, Separate: src.DeliverConflicts, Deliveries: deliveries},
 		Lanes:  d.params.Lanes.For(src.Name, deliveries), Done: make(chan struct{}),
 	}
 	spooled, err := d.accept(ctx, a)
@@ -101,7 +103,7 @@ func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, s
 	if spooled {
 		return Outcome{Result: relay.Accepted, EventID: ev.ID, Spooled: true}, nil
 	}
-	return Outcome{Result: a.Result, EventID: a.FirstID, Unmatched: len(deliveries) == 0}, nil
+	return Outcome{Result: a.Result, EventID: a.FirstID, Unmatched: len(deliveries) == 0, ConflictWith: a.ConflictWith}, nil
 }
 
 // route decides where an event goes. What is decided here is kept through every later try to store it (2). An error says
@@ -119,7 +121,7 @@ func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event) ([
 				case <-ctx.Done():
 					return nil, errFull
 				}
-				view = &relay.View{Event: ev}
+				view = &relay.View{Event: ev, Format: src.Body}
 			}
 			match, err := dst.When.Match(view)
 			if err != nil {
@@ -154,7 +156,7 @@ func (d *Door) accept(ctx context.Context, a *commit.Accepting) (spooled bool, e
 		spool.Divert(a)
 	}
 	// The first accept may still be under way, and write to itself. Both are of one event id, and so end in one event.
-	again := &relay.Accept{Event: a.Event, Window: a.Window, Deliveries: slices.Clone(a.Deliveries)}
+	again := &relay.Accept{Event: a.Event, Window: a.Window, Separate: a.Separate, Deliveries: slices.Clone(a.Deliveries)}
 	return true, spool.Take(ctx, again)
 }
 

@@ -15,12 +15,14 @@ const maxHeaders = 16 << 10
 // them than maxHeaders.
 func storedHeaders(r *http.Request, src *relay.Source) relay.Headers {
 	headers := make(relay.Headers, len(r.Header))
-	headers["content-type"] = r.Header.Get("Content-Type") // told to every destination
+	headers["content-type"] = r.Header.Get("Content-Type") // told to every destination, which is told none if this is empty
 	room := maxHeaders
 next:
 	for name, values := range r.Header {
 		switch name {
 		case "Authorization", "Proxy-Authorization", "Cookie":
+			continue
+		case "Content-Type", "Relay-Proof", "Relay-Conflict-With": // what the gateway notes there itself
 			continue
 		}
 		for _, v := range src.Verifiers {

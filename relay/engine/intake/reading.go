@@ -23,7 +23,7 @@ func readBy(src *relay.Source, start time.Time) time.Time {
 
 // readBody reads the whole body, bounded in size, in time and in what all bodies together may take.
 func readBody(w http.ResponseWriter, r *http.Request, src *relay.Source, by time.Time, room *room) ([]byte, *rejection) {
-	body, err := readAll(http.MaxBytesReader(w, r.Body, src.MaxBody), r.ContentLength, room)
+	body, err := readAll(http.MaxBytesReader(w, r.Body, src.MaxBody), r.ContentLength, src.MaxBody, room)
 	switch {
 	case err == nil:
 		return body, nil
@@ -43,8 +43,8 @@ func readBody(w http.ResponseWriter, r *http.Request, src *relay.Source, by time
 }
 
 // readAll reads to the end. It makes room as the body comes, and not for what a sender only announces; the usual body
-// needs one allocation.
-func readAll(r io.Reader, length int64, room *room) (body []byte, err error) {
+// needs one allocation. r ends, or fails, after most bytes.
+func readAll(r io.Reader, length, most int64, room *room) (body []byte, err error) {
 	size := int64(firstRead)
 	if 0 <= length && length < size {
 		size = length + 1 // one more, so that the end is seen
@@ -66,7 +66,7 @@ func readAll(r io.Reader, length int64, room *room) (body []byte, err error) {
 				return nil, err
 			}
 		}
-		size = 4 * int64(cap(body))
+		size = max(int64(cap(body))+1, min(4*int64(cap(body)), most+1))
 		if length >= int64(cap(body)) {
 			size = min(size, length+1)
 		}

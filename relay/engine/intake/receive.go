@@ -78,7 +78,7 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 			in.keep(w, r, src, client, cb, rej)
 		}
 	}()
-	if rej := checkRequest(r, src, client, cb); rej != nil {
+	if rej := in.checkRequest(r, src, client, cb); rej != nil {
 		return Receipt{}, rej
 	}
 	if rej := verify(src, cb, false); rej != nil {

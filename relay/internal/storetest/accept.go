@@ -17,6 +17,11 @@ var acceptTests = []test{
 	{"conflict", acceptConflict},
 	{"more conflicts than are kept", acceptConflicts},
 	{"a captured signature", acceptReplayed},
+	{"conflicts as events", acceptSeparate},
+	{"conflicts as events, in doubt", acceptSeparateInDoubt},
+	{"conflicts as events, of which the first is gone", acceptSeparateLate},
+	{"conflicts as events, with a captured signature", acceptSeparateReplayed},
+	{"conflicts as events, from many goroutines", acceptSeparateConcurrently},
 	{"same key within one batch", acceptBatch},
 	{"same key of another source", acceptSources},
 	{"in doubt", acceptInDoubt},
@@ -243,11 +248,11 @@ func acceptGivenUp(b *bench) {
 
 func acceptLarge(b *bench) {
 	ev := newEvent("one")
-	ev.Body = bytes.Repeat([]byte("{\"\x00\xff\r\n"), 1<<20) // 6 MiB
+	ev.Body = bytes.Repeat([]byte("{\"\x00\xff\r\n{}"), relay.MaxBodyLimit/8)
 	ev.Headers = nil
 	b.put(ev, to(billing)...)
 	other := conflicting(ev, 1)
-	other.Body = bytes.Repeat([]byte("v"), 4<<20)
+	other.Body = bytes.Repeat([]byte("v"), relay.MaxBodyLimit)
 	b.put(other)
 	if r := b.record(ev); !bytes.Equal(r.Body, ev.Body) || len(r.Headers) != 0 || !bytes.Equal(r.Variants[0].Body, other.Body) {
 		b.t.Fatalf("read %d bytes, %v, and %d bytes", len(r.Body), r.Headers, len(r.Variants[0].Body))

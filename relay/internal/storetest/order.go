@@ -228,7 +228,7 @@ func orderRedrive(b *bench) {
 	for i, ev := range chain {
 		b.pass(b.wantTurn(ev), relay.OutcomeDead, i < 2)
 	}
-	n, _, err := b.Store.Redrive(b.ctx(), relay.Selection{Source: source, Destination: billing}, 0, 0, "")
+	n, _, err := b.Store.Redrive(b.ctx(), relay.Selection{Source: source, Destination: billing}, relay.Pace{}, "")
 	b.must(err)
 	if n != 3 {
 		b.t.Fatalf("redrove %d", n)

@@ -48,7 +48,7 @@ func (b *bench) redrive(s relay.Selection) int {
 	b.t.Helper()
 	total, cursor := 0, ""
 	for range mostPages {
-		n, next, err := b.Store.Redrive(b.ctx(), s, 0, 0, cursor)
+		n, next, err := b.Store.Redrive(b.ctx(), s, relay.Pace{}, cursor)
 		b.must(err)
 		total += n
 		if cursor = next; next == "" {
@@ -88,7 +88,7 @@ func redriveDead(b *bench) {
 
 func redriveSpaced(b *bench) {
 	events := b.killMany(5)
-	n, _, err := b.Store.Redrive(b.ctx(), relay.Selection{Source: source, Destination: billing}, 10*time.Minute, time.Minute, "")
+	n, _, err := b.Store.Redrive(b.ctx(), relay.Selection{Source: source, Destination: billing}, relay.Pace{After: 10 * time.Minute, Every: time.Minute}, "")
 	b.must(err)
 	if n != 5 {
 		b.t.Fatalf("redrove %d", n)
@@ -112,7 +112,7 @@ func redriveSeveral(b *bench) {
 			events, destinations = append(events, b.kill("one", d)), append(destinations, d)
 		}
 	}
-	n, _, err := b.Store.Redrive(b.ctx(), relay.Selection{Source: source}, 0, time.Minute, "")
+	n, _, err := b.Store.Redrive(b.ctx(), relay.Selection{Source: source}, relay.Pace{Every: time.Minute}, "")
 	b.must(err)
 	if n != len(events) {
 		b.t.Fatalf("redrove %d", n)
@@ -126,7 +126,7 @@ func redriveSteps(b *bench) {
 	const n = relay.MaxTouched + 100
 	events := b.killMany(n)
 	sel := relay.Selection{Source: source, Destination: billing}
-	first, next, err := b.Store.Redrive(b.ctx(), sel, 0, time.Second, "")
+	first, next, err := b.Store.Redrive(b.ctx(), sel, relay.Pace{Every: time.Second}, "")
 	b.must(err)
 	if first != relay.MaxTouched || next == "" {
 		b.t.Fatalf("the first step redrove %d, and goes on at %q", first, next)
@@ -134,7 +134,7 @@ func redriveSteps(b *bench) {
 	b.wantCounts(billing, relay.MaxTouched, 0, 0, n-relay.MaxTouched)
 	// What dies again meanwhile is not redriven twice.
 	b.settleAll(relay.OutcomeDead, b.wantTurn(events[0]))
-	second, next, err := b.Store.Redrive(b.ctx(), sel, time.Duration(first)*time.Second, time.Second, next)
+	second, next, err := b.Store.Redrive(b.ctx(), sel, relay.Pace{After: time.Duration(first) * time.Second, Every: time.Second}, next)
 	b.must(err)
 	if second != n-relay.MaxTouched || next != "" {
 		b.t.Fatalf("the second step redrove %d, and goes on at %q", second, next)
@@ -146,7 +146,7 @@ func redriveSteps(b *bench) {
 }
 
 func redriveOnce(b *bench, s relay.Store) (int, error) {
-	n, _, err := s.Redrive(b.ctx(), relay.Selection{Source: source}, 0, 0, "")
+	n, _, err := s.Redrive(b.ctx(), relay.Selection{Source: source}, relay.Pace{}, "")
 	return n, err
 }
 

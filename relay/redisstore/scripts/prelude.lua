@@ -167,6 +167,44 @@ local function reopened(event, id, was_dead)
   end
 end
 
+-- again makes a settled delivery pending anew, or one that is new, due after a delay. The caller has taken it out of what is
+-- counted as delivered.
+local function again(q, event, id, d, variant, delay)
+  if d.status == DEAD then
+    redis.call('ZREM', q.dead, id)
+  end
+  reopened(event, id, d.status == DEAD)
+  d.status, d.token, d.used, d.replay, d.variant, d.dead, d.reason = PENDING, 0, 0, d.replay + 1, variant, 0, ''
+  d.accepted = run + delay
+  redis.call('HSET', q.state, id, encode(d))
+  redis.call('ZADD', q.pending, text(d.accepted), id)
+  enqueue(q, id, d, now + delay)
+end
+
+-- replayed_since says whether a delivery was replayed in so much time before now.
+local function replayed_since(d, ago)
+  local at = tonumber(d.accepted)
+  return tonumber(d.replay) > 0 and at > run - ago and at <= run
+end
+
+-- replay makes a delivery pending anew, or one that its event does not have yet, unless it is not settled. `names` are the
+-- destinations of the event, and `s` is the delivery's record or nil. It gives the destinations then, or nil.
+local function replay(q, name, event, id, s, d, variant, delay, names)
+  if s and d.status ~= DELIVERED and d.status ~= DEAD then
+    return nil
+  end
+  if d.status == DELIVERED then
+    redis.call('HINCRBY', META, 'd:' .. name, -1)
+  end
+  if not string.find(' ' .. names .. ' ', ' ' .. name .. ' ', 1, true) then
+    names = names == '' and name or names .. ' ' .. name
+    redis.call('HSET', event, 'd', names)
+  end
+  redis.call('HSETNX', META, 'd:' .. name, 0)
+  again(q, event, id, d, variant, delay)
+  return names
+end
+
 -- bury makes a delivery a dead letter, sets further fields of its event, and says whether another one of its task got its
 -- turn.
 local function bury(q, event, id, d, reason, ...)

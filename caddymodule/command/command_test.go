@@ -1,0 +1,372 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/api"
+)
+
+// The gateway's side of these tests is a few lines of HTTP, where a real one would not do what is needed at the moment it is
+// needed. The integration tests run the commands against real gateways.
+
+// output is what a command has written.
+type output struct{ out, err string }
+
+// execute runs `caddy relay` with arguments, without a terminal.
+func execute(t *testing.T, ctx context.Context, stdin string, args ...string) (output, error) {
+	t.Helper()
+	cmd := &cobra.Command{Use: "relay", SilenceUsage: true, SilenceErrors: true}
+	configure(cmd, func(context.Context, string, string, bool) error { return errors.New("not here") })
+	var out, err bytes.Buffer
+	cmd.SetIn(strings.NewReader(stdin))
+	cmd.SetOut(&out)
+	cmd.SetErr(&err)
+	cmd.SetArgs(args)
+	result := cmd.ExecuteContext(ctx)
+	return output{out.String(), err.String()}, result
+}
+
+// serve starts an admin endpoint, and returns its address as a flag.
+func serve(t *testing.T, routes map[string]http.HandlerFunc) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	for pattern, handler := range routes {
+		mux.HandleFunc(pattern, handler)
+	}
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return "--address=" + server.Listener.Addr().String()
+}
+
+func TestUnreachable(t *testing.T) {
+	_, err := execute(t, t.Context(), "", "status", "--address=127.0.0.1:1")
+	if err == nil || !strings.HasPrefix(err.Error(), "cannot reach Caddy's admin endpoint at 127.0.0.1:1: ") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestErrorsOfTheGateway(t *testing.T) {
+	for answer, expected := range map[string]string{
+		`{"error":"store_unavailable","message":"The store is not open: locked."}`: "The store is not open: locked.",
+		`{"error":"host not allowed: x"}`:                                          "answers 503: host not allowed: x",
+		`<html>`:                                                                   "503 Service Unavailable",
+	} {
+		address := serve(t, map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, answer)
+		}})
+		if out, err := execute(t, t.Context(), "", "events", address); err == nil || !strings.Contains(err.Error(), expected) || out.out != "" {
+			t.Errorf("%s: error %v, output %q", answer, err, out.out)
+		}
+	}
+	address := serve(t, nil) // a Caddy without the module
+	if _, err := execute(t, t.Context(), "", "status", address); err == nil || !strings.Contains(err.Error(), "is it built with Caddy Relay") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestWrongArguments(t *testing.T) {
+	for line, expected := range map[string]string{
+		"unknown":                       "unknown command",
+		"show":                          "expected <id>, got 0",
+		"status more":                   "expected no operands, got 1",
+		"pause vocals":                  "expected <source> <destination>, got 1",
+		"events --since yesterday":      "expected a duration such as",
+		"events --since -2h":            "expected a duration such as",
+		"events --limit 0":              "at least 1",
+		"redrive":                       "nothing is selected",
+		"redrive --all --source vocals": "not both",
+		"discard --yes":                 "nothing is selected",
+		"discard --source a --orphaned --since 1h": "--orphaned without",
+		"replay":                                   "expected an id",
+		"replay --source vocals":                   "besides --source",
+		"replay ID --since 2h":                     "with an id",
+		"replay --source a -d b -d c":              "one --destination",
+		"replay --source a --since 1h --variant 1": "only with an id",
+		"tail --forward localhost:3000":            "expected a URL",
+		"send vocals --header token":               "expected name:value",
+		"status --address localhost:2000-3000":     "expected one port",
+	} {
+		_, err := execute(t, t.Context(), "", append(strings.Fields(line), "--address=127.0.0.1:1")...)
+		if line == "status --address localhost:2000-3000" {
+			_, err = execute(t, t.Context(), "", strings.Fields(line)...)
+		}
+		if err == nil || !strings.Contains(err.Error(), expected) {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
+// A list goes on over pages that are empty, asks for no more than is shown, and says so where there is more.
+func TestPages(t *testing.T) {
+	var asked []string
+	address := serve(t, map[string]http.HandlerFunc{"GET /relay/events": func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.RawQuery)
+		page := api.Events{Next: r.FormValue("cursor") + "x"}
+		if len(asked)%2 == 0 {
+			page.Events = []api.Event{{ID: fmt.Sprint("event-", len(asked))}}
+		}
+		_ = json.NewEncoder(w).Encode(page)
+	}})
+	out, err := execute(t, t.Context(), "", "events", address, "--limit=2", "--state=dead")
+	expected := []string{"limit=2&state=dead", "cursor=x&limit=2&state=dead", "cursor=xx&limit=1&state=dead", "cursor=xxx&limit=1&state=dead"}
+	if err != nil || !slices.Equal(asked, expected) {
+		t.Errorf("asked %q, error %v", asked, err)
+	}
+	if strings.Count(out.out, "event-") != 2 || !strings.Contains(out.err, "There are more events") {
+		t.Errorf("output %+v", out)
+	}
+	asked = nil
+	out, err = execute(t, t.Context(), "", "events", address, "--limit=1", "--json")
+	var page api.Events
+	if err != nil || json.Unmarshal([]byte(out.out), &page) != nil || len(page.Events) != 1 || page.Next != "xx" || out.err != "" {
+		t.Errorf("output %+v, error %v", out, err)
+	}
+}
+
+func TestTimesOfFlags(t *testing.T) {
+	f := &timeFlag{now: func() time.Time { return now }}
+	for value, expected := range map[string]string{
+		"2h": "2026-01-31T10:00:00Z", "3d": "2026-01-28T12:00:00Z", "2026-01-01T00:00:00+01:00": "2025-12-31T23:00:00Z",
+	} {
+		if err := f.Set(value); err != nil || f.String() != expected {
+			t.Errorf("%s: %s, %v", value, f, err)
+		}
+	}
+}
+
+// Nothing is deleted without a yes, and what is asked names how much it is.
+func TestConfirmation(t *testing.T) {
+	discarded := 0
+	address := serve(t, map[string]http.HandlerFunc{
+		"GET /relay/status": func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(api.Status{Destinations: []api.DestinationStatus{
+				{Source: "vocals", Name: "billing", Counts: api.StateCounts{Dead: 1200}},
+				{Source: "vocals", Name: "old", State: "orphaned", Counts: api.StateCounts{Dead: 1, Orphaned: 5}},
+				{Source: "stems", Name: "billing", Counts: api.StateCounts{Dead: 7}},
+			}})
+		},
+		"POST /relay/dead-letters/discard": func(w http.ResponseWriter, _ *http.Request) {
+			discarded++
+			_ = json.NewEncoder(w).Encode(api.Discarded{Discarded: 1206})
+		},
+	})
+	_, err := execute(t, t.Context(), "y\n", "discard", "--source=vocals", "--orphaned", address)
+	if err == nil || !strings.Contains(err.Error(), "Delete 1,201 dead letters and 5 orphaned deliveries for good?") || !strings.Contains(err.Error(), "--yes") || discarded != 0 {
+		t.Errorf("without a terminal: %v, discarded %d times", err, discarded)
+	}
+	if out, err := execute(t, t.Context(), "", "discard", "--source=vocals", "--orphaned", "--yes", address); err != nil || out.out != "1,206 deliveries discarded.\n" || discarded != 1 {
+		t.Errorf("with --yes: %q, %v", out.out, err)
+	}
+	for answer, expected := range map[string]error{"y\n": nil, "YES\n": nil, "\n": errNotConfirmed, "no\n": errNotConfirmed, "": errNotConfirmed} {
+		var asked strings.Builder
+		terminal := terminal{in: strings.NewReader(answer), err: &asked, askable: true}
+		if err := terminal.confirm("Sure?"); !errors.Is(err, expected) || asked.String() != "Sure? [y/N] " {
+			t.Errorf("%q: %v, asked %q", answer, err, &asked)
+		}
+	}
+}
+
+func TestFollow(t *testing.T) {
+	for lines, expected := range map[string]string{
+		"{\"progress\":500}\n{\"progress\":700}\n{\"redriven\":700}\n":              `{"redriven":700}`,
+		"{\"progress\":500}\n{\"error\":\"internal\",\"message\":\"Disk full.\"}\n": "Disk full.",
+		"{\"progress\":500}\n": "breaks off",
+		"":                     "breaks off",
+	} {
+		var shown []int
+		raw, err := follow(strings.NewReader(lines), func(done int) { shown = append(shown, done) })
+		if err != nil && !strings.Contains(err.Error(), expected) || err == nil && string(raw) != expected {
+			t.Errorf("%q: %s, %v", lines, raw, err)
+		}
+		if strings.Count(lines, "progress") != len(shown) {
+			t.Errorf("%q: shown %v", lines, shown)
+		}
+	}
+}
+
+// event writes a server-sent event.
+func event(w http.ResponseWriter, e api.StreamEvent) {
+	data, _ := json.Marshal(e)
+	_, _ = fmt.Fprintf(w, ": a comment\nevent: %s\nid: %s\ndata: %s\n\n", e.Type, e.EventID, data)
+	_ = http.NewResponseController(w).Flush()
+}
+
+// A tail begins after the newest event, goes on after the last one that it has seen, and posts each to the URL once: the
+// body byte for byte, and nothing to where an answer redirects.
+func TestTail(t *testing.T) {
+	body := "{ \"spaces\" : 1 }\n"
+	var mu sync.Mutex
+	var since []string
+	var got []*http.Request
+	var bodies []string
+	consumer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		got, bodies = append(got, r), append(bodies, string(text))
+		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+	}))
+	defer consumer.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	address := serve(t, map[string]http.HandlerFunc{
+		"GET /relay/events": func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(api.Events{Events: []api.Event{{ID: "newest"}}})
+		},
+		"GET /relay/events/{id}/body": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(api.HeaderContentType, "application/vnd.x+json")
+			_, _ = io.WriteString(w, body)
+		},
+		"GET /relay/stream": func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			since = append(since, r.FormValue("since"))
+			n := len(since)
+			mu.Unlock()
+			switch n {
+			case 1: // a connection that breaks off
+				event(w, api.StreamEvent{Type: api.StreamAccepted, EventID: "first", Source: "vocals", TaskID: "7", At: now})
+				event(w, api.StreamEvent{Type: api.StreamDead, EventID: "older", Source: "vocals", TaskID: "6", Destination: "billing", Status: 410, At: now})
+			case 2: // a gateway that starts
+				w.WriteHeader(http.StatusServiceUnavailable)
+			default:
+				event(w, api.StreamEvent{Type: api.StreamAccepted, EventID: "second", Source: "vocals", TaskID: "8", At: now})
+				<-r.Context().Done()
+			}
+		},
+	})
+	cmd := &cobra.Command{}
+	cmd.Flags().String("address", strings.TrimPrefix(address, "--address="), "")
+	cmd.Flags().String("config", "", "")
+	cmd.Flags().String("adapter", "", "")
+	client, err := newClient(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.close()
+	var out strings.Builder
+	followed := &tail{call: &call{client: client, terminal: terminal{out: &out, err: writer(func(line string) {
+		if strings.HasPrefix(line, "second forwarded") {
+			cancel() // the user has seen enough
+		}
+	})}}, source: "vocals"}
+	if followed.forwarder, err = newForwarder(client, consumer.URL+"/hook"); err != nil {
+		t.Fatal(err)
+	}
+	defer followed.forwarder.close()
+	if err := followed.follow(ctx); err != nil {
+		t.Fatal(err)
+	}
+
+	mu.Lock()
+	defer mu.Unlock()
+	if expected := []string{"newest", "first", "first"}; !slices.Equal(since, expected) {
+		t.Errorf("the streams begin after %q", since)
+	}
+	if len(got) != 2 || bodies[0] != body || bodies[1] != body {
+		t.Fatalf("forwarded %q", bodies)
+	}
+	for name, expected := range map[string]string{
+		"Content-Type": "application/vnd.x+json", "Webhook-Id": "first", "Relay-Source": "vocals", "Relay-Task-Id": "7", "Relay-Attempt": "1",
+	} {
+		if value := got[0].Header.Get(name); value != expected || got[0].URL.Path != "/hook" {
+			t.Errorf("%s: %q at %s", name, value, got[0].URL)
+		}
+	}
+	if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); len(lines) != 3 || !strings.Contains(lines[1], "dead       older  vocals  billing  410") {
+		t.Errorf("printed:\n%s", &out)
+	}
+}
+
+// writer is called with what is written.
+type writer func(string)
+
+func (w writer) Write(b []byte) (int, error) {
+	w(string(b))
+	return len(b), nil
+}
+
+// A gateway that refuses what is asked is not asked again.
+func TestTailOfNothing(t *testing.T) {
+	address := serve(t, map[string]http.HandlerFunc{"GET /relay/stream": func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, `{"error":"not_found","message":"There is no source x."}`)
+	}})
+	if _, err := execute(t, t.Context(), "", "tail", "--since=01K2Q7ZJ0V3E8Y4M6T5R9W1XAB", address); err == nil || err.Error() != "There is no source x." {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	asked := 0
+	address := serve(t, map[string]http.HandlerFunc{"GET /relay/status": func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked == 2 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, `{"error":"x","message":"Not now."}`)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(sampleStatus())
+	}})
+	cmd := &cobra.Command{}
+	cmd.Flags().String("address", strings.TrimPrefix(address, "--address="), "")
+	cmd.Flags().String("config", "", "")
+	cmd.Flags().String("adapter", "", "")
+	client, err := newClient(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.close()
+	var out strings.Builder
+	frames := 0
+	c := &call{client: client, terminal: terminal{width: 80, out: writer(func(text string) {
+		if out.WriteString(text); strings.HasPrefix(text, "SOURCE") {
+			if frames++; frames == 2 {
+				cancel()
+			}
+		}
+	})}}
+	if err := watchStatus(ctx, c, time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(out.String(), "\x1b[H\x1b[2J") != 3 || !strings.Contains(out.String(), "Not now.\n") {
+		t.Errorf("printed:\n%q", out.String())
+	}
+}
+
+// Completion asks the gateway for names, and is silent where there is none.
+func TestCompletion(t *testing.T) {
+	address := serve(t, map[string]http.HandlerFunc{"GET /relay/status": func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(sampleStatus())
+	}})
+	for _, c := range []struct {
+		args     []string
+		expected string
+	}{
+		{[]string{"pause", address, ""}, "stems\nvocals\n:4\n"},
+		{[]string{"pause", address, "stems", ""}, "library\n:4\n"},
+		{[]string{"events", address, "--destination", ""}, "library\na-destination-with-a-long-name\n:4\n"},
+		{[]string{"redrive", address, "--source", ""}, "stems\nvocals\n:4\n"},
+		{[]string{"resume", "--address=127.0.0.1:1", ""}, ":4\n"},
+	} {
+		out, err := execute(t, t.Context(), "", append([]string{cobra.ShellCompNoDescRequestCmd}, c.args...)...)
+		if err != nil || out.out != c.expected {
+			t.Errorf("%v: %q, %v", c.args, out.out, err)
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package command
+
+import (
+	"context"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/api"
+)
+
+func rejectionsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rejections",
+		Short: "Lists the newest callbacks that were rejected, with the reason",
+		Long: `Lists the newest callbacks that the gateway which is asked has rejected, with the
+reason. They are kept in its memory: 100 of each source and reason, 16 MiB in
+all, until it ends.
+
+Where KEPT says yes, the whole callback is there, so that it can be accepted
+after all, once a wrong secret has been mended for example.`,
+		Example: `  caddy relay rejections
+  caddy relay rejections accept 01K2Q7ZJ0V3E8Y4M6T5R9W1XAB`,
+		Args: operands(),
+		RunE: run(func(ctx context.Context, c *call, _ []string) error {
+			raw, err := c.get(ctx, api.PathRejections, nil)
+			return answer(c, raw, err, func(r api.Rejections) error { return writeRejections(c.out, c.width, r.Rejections, time.Now()) })
+		}),
+	}
+	cmd.AddCommand(acceptCommand())
+	return cmd
+}
+
+func acceptCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "accept <id>",
+		Short: "Accepts a rejected callback after all",
+		Long: `Accepts a callback that was rejected because of its address, its signature or its
+shape, as if it had been sent again and let in: it becomes an event, unless it
+turns out to be a duplicate, and is delivered. Only what was rejected is known of
+its sender, so look at it first: caddy relay rejections --json shows the payload.`,
+		Example: `  caddy relay rejections accept 01K2Q7ZJ0V3E8Y4M6T5R9W1XAB`,
+		Args:    operands("<id>"),
+		RunE: run(func(ctx context.Context, c *call, args []string) error {
+			raw, err := c.post(ctx, api.AcceptPath(args[0]), struct{}{})
+			return answer(c, raw, err, func(a api.RejectionAccepted) error { return c.printf("Event %s: %s.", a.EventID, a.Result) })
+		}),
+	}
+}
+
+func writeRejections(w io.Writer, width int, rejections []api.Rejection, now time.Time) error {
+	if len(rejections) == 0 {
+		_, err := io.WriteString(w, "No callback was rejected since this gateway was started.\n")
+		return err
+	}
+	rows := make([][]string, len(rejections))
+	for i, r := range rejections {
+		kept := "no"
+		if r.CanAccept {
+			kept = "yes"
+		}
+		rows[i] = []string{r.ID, ago(r.At, now), r.Source, strconv.Itoa(r.Status), r.Client, r.TaskID, kept, r.Message}
+	}
+	return table(w, width, []column{
+		{title: "ID", whole: true}, {title: "WHEN", whole: true}, {title: "SOURCE"}, {title: "STATUS", right: true}, {title: "SENDER"},
+		{title: "TASK"}, {title: "KEPT", whole: true}, {title: "REASON"},
+	}, rows)
+}

@@ -1,0 +1,195 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/api"
+)
+
+// watchEvery is how often --watch asks.
+const watchEvery = 2 * time.Second
+
+func statusCommand() *cobra.Command {
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "status [--watch]",
+		Short: "Shows the store, the spool, and the deliveries of each destination by state",
+		Long: `Shows the store, the spool, the gateways that share the store, the sources, and
+the deliveries of each destination by state.
+
+A destination is active, held (its breaker is open since it keeps failing),
+paused (by an operator), or orphaned (no longer configured, while deliveries
+for it are left). WAITING counts its deliveries that are not settled and not in
+flight, and OLDEST is how long ago the oldest of them was accepted.
+
+With --watch the answer is shown anew every two seconds, until interrupted.`,
+		Example: `  caddy relay status
+  caddy relay status --watch
+  caddy relay status --json | jq '.destinations[] | select(.counts.dead > 0)'`,
+		Args: operands(),
+		RunE: run(func(ctx context.Context, c *call, _ []string) error {
+			if watch {
+				return watchStatus(ctx, c, watchEvery)
+			}
+			return showStatus(ctx, c)
+		}),
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "Show the status anew every two seconds")
+	return cmd
+}
+
+func showStatus(ctx context.Context, c *call) error {
+	raw, err := c.get(ctx, api.PathStatus, nil)
+	return answer(c, raw, err, func(s api.Status) error { return writeStatus(c.out, c.width, &s) })
+}
+
+// watchStatus shows the status again and again, until the context ends. A gateway that is away for a while is waited for, but
+// not one that was never there.
+func watchStatus(ctx context.Context, c *call, every time.Duration) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for first := true; ; first = false {
+		raw, err := c.get(ctx, api.PathStatus, nil)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && first:
+			return err
+		}
+		if err := c.frame(first, raw, err); err != nil {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// frame writes one of the answers that follow each other: in place of the last one on a terminal, and below it elsewhere.
+func (c *call) frame(first bool, raw json.RawMessage, err error) error {
+	if c.asJSON {
+		if err != nil {
+			return nil // a line for each answer, and nothing else
+		}
+		return c.json(raw)
+	}
+	switch {
+	case c.width > 0:
+		if _, err := io.WriteString(c.out, "\x1b[H\x1b[2J"); err != nil {
+			return err
+		}
+	case !first:
+		if err := c.printf(""); err != nil {
+			return err
+		}
+	}
+	s, err := decode[api.Status](raw, err)
+	if err != nil {
+		return c.printf("%s", printable(err.Error()))
+	}
+	return writeStatus(c.out, c.width, &s)
+}
+
+func writeStatus(w io.Writer, width int, s *api.Status) error {
+	rows := [][2]string{{"store", storeLine(&s.Store)}}
+	if s.Spool != nil {
+		rows = append(rows, [2]string{"spool", spoolLine(s.Spool)})
+	}
+	nodes := make([]string, len(s.Nodes))
+	for i, n := range s.Nodes {
+		nodes[i] = fmt.Sprintf("%s (process %d)", n.Name, n.PID)
+	}
+	rows = append(rows, [2]string{"gateways", strings.Join(nodes, ", ")})
+	if s.Drift {
+		rows = append(rows, [2]string{"", "they are configured differently: reload those with the old configuration"})
+	}
+	sources := make([]string, len(s.Sources))
+	for i, src := range s.Sources {
+		sources[i] = src.Name
+		if src.Open {
+			sources[i] += " (open to everyone)"
+		}
+	}
+	rows = append(rows, [2]string{"sources", strings.Join(sources, ", ")})
+	if err := fields(w, rows); err != nil {
+		return err
+	}
+	if len(s.Destinations) == 0 {
+		return nil
+	}
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return err
+	}
+	cells := make([][]string, len(s.Destinations))
+	for i := range s.Destinations {
+		cells[i] = destinationRow(&s.Destinations[i])
+	}
+	return table(w, width, []column{
+		{title: "SOURCE"}, {title: "DESTINATION"}, {title: "STATE"}, {title: "WAITING", right: true}, {title: "IN FLIGHT", right: true},
+		{title: "DELIVERED", right: true}, {title: "DEAD", right: true}, {title: "OLDEST", right: true},
+	}, cells)
+}
+
+func destinationRow(d *api.DestinationStatus) []string {
+	n := d.Counts
+	oldest := ""
+	if n.Pending+n.InFlight+n.Held+n.Paused+n.Orphaned > 0 {
+		oldest = span(seconds(d.OldestPendingSeconds))
+	}
+	return []string{
+		d.Source, d.Name, d.State, thousands(n.Pending + n.Held + n.Paused + n.Orphaned), thousands(n.InFlight),
+		thousands(n.Delivered), thousands(n.Dead), oldest,
+	}
+}
+
+func storeLine(s *api.StoreStatus) string {
+	line := strings.TrimSpace(s.Driver + " " + s.Location) // both are empty until the store has been opened once
+	if !s.Up {
+		return strings.TrimPrefix(line+", away: "+s.Error, ", ")
+	}
+	line += ", up"
+	if s.FreeBytes >= 0 {
+		line += ", " + humanize.IBytes(uint64(s.FreeBytes)) + " free"
+	}
+	if p := s.EvictionPolicy; p != "" && p != "noeviction" && p != "unknown" {
+		line += ", loses data at maxmemory (" + p + ")"
+	}
+	return line
+}
+
+func spoolLine(s *api.SpoolStatus) string {
+	switch {
+	case !s.Up:
+		return s.Location + ", away: " + s.Error
+	case s.Events+s.Stuck == 0:
+		return s.Location + ", empty"
+	}
+	line := fmt.Sprintf("%s, %s, %s, the oldest %s old", s.Location, counted(s.Events, "callback", "callbacks"),
+		humanize.IBytes(uint64(max(s.Bytes, 0))), span(seconds(s.OldestSeconds)))
+	if s.Stuck > 0 {
+		line += fmt.Sprintf(", and %s that the store refuses", thousands(s.Stuck))
+	}
+	return line
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// fields writes names with their values, one a line.
+func fields(w io.Writer, rows [][2]string) error {
+	var b strings.Builder
+	for _, row := range rows {
+		b.WriteString(strings.TrimRight(fmt.Sprintf("%-10s  %s", row[0], printable(row[1])), " ") + "\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

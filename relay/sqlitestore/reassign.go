@@ -1,0 +1,127 @@
+package sqlitestore
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// Reassign implements relay.Store. The cursor is the last event that was looked at.
+func (s *Store) Reassign(_ context.Context, source, from, to, cursor string) (r relay.Reassigned, next string, err error) {
+	after := int64(0)
+	if cursor != "" {
+		if after, err = parseCursor(cursor); err != nil {
+			return r, "", err
+		}
+	}
+	err = s.alone(func() (err error) {
+		r, next, err = s.reassign(source, from, to, after)
+		return err
+	})
+	return r, next, err
+}
+
+// movable is a delivery that is about to change its destination.
+type movable struct {
+	event, state int64
+	chain        string
+}
+
+// ofDestination finds deliveries of a destination, oldest event first.
+const ofDestination = "SELECT event, state, chain FROM delivery WHERE destination = ? AND event > ? ORDER BY event LIMIT ?"
+
+func (s *Store) reassign(source, fromName, toName string, after int64) (r relay.Reassigned, next string, err error) {
+	from := s.find(source, fromName)
+	if from == nil {
+		return r, "", nil
+	}
+	to, err := s.ensure(source, toName)
+	if err != nil {
+		return r, "", err
+	}
+	now := s.clock.now()
+	if err := s.requeue(from, now); err != nil {
+		return r, "", err
+	}
+	var rows []movable
+	st := s.db.Writer.Stmt(ofDestination)
+	st.Bind(from.id, after, relay.MaxTouched)
+	if err := st.Each(func() {
+		rows = append(rows, movable{st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnText(2)})
+	}); err != nil {
+		return r, "", err
+	}
+	t := tallies{}
+	err = s.transact(t, func() error {
+		for _, m := range rows {
+			moved, err := s.move(from, to, m, now, t)
+			if err != nil {
+				return err
+			}
+			if moved {
+				r.Moved++
+			} else {
+				r.Left++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return relay.Reassigned{}, "", err
+	}
+	if len(rows) == relay.MaxTouched {
+		next = strconv.FormatInt(rows[len(rows)-1].event, 10)
+	}
+	return r, next, nil
+}
+
+// move hands a delivery to another destination, and reports whether it could.
+func (s *Store) move(from, to *destination, m movable, now int64, t tallies) (bool, error) {
+	if from.leases[m.event] != nil {
+		return false, nil
+	}
+	st := s.db.Writer.Stmt("SELECT 1 FROM delivery WHERE event = ? AND destination = ?")
+	st.Bind(m.event, to.id)
+	if there, err := st.Exists(); there || err != nil {
+		return false, err
+	}
+	state, open := m.state, m.state != delivered && m.state != dead
+	if open && m.chain != "" {
+		holder, err := s.firstOf(from, m.chain, ready, waiting)
+		if err != nil || from.leases[holder] != nil {
+			return false, err
+		}
+		state = blocked // until it has the turn
+	} else if open {
+		state = waiting // what is ready stands behind a cursor of its destination
+	}
+	st = s.db.Writer.Stmt("UPDATE delivery SET destination = ?, state = ?, due = CASE WHEN state = " + sqlReady + " THEN ? ELSE due END WHERE event = ? AND destination = ?")
+	st.Bind(to.id, state, now, m.event, from.id)
+	if err := st.Exec(); err != nil {
+		return false, err
+	}
+	st = s.db.Writer.Stmt("UPDATE attempt SET destination = ? WHERE event = ? AND destination = ?")
+	st.Bind(to.id, m.event, from.id)
+	if err := st.Exec(); err != nil {
+		return false, err
+	}
+	switch {
+	case m.state == delivered:
+		t.of(from).delivered--
+		t.of(to).delivered++
+		return true, nil
+	case m.state == dead:
+		t.of(from).dead--
+		t.of(to).dead++
+		return true, nil
+	}
+	t.of(from).pending--
+	t.of(to).pending++
+	to.noteDue(now)
+	if _, err := s.pass(from, m.chain, now); err != nil {
+		return false, err
+	}
+	_, err := s.pass(to, m.chain, now)
+	return true, err
+}
