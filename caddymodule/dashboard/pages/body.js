@@ -21,7 +21,7 @@ export function body(label, payload, others) {
   return h('div', { class: 'body' },
     h('div', { class: 'bar' }, h('h3', null, label), navigator.clipboard && copy),
     h('pre', { tabindex: 0, 'aria-label': label }, others ? marked(shown, others) : shown),
-    cut && h('p', { class: 'note' }, `The first 256 KiB of ${Math.ceil(text.length / 1024)} KiB. “As JSON” has all of it.`));
+    cut && h('p', { class: 'note' }, `The first 256 KiB of ${Math.ceil(text.length / 1024)} KiB. “Download the body” has all of it, byte for byte.`));
 }
 
 function marked(text, others) {

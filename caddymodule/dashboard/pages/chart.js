@@ -20,7 +20,7 @@ export function chart(title, labels, colors, signal) {
       legend: { live: true },
       scales: { y: { range: (u, low, high) => [0, Math.max(high * 1.1, 5)] } },
       axes: [
-        { ...axis, values: [[60, '{HH}:{mm}'], [1, '{HH}:{mm}:{ss}']], space: 60 },
+        { ...axis, values: [[60, '{HH}:{mm}'], [1, '{HH}:{mm}:{ss}']], space: 60, size: 28 },
         { ...axis, size: 40, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] },
       ],
       series: [

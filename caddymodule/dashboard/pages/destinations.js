@@ -37,7 +37,7 @@ function card(d, refresh) {
   return h('article', { class: 'card', data: { row: `${d.source}/${d.name}` } },
     h('div', { class: 'bar' }, h('h3', { class: 'grow' }, d.name), badge(d.state)),
     h('dl', { class: 'counts' }, counts.map(([name, n]) => h('div', null, h('dt', null, name), h('dd', null, count(n))))),
-    h('p', { class: 'note' }, about(d)),
+    about(d),
     h('div', { class: 'buttons' },
       d.state === 'orphaned' ? null : d.paused
         ? action('Resume', change('resume', `${d.name} is resumed.`), { class: 'primary', 'aria-label': `Resume ${d.name}`, data: { key: `pause ${d.source}/${d.name}` } })
@@ -52,5 +52,5 @@ function about(d) {
   if (d.breaker.state === 'open') all.push(`It has failed ${count(d.breaker.failures)} times in a row and is held`, d.breaker.next_probe ? [', next probe at ', moment(d.breaker.next_probe)] : '', '. ');
   else if (d.breaker.failures) all.push(`${plural(d.breaker.failures, 'failure')} in a row. `);
   if (d.state === 'orphaned') all.push('No configuration has it any more: hand its deliveries to another name with caddy relay reassign, or discard them.');
-  return all.length ? all : 'Nothing unusual.';
+  return all.length ? h('p', { class: 'note' }, all) : null;
 }

@@ -27,10 +27,11 @@ function view(e) {
   ];
   return [
     h('div', { class: 'bar' }, badge(e.state), action('Replay…', () => replay(e), { data: { key: 'replay' } }),
-      h('a', { class: 'button', href: `api/events/${segment(e.id)}`, data: { key: 'json' } }, 'As JSON')),
+      h('a', { class: 'button', href: `api/events/${segment(e.id)}`, data: { key: 'json' } }, 'As JSON'),
+      h('a', { class: 'button', href: `api/events/${segment(e.id)}/body`, download: true, data: { key: 'download' } }, 'Download the body')),
     h('dl', { class: 'facts' }, facts.map(([term, value]) => h('div', null, h('dt', null, term), h('dd', null, value)))),
     h('section', null, h('h2', null, 'Deliveries'), e.deliveries.length
-      ? [timeline(e), e.deliveries.map(delivery)]
+      ? [timeline(e, Math.max(300, document.getElementById('main').clientWidth - 72)), e.deliveries.map(delivery)]
       : h('p', null, 'No destination wants this event: none of their conditions (', h('code', null, 'when'), ') holds for it.')),
     h('section', null, h('h2', null, e.variants.length ? 'Payload and variants' : 'Payload'), e.variants.length
       ? h('p', { class: 'note' }, 'Callbacks of the same task and stage that said something else. Lines that the first one does not have are marked. A replay can send a variant.') : null, bodies(e)),

@@ -29,7 +29,7 @@ function form(selected, signal) {
   }, () => {}); // the list shows what is wrong
   const state = h('select', { name: 'state' },
     options('All', [['pending', 'Waiting'], ['delivered', 'Delivered'], ['dead', 'Dead letter']], selected.state));
-  const time = (name) => h('input', { type: 'datetime-local', name, step: 1, value: local(selected[name]) });
+  const time = (name) => h('input', { type: 'datetime-local', name, value: local(selected[name]) });
   const apply = (submit) => {
     submit.preventDefault();
     const chosen = Object.fromEntries(new FormData(element));
@@ -40,7 +40,7 @@ function form(selected, signal) {
   const element = h('form', { class: 'filters', role: 'search', onsubmit: apply, onchange: (change) => change.target.matches('select') && apply(change) },
     field('Task id', h('input', { type: 'search', name: 'task_id', value: selected.task_id ?? '', placeholder: 'The whole id', autocomplete: 'off', spellcheck: 'false', 'aria-keyshortcuts': '/' })),
     field('Source', source), field('Destination', destination), field('State', state),
-    field('Received from', time('since')), field('until', time('until')),
+    field('Received from', time('since')), field('Received until', time('until')),
     h('div', { class: 'buttons' }, h('button', { class: 'primary' }, 'Search'), Object.keys(selected).length > 0 && h('a', { class: 'button', href: '#/events' }, 'Clear')));
   return element;
 }
@@ -49,7 +49,7 @@ function form(selected, signal) {
 function local(text) {
   const at = new Date(text ?? '');
   if (Number.isNaN(at.getTime())) return '';
-  return new Date(at.getTime() - at.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
+  return new Date(at.getTime() - at.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
 }
 
 function rows(list) {

@@ -18,7 +18,7 @@ export function table(caption, columns, rows, key) {
     h('caption', { class: 'hidden' }, caption),
     h('thead', null, h('tr', null, columns.map(([heading, , kind]) => h('th', { scope: 'col', class: kind }, heading)))),
     h('tbody', null, rows.map((row) => h('tr', { data: { row: key(row) } },
-      columns.map(([heading, cell, kind]) => h('td', { class: kind, data: { label: heading } }, cell(row)))))));
+      columns.map(([heading, cell, kind]) => h('td', { class: kind, data: { label: heading } }, h('div', null, cell(row))))))));
 }
 
 // empty explains why there is nothing to see, and what would change that.
