@@ -2,7 +2,7 @@
 # make test    every check, as CI runs them (a few minutes on two cores)
 # make build   ./caddy, from xcaddy.json
 # make bench   the gateway measured against plain Caddy on this machine
-# make lint, make fmt
+# make lint, make fmt, make prose
 
 # xcaddy's own flags, for everything: binaries, vet and lint then share one build cache. Nothing here needs git.
 export CGO_ENABLED := 0
@@ -16,10 +16,17 @@ LINT_VERSION := v2.15.0
 LINT := .bin/golangci-lint-$(LINT_VERSION)/golangci-lint
 
 # What the checks need beside Go: a command, and the Debian package that brings it.
-TOOLS := gcc:gcc promtool:prometheus redis-server:redis-server sqlite3:sqlite3 chromium:chromium node:nodejs npm:npm
+TOOLS := chromium:chromium gcc:gcc node:nodejs npm:npm promtool:prometheus redis-server:redis-server sqlite3:sqlite3
+
+# The packages whose tests have a target of their own below; all others are the units.
+STORES := ./relay/internal/storetest ./relay/internal/sqlitefile ./relay/sqlitestore ./relay/spool
+ON_REDIS := ./relay/redisstore ./relay/engine
+GLUE := ./caddymodule
+OUTSIDE := ./caddymodule/integration ./caddymodule/bench ./docs
+BROWSER := ./caddymodule/dashboard/browser
 
 .NOTPARALLEL:
-.PHONY: run build test bench fmt format vet lint unit conformance goldens integration browser smoke tools
+.PHONY: run build test bench fmt format vet lint prose unit conformance goldens integration browser smoke tools
 
 run:
 	@mkdir -p .run
@@ -46,27 +53,32 @@ vet:
 
 lint: $(LINT)
 	$(LINT) run
-	cd caddymodule/xcaddy && $(CURDIR)/$(LINT) run
+	cd caddymodule/xcaddy && $(CURDIR)/$(LINT) run --config $(CURDIR)/.golangci.yml
+
+# The wording of comments and of what people read.
+prose:
+	go test -count=1 ./docs
 
 unit:
-	packages=$$(go list ./... | grep -v -e store -e /spool -e /caddymodule) && $(RACE) $$packages
+	apart=$$(go list $(STORES) $(ON_REDIS) $(GLUE) $(OUTSIDE) $(BROWSER)) && \
+	packages=$$(go list ./... | grep -vxF "$$apart") && $(RACE) $$packages
 
 # SQLite first, then real Redis servers.
 conformance:
-	$(RACE) ./relay/internal/storetest ./relay/sqlitestore ./relay/spool
-	$(RACE) ./relay/redisstore
+	$(RACE) $(STORES)
+	$(RACE) $(ON_REDIS)
 
 goldens:
-	$(RACE) ./caddymodule ./caddymodule/dashboard
+	$(RACE) $(GLUE)
 
 integration:
 	$(INTEGRATION)
 
 # The dashboard in a headless Chromium. SCREENSHOTS=<folder> keeps pictures of its pages.
-browser: caddymodule/dashboard/browser/node_modules
-	go test -count=1 ./caddymodule/dashboard/browser
+browser: $(BROWSER)/node_modules
+	go test -count=1 $(BROWSER)
 
-caddymodule/dashboard/browser/node_modules: caddymodule/dashboard/browser/package-lock.json
+$(BROWSER)/node_modules: $(BROWSER)/package-lock.json
 	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund
 	@touch $@
 

@@ -122,7 +122,7 @@ func newGateway(t *testing.T) *gateway {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", g.socket())
 	}}
-	g.client = &http.Client{Transport: transport}
+	g.client = &http.Client{Transport: redialing{transport}}
 	t.Setenv("RELAY_TEST_SOCKET", filepath.Join(t.TempDir(), "http"))
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
@@ -135,6 +135,23 @@ func newGateway(t *testing.T) *gateway {
 		})
 	})
 	return g
+}
+
+// redialing sends a request again whose connection was closed without an answer: a server that a reload shuts down closes
+// connections that it has just accepted and not read from.
+type redialing struct{ *http.Transport }
+
+func (t redialing) RoundTrip(r *http.Request) (*http.Response, error) {
+	for try := 0; ; try++ {
+		res, err := t.Transport.RoundTrip(r)
+		if try == 5 || !errors.Is(err, io.EOF) || r.Body != nil && r.GetBody == nil {
+			return res, err
+		}
+		if r.GetBody != nil {
+			r = r.Clone(r.Context())
+			r.Body, _ = r.GetBody() // of a reader in memory
+		}
+	}
 }
 
 func (g *gateway) socket() string { return os.Getenv("RELAY_TEST_SOCKET") }

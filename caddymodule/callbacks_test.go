@@ -266,7 +266,7 @@ func TestMaxBody(t *testing.T) {
 	g := newGateway(t)
 	url, next := recorder(t)
 	g.mustLoad(`{}`, named(t, "usual", url, nil), named(t, "large", url, map[string]any{"max_body": relay.MaxBodyLimit}))
-	g.client.Transport.(*http.Transport).ExpectContinueTimeout = 20 * time.Second // a body that is refused is not sent
+	g.client.Transport.(redialing).ExpectContinueTimeout = 20 * time.Second // a body that is refused is not sent
 	sized := func(n int) string {
 		const head, tail = `{"code":200,"data":{"task_id":"t"},"x":"`, `"}`
 		return head + strings.Repeat("x", n-len(head)-len(tail)) + tail

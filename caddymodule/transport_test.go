@@ -34,6 +34,16 @@ func sendTo(t *testing.T, target, transport string) (*http.Response, error) {
 	return src.Destinations[0].Transport.RoundTrip(r)
 }
 
+// sendError returns why nothing arrives.
+func sendError(t *testing.T, target string) error {
+	t.Helper()
+	resp, err := sendTo(t, target, "")
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	return err
+}
+
 // TestTransport sends what arrives as it was meant: no redirect followed, no compression that nobody asked for.
 func TestTransport(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -198,7 +208,7 @@ func TestTransportErrors(t *testing.T) {
 		"https://127.0.0.1:1/?token=s3cret":     "connecting: connection refused",
 		"http://billing.invalid./?token=s3cret": "connecting: looking up billing.invalid.: ",
 	} {
-		if _, err := sendTo(t, target, ""); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if err := sendError(t, target); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error %v, want %s", err, want)
 		}
 	}
@@ -236,7 +246,7 @@ func TestTransportEnvironmentProxy(t *testing.T) {
 		}
 		return
 	}
-	_, err := sendTo(t, "http://billing.example.com/?token=s3cret", "")
+	err := sendError(t, "http://billing.example.com/?token=s3cret")
 	if want := "through the proxy 127.0.0.1:1: connecting: connection refused"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}

@@ -2,14 +2,14 @@ package relay
 
 import "time"
 
-// Batch is what waits to be written, in one durable step.
+// Batch holds operations that are written in one durable step.
 type Batch struct {
 	Settles []*Settle
 	Accepts []*Accept
 	Leases  []*Lease
 }
 
-// Result is what became of an accept.
+// Result is the result of an accept.
 type Result int
 
 const (
@@ -100,7 +100,7 @@ type Leased struct {
 	LeasedAt time.Time
 }
 
-// Outcome is what becomes of a delivery by a settle.
+// Outcome is the state that a settle leaves a delivery in.
 type Outcome int
 
 const (

@@ -14,7 +14,7 @@ type Callback struct {
 	Query  url.Values
 	Body   []byte // nil before it is read
 	TaskID string // empty before the body is read, and where the body names none
-	// Format is what the body may be. Default: JSON.
+	// Format is the format of the body. Default: JSON.
 	Format payload.Format
 	Now    time.Time
 	// Deadline is when Verify must have returned, so that enough time is left for the store; zero: it may wait.

@@ -51,8 +51,8 @@ type Filter interface {
 // View is an event as the filters of a source see it, one after the other.
 type View struct {
 	Event *Event
-	// Format is what the event's body may be. Default: JSON.
+	// Format is the format of the event's body. Default: JSON.
 	Format payload.Format
-	// Decoded is what a filter has read from the event, for the next one to use.
+	// Decoded holds the event as a filter has read it, for the next one to use.
 	Decoded any
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Count is what a store holds of one destination.
+// Count counts the deliveries of one destination in a store.
 type Count struct {
 	Source, Destination                string
 	Pending, InFlight, Delivered, Dead int64
@@ -137,7 +137,7 @@ type StoreInfo struct {
 	Driver    string
 	Location  string
 	FreeBytes int64 // -1 where unknown
-	// EvictionPolicy is what Redis does at maxmemory, as far as has been seen: noeviction is the one that loses nothing.
+	// EvictionPolicy is Redis's policy at maxmemory, as far as has been seen: noeviction is the one that loses nothing.
 	// It is unknown where Redis does not say.
 	EvictionPolicy string
 	// AppendOnly (yes, no) and AppendFsync (always, everysec, no) are what Redis's persistence was set to by the last look;

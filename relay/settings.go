@@ -34,7 +34,7 @@ const (
 	MaxAckWithin = 14 * time.Second
 )
 
-// DefaultResponse is what an accepted callback is answered with.
+// DefaultResponse is the answer to an accepted callback.
 const DefaultResponse = `{"status":"received"}`
 
 // Settings is one generation of configuration. It must not change after Engine.Push.

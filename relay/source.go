@@ -68,7 +68,7 @@ const (
 	DedupeHeader DedupeKind = "header" // a request header; it must be there
 )
 
-// Task is what a callback is about.
+// Task is the task that a callback is about.
 type Task struct {
 	ID    string
 	Stage string // empty where the body has none
@@ -88,13 +88,13 @@ type Provider interface {
 
 // ReadOptions are a source's settings for the reading of its callbacks.
 type ReadOptions struct {
-	// Format is what a body may be. Default: JSON.
+	// Format is the format of a body. Default: JSON.
 	Format payload.Format
 	// Paths are gjson paths whose values are read, too. They must be there, and must have passed payload.CheckPath.
 	Paths []string
 }
 
-// Reading is what a provider reads from a callback.
+// Reading holds what a provider reads from a callback.
 type Reading struct {
 	Task
 	// URLs are the task's files and, after them, those that are no files and yet tell two callbacks apart, like streams.

@@ -101,7 +101,7 @@ func (g *gateway) stop() error {
 	return <-g.ended
 }
 
-// status is what the gateway says of itself.
+// status holds the parts of /relay/status that the benchmark reads.
 type status struct {
 	Store struct {
 		Up bool `json:"up"`
@@ -153,7 +153,7 @@ func (g *gateway) pause(source, destination string) error {
 	return nil
 }
 
-// memory gives the resident memory of the gateway, now and at its highest, in MiB.
+// memory returns the resident memory of the gateway, now and at its highest, in MiB.
 func (g *gateway) memory() (now, highest int, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
 	if err != nil {
@@ -175,7 +175,7 @@ func (g *gateway) memory() (now, highest int, err error) {
 	return now, highest, nil
 }
 
-// freeAddresses gives two addresses that nobody listens on.
+// freeAddresses returns two addresses that nobody listens on.
 func freeAddresses() (string, string, error) {
 	first, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 // loadCommand is the first argument of the process that generates load.
 const loadCommand = "generate-load"
 
-// taskMark stands in a callback where its task id goes: as long as one of the provider's. Its first half becomes the time of
+// taskMark holds the place of a callback's task id: as long as one of the provider's. Its first half becomes the time of
 // sending, so that a consumer can tell how long the callback took, its second half a number.
 const taskMark = "tttttttttttttttttttttttttttttttt"
 
@@ -40,7 +40,7 @@ func mark(body string) (string, error) {
 	return strings.Replace(body, callback.Data.TaskID, taskMark, 1), nil
 }
 
-// job is what the generator is asked to do.
+// job describes the load that the generator is asked for.
 type job struct {
 	Addresses   []string // connections spread over them
 	Path        string
@@ -51,7 +51,7 @@ type job struct {
 	PerSecond   int           // 0: as fast as the answers come
 }
 
-// outcome is what it reports.
+// outcome holds the generator's measurements.
 type outcome struct {
 	Requests int
 	Took     time.Duration

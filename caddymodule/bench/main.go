@@ -115,7 +115,7 @@ func (b *bench) row(cells ...string) {
 	fmt.Fprintln(b.table, strings.Join(cells, "\t"))
 }
 
-// note tells how the run goes, beside the table.
+// note prints the progress of the run beside the table.
 func note(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, format+"\n", args...)
 }

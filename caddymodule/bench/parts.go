@@ -9,7 +9,7 @@ import (
 // sqlite is the store of a gateway that runs alone.
 const sqlite = "sqlite"
 
-// rate gives a side that sends as fast as answers come, for as long as a round is.
+// rate returns a side that sends as fast as answers come, for as long as a round is.
 func (b *bench) rate(g *gateway, path string) side {
 	return func() (float64, error) {
 		o, err := load(job{Addresses: []string{g.address}, Path: path, Body: b.callback, Connections: b.connections, Duration: b.duration})

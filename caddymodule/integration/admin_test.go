@@ -145,7 +145,7 @@ func (g *gateway) decode(a answer, into any) {
 	}
 }
 
-// reload gives the gateway a new configuration.
+// reload loads a new configuration into the gateway.
 func (g *gateway) reload(site string) {
 	g.t.Helper()
 	if a := g.call(http.MethodPost, "/load", g.caddyfile(site)); a.status != http.StatusOK {
@@ -160,7 +160,7 @@ func (g *gateway) status() status {
 	return s
 }
 
-// destination gives the status of a destination of the source vocals; zero if it is not listed.
+// destination returns the status of a destination of the source vocals; zero if it is not listed.
 func (g *gateway) destination(name string) destination {
 	g.t.Helper()
 	for _, d := range g.status().Destinations {
@@ -171,7 +171,7 @@ func (g *gateway) destination(name string) destination {
 	return destination{}
 }
 
-// settled says that nothing waits and nothing is in flight.
+// settled reports whether nothing waits and nothing is in flight.
 func (g *gateway) settled() bool {
 	g.t.Helper()
 	for _, d := range g.status().Destinations {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// request is what a consumer got, and what it answered.
+// request holds a request that a consumer got, and its answer.
 type request struct {
 	arrived, answered time.Time // answered is zero while it is not
 	header            http.Header
@@ -153,7 +153,7 @@ var lastPort atomic.Int32
 
 func init() { lastPort.Store(10_000 + rand.Int32N(15_000)) }
 
-// freeAddress gives an address that nobody listens on, and never one twice: Caddy shares ports with whoever has them, so that
+// freeAddress returns an address that nobody listens on, and never one twice: Caddy shares ports with whoever has them, so that
 // two gateways on one port would go unnoticed.
 func freeAddress(t *testing.T) string {
 	t.Helper()

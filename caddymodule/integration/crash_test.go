@@ -128,7 +128,7 @@ func number(t *testing.T, r request) int {
 	return n
 }
 
-// between gives the index of the kill between two arrivals, or -1.
+// between returns the index of the kill between two arrivals, or -1.
 func between(kills []kill, first, second time.Time) int {
 	for i, k := range kills {
 		if first.Before(k.to) && second.After(k.from) {

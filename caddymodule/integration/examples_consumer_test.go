@@ -77,7 +77,7 @@ func (c *exampleConsumer) kill() {
 
 func (c *exampleConsumer) URL() string { return "http://" + c.address + "/hooks" }
 
-// kept is what the consumer has in its inbox, and has finished writing: the id and the body.
+// kept returns the bodies in the consumer's inbox by id.
 func (c *exampleConsumer) kept() map[string]string {
 	c.t.Helper()
 	files, err := filepath.Glob(filepath.Join(c.inbox, "*"))

@@ -15,7 +15,7 @@ import (
 
 const examples = "../../docs/examples/"
 
-// exampleSecrets are what the examples read from the environment.
+// exampleSecrets holds the environment variables that the examples read.
 var exampleSecrets = map[string]string{
 	"CALLBACK_TOKEN": "c4llback-t0ken",
 	"VERIFY_TOKEN":   "v3rify-t0ken",
@@ -110,7 +110,7 @@ func TestExampleJSON(t *testing.T) {
 	var adapted, written any
 	for text, into := range map[string]*any{
 		output(t, caddy(t.TempDir(), "adapt", "--config", examples+"production.caddyfile")): &adapted,
-		read(t, examples+"production.json"): &written,
+		read(t, examples+"production.json"):                                                 &written,
 	} {
 		if err := json.Unmarshal([]byte(text), into); err != nil {
 			t.Fatal(err)

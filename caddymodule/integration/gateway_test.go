@@ -97,7 +97,7 @@ func (g *gateway) awaitSite() {
 	})
 }
 
-// write gives the name of a file that holds a configuration.
+// write writes a configuration to a file, and returns its name.
 func (g *gateway) write(caddyfile string) string {
 	g.t.Helper()
 	file := filepath.Join(g.home, "Caddyfile")
@@ -128,7 +128,7 @@ func (g *gateway) stop() time.Duration {
 // database is the gateway's store.
 func (g *gateway) database() string { return filepath.Join(g.home, "caddy", "relay", "relay.db") }
 
-// answer is what a sender gets.
+// answer holds the answer to a sender.
 type answer struct {
 	status int
 	header http.Header
@@ -245,7 +245,7 @@ func (p *process) kill() {
 	<-p.ended
 }
 
-// logged gives the lines of the log that contain a text.
+// logged returns the lines of the log that contain a text.
 func (p *process) logged(text string) []string {
 	found, _ := p.search(text)
 	return found

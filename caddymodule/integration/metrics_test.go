@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// metric gives the value of a series; -1 if there is none.
+// metric returns the value of a series; -1 if there is none.
 func (g *gateway) metric(series string) float64 {
 	g.t.Helper()
 	lines := bufio.NewScanner(strings.NewReader(g.metrics()))

@@ -352,7 +352,7 @@ func TestRedisKill(t *testing.T) {
 	t.Logf("%d kills", kills)
 }
 
-// TestRedisTrouble gives Redis trouble of every kind under load: each callback is answered 200 in time, from the spool, and
+// TestRedisTrouble harms Redis in every way under load: each callback is answered 200 in time, from the spool, and
 // delivered in the end. RELAY_REDIS_OUTAGE sets for how many seconds Redis hangs.
 func TestRedisTrouble(t *testing.T) {
 	r := newRedis(t)

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -50,12 +51,10 @@ func TestShippedCaddyfile(t *testing.T) {
 func TestDocumentedCaddyfiles(t *testing.T) {
 	t.Parallel()
 	examples := map[string]string{}
-	for _, block := range regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(read(t, "../../README.md"), -1) {
-		name, _, _ := strings.Cut(block[1], "\n")
-		examples["README: "+name] = block[1]
-	}
-	if len(examples) == 0 {
-		t.Error("the README shows no Caddyfile")
+	for _, page := range pages(t) {
+		for i, text := range shownCaddyfiles(read(t, page)) {
+			examples[fmt.Sprintf("%s, Caddyfile %d", page, i+1)] = text
+		}
 	}
 	// The commented part of the shipped one takes the place of its demo.
 	shipped := read(t, "../../Caddyfile")
@@ -73,7 +72,7 @@ func TestDocumentedCaddyfiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		validate := caddy(t.TempDir(), "validate", "--config", file, "--adapter", "caddyfile")
-		validate.Env = append(validate.Env, "CALLBACK_TOKEN=s3cret", "BILLING_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+		validate.Env = append(validate.Env, "CALLBACK_TOKEN=s3cret", "KIE_WEBHOOK_KEY=s3cret", "BILLING_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 		if out, err := validate.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}

@@ -36,11 +36,12 @@ const glue = "Caddy module"
 // layers are the highest first.
 var layers = []layer{
 	{name: "commands", packages: []string{"caddymodule/caddy"}},
-	{name: glue, packages: []string{"caddymodule"}},
+	{name: glue, packages: []string{"caddymodule", "caddymodule/..."}},
+	{name: "wire types", packages: []string{"caddymodule/api"}},
 	{name: "engine", packages: []string{"relay/engine"}},
 	{name: "intake", packages: []string{"relay/engine/intake"}},
 	{name: "delivery", packages: []string{"relay/engine/lane", "relay/engine/spooling", "relay/engine/sweep"}},
-	{name: "machinery", packages: []string{"relay/engine/commit", "relay/engine/courier", "relay/engine/meter", "relay/engine/report"}},
+	{name: "machinery", packages: []string{"relay/engine/commit", "relay/engine/courier", "relay/engine/meter", "relay/engine/report", "relay/engine/stream"}},
 	{name: "stores", packages: []string{"relay/sqlitestore", "relay/redisstore", "relay/spool", "relay/internal/sqlitefile"}, chosen: true},
 	{name: "readers", packages: []string{"relay/provider", "relay/verifier", "relay/signer", "relay/filter"}, chosen: true},
 	{name: "contracts", packages: []string{"relay"}},
@@ -78,7 +79,7 @@ func draw() error {
 	if err != nil || text == string(old) {
 		return err
 	}
-	return os.WriteFile(document, []byte(text), 0o644)
+	return os.WriteFile(document, []byte(text), 0o600) // which changes nothing of a file that exists
 }
 
 // list asks the go command for the packages below dir.

@@ -2,7 +2,7 @@
 // what it depends on as parameters, so that a test can construct it alone. No part knows the engine.
 //
 //	intake    checks a callback over HTTP, identifies and accepts it, and answers (receive.go); its Door accepts an event
-//	          from any origin, without HTTP
+//	          from any origin, without HTTP; it keeps the newest rejected callbacks in memory
 //	commit    writes what waits, accepts and settles and leases together, in one durable step after the other; Access is
 //	          the way to a store that may not be open
 //	lane      decides for one destination what may start: slots, rate, breaker, pause. machine is a pure state machine;
@@ -11,6 +11,7 @@
 //	spooling  sends callbacks to the spool while the store cannot accept them, and drains the spool in order
 //	sweep     expires, purges, and watches the store's health
 //	report    passes log lines and hooks on, so that nobody waits for their sinks (6)
+//	stream    passes on to watchers what happens to events on this node; who publishes never waits for them
 //	meter     counts; it outlives engines and reloads
 //
 // The engine itself keeps the generations of settings (generation.go), the operations of the admin API (operate.go), the

@@ -30,7 +30,7 @@ func (e *Engine) Push(s *relay.Settings) *Generation {
 	return g
 }
 
-// Withdraw takes a generation back. If it was the current one, the one before it is current again; with none left,
+// Withdraw withdraws a generation. If it was the current one, the one before it is current again; with none left,
 // nothing is delivered. It may be called more than once.
 func (g *Generation) Withdraw() {
 	e := g.engine

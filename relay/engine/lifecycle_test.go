@@ -66,7 +66,7 @@ func TestOrphanedDeliveriesStay(t *testing.T) {
 	g.awaitState(id, "b", relay.StateDelivered)
 }
 
-// What is in flight at a stop is released, and delivered by the next process.
+// Attempts in flight at a stop are released, and delivered by the next process.
 func TestCloseReleasesWhatDoesNotEnd(t *testing.T) {
 	var hang atomic.Bool
 	hang.Store(true)

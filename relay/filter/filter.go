@@ -150,7 +150,7 @@ func (f *Filter) explain(err error) error {
 	return errors.New("an operation of the expression failed")
 }
 
-// input is what filters see of one event. The body is read once, when the first filter asks for something in it.
+// input is one event, as filters see it. The body is read once, when the first filter asks for something in it.
 type input struct {
 	event  *relay.Event
 	format payload.Format

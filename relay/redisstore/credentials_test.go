@@ -16,10 +16,10 @@ import (
 )
 
 // grant makes the user of the gateways, or gives it back what it has lost.
-func grant(t testing.TB, redis *redistest.Server, more ...string) {
+func grant(t testing.TB, redis *redistest.Server) {
 	t.Helper()
 	args := []any{"ACL", "SETUSER", "gateway", "reset", "on", ">secret"}
-	for right := range strings.FieldsSeq(rights + " " + strings.Join(more, " ")) {
+	for right := range strings.FieldsSeq(rights) {
 		args = append(args, right)
 	}
 	redis.Do(t, args...)

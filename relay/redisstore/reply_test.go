@@ -75,9 +75,16 @@ func TestWhoseFault(t *testing.T) {
 // A reply that the script does not return is an outage, whatever the call.
 func TestUnexpectedReplies(t *testing.T) {
 	replies := []any{
-		nil, "OK", int64(9), []any{}, []any{nil}, []any{"PONG"}, []any{int64(1)}, []any{"1", "2", "3"},
-		[]any{int64(1), "id", "three", int64(0), int64(0)}, []any{int64(1), "id", int64(3), int64(0), int64(0), int64(0), int64(0)},
-		[]any{int64(7), "id", int64(3), int64(0), int64(0)}, []any{int64(2), int64(2), int64(2), int64(2)},
+		nil, "OK", int64(9),
+		[]any{},
+		[]any{nil},
+		[]any{"PONG"},
+		[]any{int64(1)},
+		[]any{"1", "2", "3"},
+		[]any{int64(1), "id", "three", int64(0), int64(0)},
+		[]any{int64(1), "id", int64(3), int64(0), int64(0), int64(0), int64(0)},
+		[]any{int64(7), "id", int64(3), int64(0), int64(0)},
+		[]any{int64(2), int64(2), int64(2), int64(2)},
 	}
 	s := &Store{keys: keys{"relay"}}
 	for _, reply := range replies {

@@ -86,7 +86,7 @@ func (s *Spool) Append(accepts []*relay.Accept) error {
 
 // Next implements relay.Spool.
 func (s *Spool) Next(source string, n int) (items []*relay.Spooled, err error) {
-	const mostBytes = 16 << 20 // of what is read at once
+	const mostBytes = 16 << 20 // read at once
 	err = s.read(func() error {
 		st := s.db.Writer.Stmt("SELECT seq, refused, meta, headers, body FROM item WHERE source = ? AND stuck = 0 ORDER BY seq LIMIT ?")
 		st.BindText(1, source)

@@ -158,7 +158,7 @@ func (s *Spool) Close() error {
 	return s.db.Close()
 }
 
-// meta is what an item needs of its accept beside headers and body.
+// meta is the part of an accept that an item stores beside headers and body.
 type meta struct {
 	ID          string              `json:"id"`
 	Task        string              `json:"task"`

@@ -190,7 +190,7 @@ func TestFileCut(t *testing.T) {
 	p.write.Unlock()
 	p.tend()
 	p.fill(3)
-	content, err := os.ReadFile(p.path) //nolint:gosec // the test's own
+	content, err := os.ReadFile(p.path)
 	p.must(err)
 	for _, size := range []int64{0, 4096, int64(len(content)) / 2} {
 		p.must(os.Truncate(p.path, size))

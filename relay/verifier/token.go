@@ -54,7 +54,7 @@ func Token(o TokenOptions) (relay.Verifier, error) {
 }
 
 type tokenVerifier struct {
-	sums                [][sha256.Size]byte
+	sums          [][sha256.Size]byte
 	query, header string
 	body          *payload.Plan // finds the token; nil unless it is in the body
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 )
 
-// Params are what committers work with.
+// Params are the dependencies of committers.
 type Params struct {
 	Meter  *meter.Metrics
 	Logger func() *slog.Logger // of the current settings; it never blocks

@@ -6,7 +6,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// Lane is what a committer knows of the lane of a destination.
+// Lane is the lane of a destination, as a committer sees it.
 type Lane interface {
 	// Want returns the lease that the lane asks for at this step, or nil. credit is how many of its slots the step is about
 	// to free.

@@ -19,7 +19,7 @@ type budget struct {
 	sources map[string]*share
 }
 
-// share is what one source uses of the budget.
+// share is the part of the budget that one source uses.
 type share struct {
 	total  int64
 	bodies list.List // of *room: those that have not grown for longest come first
@@ -27,7 +27,7 @@ type share struct {
 
 func newBudget(limit int64) *budget { return &budget{limit: limit, sources: map[string]*share{}} }
 
-// room is what one body has taken of the budget.
+// room is the part of the budget that one body uses.
 type room struct {
 	budget *budget
 	share  *share
@@ -107,7 +107,7 @@ func (s *share) slowest() *room {
 	return nil
 }
 
-// close gives the room back, and reports whether the budget had ended the body before.
+// close frees the room, and reports whether the budget had ended the body before.
 func (r *room) close() (ended bool) {
 	r.budget.mu.Lock()
 	defer r.budget.mu.Unlock()
@@ -115,7 +115,7 @@ func (r *room) close() (ended bool) {
 	return r.ended
 }
 
-// free gives the room back. The caller holds the budget's lock.
+// free returns the room to the budget. The caller holds the budget's lock.
 func (r *room) free() {
 	if r.place == nil {
 		return

@@ -19,16 +19,16 @@ import (
 const (
 	maxWaiting = 4096 // accepts that wait for the store
 
-	// answerShare is what the store must leave of ack_within to the answer, if that is no more than a tenth.
+	// answerShare is the part of ack_within that the store must leave to the answer, if that is no more than a tenth.
 	answerShare = 250 * time.Millisecond
-	// spoolShare is what a callback that waits for the store leaves of ack_within to the spool, if that is no more than half.
+	// spoolShare is the part of ack_within that a callback which waits for the store leaves to the spool, half of it at most.
 	spoolShare = 2 * time.Second
 )
 
 // errFull is the error where too many accepts wait already.
 var errFull = errors.New("the gateway is full")
 
-// DoorParams are what a door works with.
+// DoorParams are the dependencies of a door.
 type DoorParams struct {
 	Access   *commit.Access
 	Commit   *commit.Committers
@@ -52,7 +52,7 @@ func NewDoor(p DoorParams) *Door {
 	return &Door{params: p, filtering: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
-// Outcome is what became of an event that was accepted.
+// Outcome is the outcome of an event that was accepted.
 type Outcome struct {
 	Result    relay.Result
 	EventID   string // of the event that has the dedupe key

@@ -270,7 +270,7 @@ func FuzzIdentify(f *testing.F) {
 	})
 }
 
-// What is wrong with a callback is told only to who is verified, and a signature may cover the task's id.
+// Only a verified sender learns how its callback is malformed, and a signature may cover the task's id.
 func TestIdentifyGivesTheTaskOfWhatItRefuses(t *testing.T) {
 	path := relay.DedupeField{Kind: relay.DedupePath, Name: "data.batch"}
 	for body, fields := range map[string][]relay.DedupeField{

@@ -12,7 +12,7 @@ import (
 const (
 	firstRead = 4 << 10 // bytes for which room is made before any have come
 
-	// storeShare is what a body that is slow to arrive must leave of ack_within to the store, if that is no more than half.
+	// storeShare is the part of ack_within that a body which is slow to arrive must leave to the store, half of it at most.
 	storeShare = 3 * time.Second
 )
 

@@ -13,7 +13,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/report"
 )
 
-// Params are what an intake works with.
+// Params are the dependencies of an intake.
 type Params struct {
 	Door   *Door
 	Meter  *meter.Metrics
@@ -35,7 +35,7 @@ func New(p Params) *Intake {
 	}
 }
 
-// Receipt is what became of a callback, for placeholders and logs.
+// Receipt is the result of a callback, for placeholders and logs.
 type Receipt struct {
 	Result  string // one of relay.Results
 	EventID string // of the event that has the dedupe key; empty if the callback was rejected

@@ -26,7 +26,7 @@ import (
 // callback by passes of its own for depth, UTF-8, validity and repeated keys, and then by gjson, path by path. It knows
 // what suno and kie sent when the first keys were stored.
 
-// referenceCheck says whether everybody will read the same from b along the gjson paths: it must be a JSON object in valid
+// referenceCheck reports whether everybody will read the same from b along the gjson paths: it must be a JSON object in valid
 // UTF-8, nested no deeper than payload.MaxDepth, and no key of a path may stand twice in its object, since gjson takes the first
 // of two where encoding/json takes the last. A path is followed through keys, indexes and #, and no further than its first
 // query, wildcard or pipe. The error is or wraps one of payload.ErrNotObject, payload.ErrInvalidUTF8, payload.ErrTooDeep, ErrRepeatedKey.
@@ -173,7 +173,7 @@ func (w *keyWalk) partsAt(depth int, set uint64, parts *[maxPaths]part) (still u
 	return still
 }
 
-// named gives the paths of the set whose part is this key, a quoted JSON string.
+// named returns the paths of the set whose part is this key, a quoted JSON string.
 func named(quoted []byte, set uint64, parts *[maxPaths]part) (here uint64) {
 	key := quoted[1 : len(quoted)-1]
 	if bytes.IndexByte(key, '\\') >= 0 {
@@ -248,7 +248,7 @@ func skipValue(b []byte, i int) int {
 // part is one part of a path, as it is written there.
 type part string
 
-// pathPart gives part n of a path; ok is false where the path has no such part, or a part that is not plain stands
+// pathPart returns part n of a path; ok is false where the path has no such part, or a part that is not plain comes
 // before or at it.
 func pathPart(path string, n int) (_ part, ok bool) {
 	start := 0
@@ -317,7 +317,7 @@ func text(v gjson.Result) string {
 	return v.Raw
 }
 
-// integer gives a number that is written with a fraction or an exponent and has no fraction.
+// integer returns a number that is written with a fraction or an exponent and has no fraction.
 func integer(v gjson.Result) (n int64, ok bool) {
 	if v.Num != math.Trunc(v.Num) || math.Abs(v.Num) >= exact {
 		return 0, false

@@ -12,7 +12,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 )
 
-// Params are what lanes work with.
+// Params are the dependencies of lanes.
 type Params struct {
 	Commit  *commit.Committers
 	Courier *courier.Courier

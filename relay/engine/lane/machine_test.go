@@ -109,8 +109,10 @@ func TestMachineReservesOnlyWithoutABacklog(t *testing.T) {
 	}
 	s.wants(2, false)
 	s.gets(0, -1, false)
-	if !s.reserve(s.now) || !s.reserve(s.now) || s.reserve(s.now) {
-		t.Error("of two slots not two were reserved")
+	for slot, want := range []bool{true, true, false} {
+		if s.reserve(s.now) != want {
+			t.Errorf("of two slots, number %d was reserved: %v", slot+1, !want)
+		}
 	}
 	s.fed(true)
 	s.accepted(s.now, true, true, false)

@@ -14,7 +14,7 @@ type Gauged interface {
 	Gauges() Gauges
 }
 
-// Gauges are what one scrape shows of an engine.
+// Gauges are the values of an engine at one scrape.
 type Gauges struct {
 	StoreUp      bool
 	StoreFree    int64 // bytes; negative where unknown

@@ -34,7 +34,7 @@ type Spooler struct {
 	closed  bool
 }
 
-// spoolSource is what the spooler knows of one source.
+// spoolSource is the state of one source.
 type spoolSource struct {
 	waiting  int           // entries, with those that are about to be appended
 	down     bool          // the store did not accept the last callback

@@ -18,7 +18,7 @@ import (
 // openPause bounds the pause between two tries to open the spool.
 const openPause = 30 * time.Second
 
-// Params are what spooling works with.
+// Params are the dependencies of spooling.
 type Params struct {
 	// Open opens the spool; nil: there is none.
 	Open   func(context.Context) (relay.Spool, error)

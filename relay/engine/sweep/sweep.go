@@ -23,7 +23,7 @@ const (
 	sweepPause    = 5 * time.Millisecond
 )
 
-// Params are what a sweeper works with.
+// Params are the dependencies of a sweeper.
 type Params struct {
 	// Settings returns the current settings, and reports whether they are there to stay: while a reload may yet fail, what
 	// they would give up or delete must not go.
@@ -141,7 +141,8 @@ func every(s *relay.Settings) time.Duration {
 	return max(shortest/10, sweepShortest)
 }
 
-// expire gives up what a held or paused destination has kept for too long. What is not held is leased when it expires.
+// expire makes dead letters of deliveries that a held or paused destination has kept for too long. Others are leased when
+// they expire.
 func (s *Sweeper) expire(ctx context.Context, store relay.Store, settings *relay.Settings) {
 	for _, c := range store.Counts() {
 		dst := settings.Destination(c.Source, c.Destination)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// MasterName is what a Sentinel of Sentinel calls the master.
+// MasterName is the name of the master for Sentinels that Sentinel starts.
 const MasterName = "main"
 
 // Replica starts a replica of a server, and ends it with the test. It is in step when this returns.

@@ -136,10 +136,16 @@ func (s *Server) Wipe(t testing.TB) {
 }
 
 // Suspend stops the server without closing its connections, and Resume lets it go on.
-func (s *Server) Suspend(t testing.TB) { s.signal(t, syscall.SIGSTOP) }
+func (s *Server) Suspend(t testing.TB) {
+	t.Helper()
+	s.signal(t, syscall.SIGSTOP)
+}
 
 // Resume lets a suspended server go on.
-func (s *Server) Resume(t testing.TB) { s.signal(t, syscall.SIGCONT) }
+func (s *Server) Resume(t testing.TB) {
+	t.Helper()
+	s.signal(t, syscall.SIGCONT)
+}
 
 func (s *Server) signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()

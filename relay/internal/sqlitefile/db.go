@@ -25,7 +25,7 @@ import (
 type Options struct {
 	// Path of the file. Its folder is made where it is missing.
 	Path string
-	// Kind is what messages call it: store, spool.
+	// Kind is its name in messages: store, spool.
 	Kind string
 	// ApplicationID marks the files of this kind.
 	ApplicationID int32

@@ -20,7 +20,7 @@ const (
 
 	window   = 24 * time.Hour
 	leaseFor = 45 * time.Second
-	// slack is what a clock that runs by itself may gain between two steps of a test.
+	// slack is the time that a clock which runs by itself may gain between two steps of a test.
 	slack = 15 * time.Second
 )
 

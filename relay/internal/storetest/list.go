@@ -122,7 +122,7 @@ func listPages(b *bench) {
 	}
 }
 
-// What is rare and long ago is found, however many pages that takes.
+// Rare and old events are found, however many pages that takes.
 func listFarBack(b *bench) {
 	rare := b.accept("rare", search)
 	b.settleAll(relay.OutcomeDead, b.leaseOne(search, rare))

@@ -27,7 +27,7 @@ const (
 	modelDead  = 90*time.Minute + half
 )
 
-// model is what a store must hold, kept in the plainest way.
+// model holds the same as a store must, in the plainest way.
 type model struct {
 	*bench
 	r      *rand.Rand
