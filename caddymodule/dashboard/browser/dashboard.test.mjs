@@ -55,8 +55,8 @@ const row = (task) => page.locator('tbody tr', { hasText: task });
 async function accept(task, extra) {
   const answer = await gateway.post('vocals', callback(task, extra));
   assert.equal(answer.status, 200);
-  assert.ok(answer.headers.get('Relay-Event-Id'), 'the callback did not get to the relay');
-  return answer.headers.get('Relay-Event-Id');
+  assert.ok(answer.id, 'the callback did not get to the relay');
+  return answer.id;
 }
 
 test('an event arrives without a reload', async () => {
@@ -115,7 +115,7 @@ test('a payload of HTML and script changes nothing', async () => {
 
 test('a number keeps its digits', async () => {
   const answer = await gateway.post('vocals', '{"code":200,"msg":"","data":{"task_id":"task-digits","seed":12345678901234567890}}');
-  await show(`events/${answer.headers.get('Relay-Event-Id')}`);
+  await show(`events/${answer.id}`);
   await page.locator('pre', { hasText: '12345678901234567890' }).waitFor();
 });
 
@@ -181,10 +181,28 @@ test('a destination is paused and resumed', async () => {
   assert.equal(library.got.length, before + 1);
 });
 
+test('what was rejected is found with its reason, and taken in', async () => {
+  const answer = await gateway.post('music', callback('task-refused'));
+  assert.equal(answer.status, 401);
+  await show('rejections');
+  const card = page.locator('.rejection', { hasText: 'music' });
+  await card.getByText('unverified').waitFor();
+  const before = billing.got.length;
+  await card.getByRole('button', { name: 'Accept the callback of' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Accept' }).click();
+  await page.getByRole('link', { name: 'Show the event' }).click();
+  await page.locator('.delivery', { hasText: 'player' }).getByText('delivered', { exact: true }).waitFor();
+  assert.equal(billing.got.length, before + 1);
+});
+
 test('the overview counts and draws', async () => {
   await show('');
   await page.locator('.chart canvas').nth(1).waitFor();
-  await page.getByRole('term').filter({ hasText: 'Accepted' }).waitFor();
+  await page.getByText('Live', { exact: true }).waitFor();
+  const accepted = page.locator('.tile .value').first();
+  const before = Number(await accepted.textContent());
+  await accept('task-counted');
+  await page.waitForFunction((n) => Number(document.querySelector('.tile .value').textContent) > n, before);
   await page.locator('tbody tr', { hasText: 'vocals / library' }).waitFor();
 });
 

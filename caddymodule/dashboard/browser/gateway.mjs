@@ -83,11 +83,17 @@ http://localhost:${port} {
     origin,
     dashboard: `${origin}/ops/relay/`,
     log: () => log,
-    // post sends a callback, or a text as it is, and returns the answer.
-    post: (source, body) => fetch(`${origin}/callbacks/${source}`, {
-      method: 'POST', headers: { 'Content-Type': 'application/json', 'X-Note': '<b>note</b>' }, body: typeof body === 'string' ? body : JSON.stringify(body),
-    }),
-    // load posts a configuration again, so that the gateway reloads.
+    // post sends a callback, or a text as it is, and returns the answer's status and headers. Each has a connection of its
+    // own, since a reload closes those that are idle.
+    post: async (source, body) => {
+      const headers = { 'Content-Type': 'application/json', 'X-Note': '<b>note</b>' };
+      const request = http.request(`${origin}/callbacks/${source}`, { method: 'POST', headers, agent: false });
+      request.end(typeof body === 'string' ? body : JSON.stringify(body));
+      const [response] = await once(request, 'response');
+      response.resume();
+      return { status: response.statusCode, id: response.headers['relay-event-id'] };
+    },
+    // reload loads the same configuration again.
     reload: async () => {
       const run = spawn(process.env.RELAY_CADDY, ['reload', '--force', '--config', file, '--adapter', 'caddyfile', '--address', `127.0.0.1:${admin}`], { stdio: 'ignore', env: { ...process.env, HOME: home } });
       const [code] = await once(run, 'exit');

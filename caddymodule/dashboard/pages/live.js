@@ -107,10 +107,12 @@ export const total = (...kinds) => kinds.reduce((sum, kind) => {
 // observed returns for how many seconds of the window the stream has been watched.
 export const observed = () => (opened ? Math.min(WINDOW, now() - opened) : 0);
 
-// series returns the seconds of the window, and what happened in each: null before the stream was watched.
+// series returns the seconds of the window, and what happened in each: null before the stream was watched. The window grows
+// with the time it has been watched, from a minute on.
 export function series() {
   const end = now() - 1; // the current second is not over
-  const seconds = Array.from({ length: WINDOW }, (_, i) => end - WINDOW + 1 + i);
+  const length = Math.max(60, observed());
+  const seconds = Array.from({ length }, (_, i) => end - length + 1 + i);
   const of = (...kinds) => seconds.map((second) => (!opened || second < opened ? null
     : kinds.reduce((sum, kind) => sum + (counts[kind].get(second) ?? 0), 0)));
   return [seconds, of('accepted'), of('delivered'), of('retrying', 'dead')];

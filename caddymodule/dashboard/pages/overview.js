@@ -25,7 +25,7 @@ export function overview(main, { signal }) {
     swap(tiles, h('dl', { class: 'tiles' },
       tile('Accepted', recent(total('accepted')), connection() === 'live' ? window : 'needs the live stream', '#/events'),
       tile('Delivered', recent(total('delivered')), `${count(sum('delivered'))} in the store`, '#/events?state=delivered'),
-      tile('Failing', recent(failed), plural(dead, 'dead letter'), '#/dead-letters', failed || dead ? 'bad' : ''),
+      tile('Failing', recent(failed), plural(dead, 'dead letter'), '#/dead-letters', failed ? 'bad' : ''),
       tile('Waiting', count(waiting), waiting ? parts(status) : 'nothing waits', '#/events?state=pending'),
       tile('Oldest waiting', waiting ? span(oldest) : '–', 'since it was accepted', '#/destinations', oldest > 3600 ? 'bad' : '')));
   };

@@ -25,11 +25,13 @@ export function rejections(main, { parameters, signal }) {
 }
 
 function rejection(r, refresh) {
-  const from = r.client && r.client !== r.remote ? `${r.client}, through ${r.remote}` : r.remote;
+  const connection = r.remote.replace(/:\d+$/, '').replace(/^\[|\]$/g, ''); // without its port
+  const from = r.client && r.client !== connection ? `${r.client}, through ${connection}` : connection;
   return h('article', { class: 'card rejection', data: { row: r.id } },
     h('div', { class: 'bar' }, h('p', { class: 'grow' }, h('b', null, r.source), ' ', h('span', { class: 'badge dead' }, h('b', null, r.result), ` ${r.status}`), ' ', moment(r.at)),
+      r.accepted && h('a', { class: 'button', href: link(`events/${segment(r.accepted)}`), data: { key: `event ${r.id}` } }, 'Show the event'),
       r.can_accept && action('Accept…', () => accept(r, refresh), { 'aria-label': `Accept the callback of ${r.task_id || r.remote}`, data: { key: `accept ${r.id}` } })),
-    h('p', { class: 'error' }, r.message),
+    h('p', { class: 'error' }, sentence(r.message)),
     h('p', { class: 'note' }, `From ${from} · ${bytes(r.bytes)}`, r.task_id ? [' · task ', h('span', { class: 'id' }, r.task_id)] : null),
     h('details', { data: { key: `details ${r.id}` } }, h('summary', null, r.payload === undefined ? 'Headers' : 'Body and headers'),
       r.payload === undefined ? null : body('Body', r.payload), headers(r.headers ?? {})));
@@ -38,7 +40,7 @@ function rejection(r, refresh) {
 function accept(r, refresh) {
   ask({
     title: 'Accept this callback after all?',
-    body: h('p', null, `It was refused: ${r.message} If you know that ${r.source} sent it, it becomes an event and is delivered, as if it had passed.`),
+    body: h('p', null, `It was refused: ${sentence(r.message)} If you know that ${r.source} sent it, it becomes an event and is delivered, as if it had passed.`),
     confirm: 'Accept',
     run: async () => {
       const answer = await post(`rejections/${segment(r.id)}/accept`);
@@ -47,3 +49,6 @@ function accept(r, refresh) {
     },
   });
 }
+
+// sentence ends a reason with a full stop, unless it has one.
+const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
