@@ -107,10 +107,27 @@ func TestOpenAPISchemas(t *testing.T) {
 	doc := readOpenAPI(t)
 	want := schemas{}
 	for _, v := range []any{
-		api.Error{}, api.Status{}, api.Events{}, api.Event{}, api.ReplayEventRequest{}, api.ReplayRequest{}, api.Replayed{},
-		api.DeadLetters{}, api.RedriveRequest{}, api.Redriven{}, api.DiscardRequest{}, api.Discarded{}, api.Paused{},
-		api.ReassignRequest{}, api.Reassigned{}, api.Rejections{}, api.RejectionAccepted{}, api.StreamEvent{}, api.SendRequest{},
-		api.Sent{}, api.Doctor{},
+		api.Error{},
+		api.Status{},
+		api.Events{},
+		api.Event{},
+		api.ReplayEventRequest{},
+		api.ReplayRequest{},
+		api.Replayed{},
+		api.DeadLetters{},
+		api.RedriveRequest{},
+		api.Redriven{},
+		api.DiscardRequest{},
+		api.Discarded{},
+		api.Paused{},
+		api.ReassignRequest{},
+		api.Reassigned{},
+		api.Rejections{},
+		api.RejectionAccepted{},
+		api.StreamEvent{},
+		api.SendRequest{},
+		api.Sent{},
+		api.Doctor{},
 	} {
 		want.of(reflect.TypeOf(v))
 	}
