@@ -200,7 +200,7 @@ func TestDashboardMount(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := httptest.NewRequest("GET", "/", nil)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r = r.WithContext(context.WithValue(r.Context(), caddyhttp.OriginalRequestCtxKey, http.Request{URL: u}))
 		if got := missingSlash(r); got != expected {
 			t.Errorf("%s: got %q, expected %q", original, got, expected)
