@@ -117,7 +117,7 @@ func deliveriesCell(deliveries []api.Delivery) string {
 	return strings.Join(append(open, delivered...), ", ")
 }
 
-// more tells below a table that there are more rows.
+// more notes below a table that there are more rows.
 func (c *call) more(next, rows string) error {
 	if next == "" {
 		return nil
