@@ -72,7 +72,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if len(h.Destinations) == 0 {
 		return start.errf("source %q: %w", h.Source, errNoDestination)
 	}
-	return nil
+	return h.expandPreset()
 }
 
 func (h *Handler) subdirective(d *caddyfile.Dispenser) error {

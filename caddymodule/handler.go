@@ -107,6 +107,9 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision registers the handler's source with the app.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	if err := h.expandPreset(); err != nil {
+		return fmt.Errorf("source %q: %w", h.Source, err)
+	}
 	canonical, err := canonicalJSON(h)
 	if err != nil {
 		return err

@@ -126,6 +126,15 @@ func TestProvisionErrors(t *testing.T) {
 		"scheme":                {fields{"verify": []any{fields{"verifier": "hmac", "secret": "x", "header": "S", "scheme": []string{"v1"}, "prefix": "p"}}}, nil, "expected either prefix or scheme"},
 		"negative tolerance":    {fields{"verify": []any{fields{"verifier": "kie", "secret": "x", "tolerance": "-1s"}}}, nil, "tolerance must not be negative"},
 		"allow":                 {fields{"allow": []string{"example.com"}}, nil, "expected an IP address, a CIDR range"},
+		"no allow_from":         {fields{"allow_from": []any{}}, nil, "expected at least one entry"},
+		"allow_from, unknown":   {fields{"allow_from": []any{fields{"source": "nowhere"}}}, nil, "allow_from: "},
+		"allow_from":            {fields{"allow_from": []any{fields{"source": "static", "ranges": []string{"example.com"}}}}, nil, "allow_from: "},
+		"allow_mode":            {fields{"allow": []string{"10.0.0.1"}, "allow_mode": "log"}, nil, `allow_mode: expected enforce or observe, got "log"`},
+		"allow_mode, no list":   {fields{"allow_mode": "observe"}, nil, "allow_mode: expected allow or allow_from beside it"},
+		"body of callbacks":     {fields{"body": "xml"}, nil, `body: expected json, form or any, got "xml"`},
+		"conflict":              {fields{"conflict": "drop"}, nil, `conflict: expected keep or deliver, got "drop"`},
+		"custom, two headers":   {fields{"provider": fields{"name": "custom", "task_id": []string{"header:A", "header:B"}}}, nil, "a header has the task id alone"},
+		"custom, json_text":     {fields{"provider": fields{"name": "custom", "task_id": "id", "json_text": "a.#.b"}}, nil, "json_text: "},
 		"dedupe":                {fields{"dedupe": []string{"task"}}, nil, `dedupe: expected task_id, stage`},
 		"dedupe_window":         {fields{"dedupe_window": "-1h"}, nil, "dedupe_window: expected a positive duration"},
 		"max_body":              {fields{"max_body": 33 << 20}, nil, "max_body: expected a size"},
@@ -213,6 +222,7 @@ func TestOneSource(t *testing.T) {
 func TestTrustedProxies(t *testing.T) {
 	dataDir(t)
 	listed := handlerConfig(t, map[string]any{"allow": []string{"203.0.113.0/24"}}, nil)
+	listedElsewhere := handlerConfig(t, map[string]any{"allow_from": []any{map[string]any{"source": "static", "ranges": []string{"203.0.113.0/24"}}}}, nil)
 	open := handlerConfig(t, nil, nil)
 	proxies := map[string]any{"source": "static", "ranges": []string{"10.0.0.0/8"}}
 	for _, c := range []struct {
@@ -224,6 +234,8 @@ func TestTrustedProxies(t *testing.T) {
 		{map[string]any{"trusted_proxies": proxies}, open, false},
 		{map[string]any{"trusted_proxies": proxies}, listed, true},
 		{map[string]any{"trusted_proxies_unix": true}, listed, true},
+		{map[string]any{"trusted_proxies_unix": true}, listedElsewhere, true},
+		{map[string]any{"trusted_proxies_unix": true, "trusted_proxies_strict": 1}, listedElsewhere, false},
 		{map[string]any{"trusted_proxies": proxies, "trusted_proxies_strict": 1}, listed, false},
 	} {
 		nested := map[string]any{"handler": "subroute", "routes": []any{map[string]any{"handle": []any{c.handler}}}}

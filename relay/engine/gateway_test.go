@@ -81,7 +81,11 @@ func newSource(destinations ...*relay.Destination) *relay.Source {
 
 // callback is a request as the provider sends it.
 func callback(task string) *http.Request {
-	return callbackOf(fmt.Sprintf(`{"code":200,"msg":"ok","data":{"task_id":%q,"vocal_removal_info":{"vocal_url":"https://f.example/v.mp3"}}}`, task))
+	return callbackOf(callbackText(task))
+}
+
+func callbackText(task string) string {
+	return fmt.Sprintf(`{"code":200,"msg":"ok","data":{"task_id":%q,"vocal_removal_info":{"vocal_url":"https://f.example/v.mp3"}}}`, task)
 }
 
 func callbackOf(body string) *http.Request {

@@ -1,11 +1,13 @@
 package engine_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -239,4 +241,50 @@ func TestTwoGatewaysOnOneRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.awaitState(id, "billing", relay.StateDelivered)
+}
+
+// Two gateways that get conflicting callbacks at once make one event of each.
+func TestConflictsOfTwoGateways(t *testing.T) {
+	c := newConsumer(t, nil)
+	redis := redistest.Start(t)
+	var gateways []*gateway
+	for range 2 {
+		src := newSource(destination(t, "billing", c.URL))
+		src.DeliverConflicts = true
+		gateways = append(gateways, newRedisGateway(t, redis, src))
+	}
+	const bodies, times = 3, 8
+	var senders sync.WaitGroup
+	var mu sync.Mutex
+	events := map[int]map[string]bool{}
+	for n := range bodies * times {
+		kind := n % bodies
+		body := strings.Replace(callbackText("one"), "v.mp3", fmt.Sprintf("v%d.mp3", kind), 1)
+		senders.Go(func() {
+			w := gateways[n/bodies%2].send(callbackOf(body))
+			if w.Code != http.StatusOK {
+				t.Errorf("answered %d %s", w.Code, w.Body)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if events[kind] == nil {
+				events[kind] = map[string]bool{}
+			}
+			events[kind][w.Header().Get("Relay-Event-Id")] = true
+		})
+	}
+	senders.Wait()
+	first := map[string]bool{}
+	for range bodies {
+		r := c.next(t)
+		first[cmp.Or(r.header.Get("Relay-Conflict-With"), r.header.Get("Webhook-Id"))] = true
+	}
+	for kind, ids := range events {
+		if len(ids) != 1 {
+			t.Errorf("body %d is of the events %v", kind, ids)
+		}
+	}
+	if len(first) != 1 || c.count() != bodies {
+		t.Errorf("%d deliveries, of the first events %v", c.count(), first)
+	}
 }

@@ -139,3 +139,53 @@ func TestAnUnreadableEntryBlocksNothing(t *testing.T) {
 	g.mustAccept("after")
 	c.next(t)
 }
+
+// A conflict that is to be delivered stays one through the spool, and so does its repetition.
+func TestConflictsThroughTheSpool(t *testing.T) {
+	c := newConsumer(t, nil)
+	var down atomic.Bool
+	down.Store(true)
+	d := destination(t, "billing", c.URL)
+	d.OrderTask = true
+	src := newSource(d)
+	src.DeliverConflicts = true
+	g := newSpoolingGateway(t, src, func(*relay.Event) error {
+		if down.Load() {
+			return relay.ErrUnavailable
+		}
+		return nil
+	}, spool.Options{Path: filepath.Join(t.TempDir(), "spool.db")})
+	first, second := callbackText("one"), strings.Replace(callbackText("one"), "v.mp3", "v2.mp3", 1)
+	var events []string
+	for _, body := range []string{first, second, second, first} {
+		w := g.send(callbackOf(body))
+		if w.Code != http.StatusOK {
+			t.Fatalf("answered %d %s", w.Code, w.Body)
+		}
+		events = append(events, w.Header().Get("Relay-Event-Id"))
+	}
+	down.Store(false)
+	for i, want := range []string{first, second} {
+		with := ""
+		if i > 0 {
+			with = events[0]
+		}
+		if r := c.next(t); r.body != want || r.header.Get("Webhook-Id") != events[i] || r.header.Get("Relay-Conflict-With") != with {
+			t.Errorf("%d was delivered as %+v", i, r)
+		}
+	}
+	g.await("the spool is empty", func() bool { return g.Status(context.Background()).Spool.Events == 0 })
+	for i, body := range []string{first, second} {
+		w := g.send(callbackOf(body))
+		if w.Code != http.StatusOK || w.Header().Get("Relay-Duplicate") != "true" || w.Header().Get("Relay-Event-Id") != events[i] {
+			t.Errorf("%d was answered %d %v when it came again", i, w.Code, w.Header())
+		}
+	}
+	rec, err := g.Event(t.Context(), events[0])
+	if err != nil || rec.Conflicts != 1 || rec.Duplicates != 2 {
+		t.Errorf("%+v, %v", rec, err)
+	}
+	if n := c.count(); n != 2 {
+		t.Errorf("%d requests", n)
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/filter"
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 func parseWhen(tb testing.TB, expr string) *filter.Filter {
@@ -207,5 +208,37 @@ func BenchmarkFilter(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestFormats(t *testing.T) {
+	const jsonBody = `{"msg":"done","data":{"plan":"pro"}}`
+	for _, c := range []struct {
+		format     payload.Format
+		body, expr string
+		want       string
+	}{
+		{payload.Form, "plan=pro+%26+more&msg=done&data=x", `data.plan == "pro & more" && msg == "done" && data.data == "x"`, "true"},
+		{payload.Form, "n=5", `data.n == "5"`, "true"},
+		{payload.Form, "n=5&n=6", `data.n == "6"`, "true"},
+		{payload.Form, "", `has(data.n)`, "false"},
+		{payload.Form, "a=%zz", `has(data.a)`, "error"},
+		{payload.Form, jsonBody, `has(data.plan)`, "false"},
+		{payload.Any, jsonBody, `data.plan == "pro" && msg == "done"`, "true"},
+		{payload.Any, "\xef\xbb\xbf" + jsonBody, `data.plan == "pro"`, "true"},
+		{payload.Any, `[` + jsonBody + `]`, `data.plan == "pro"`, "error"},
+		{payload.Any, jsonBody + "x", `data.plan == "pro"`, "error"},
+		{payload.Any, "data=1", `data != null`, "error"},
+		{payload.Any, `{"data":1,"data":2}`, `data == 1`, "error"},
+		{payload.Any, strings.Repeat(`{"data":`, 1<<20), `data != null`, "error"},
+	} {
+		matched, err := parseWhen(t, c.expr).Match(&relay.View{Event: &relay.Event{Body: []byte(c.body)}, Format: c.format})
+		got := fmt.Sprint(matched)
+		if err != nil {
+			got = "error"
+		}
+		if got != c.want {
+			t.Errorf("%s on %.60q as %s: %s, %v; want %s", c.expr, c.body, c.format, got, err, c.want)
+		}
 	}
 }

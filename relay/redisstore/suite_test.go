@@ -20,7 +20,10 @@ func TestSuiteOnACluster(t *testing.T) {
 func suite(t *testing.T, change func(*redisstore.Options)) {
 	storetest.Run(t, func(t *testing.T) *storetest.Harness {
 		another := func() *redisstore.Store {
-			s := open(t, change)
+			s := open(t, func(o *redisstore.Options) {
+				o.Timeout = 20 * time.Second // the largest bodies take their time where others use the machine, too
+				change(o)
+			})
 			s.FollowSkew()
 			return s
 		}

@@ -120,6 +120,17 @@ func acceptSeparateInDoubt(b *bench) {
 		b.t.Fatal("leased twice")
 	}
 	b.wantCounts(billing, 0, 1, 1, 0)
+
+	third := conflicting(ev, 2)
+	b.wantBeside(b.putSeparate(third, now(search)), ev)
+	again = separately(inDoubt(third), now(search))
+	again.Again = true
+	b.apply(&relay.Batch{Accepts: []*relay.Accept{again}})
+	b.wantResult(again, relay.Accepted, third)
+	for _, l := range again.Leased { // not by a store whose leases belong to the process
+		b.wantSeparated(l.Event, third, ev)
+	}
+	b.wantCounts(search, 0, 1, 0, 0)
 }
 
 // A repetition of the second is its duplicate for its own window, whatever has become of the first.
