@@ -16,30 +16,33 @@ LINT_VERSION := v2.15.0
 LINT := .bin/golangci-lint-$(LINT_VERSION)/golangci-lint
 
 # What the checks need beside Go: a command, and the Debian package that brings it.
-TOOLS := gcc:gcc node:nodejs npm:npm promtool:prometheus redis-server:redis-server sqlite3:sqlite3
+TOOLS := chromium:chromium gcc:gcc node:nodejs npm:npm promtool:prometheus redis-server:redis-server sqlite3:sqlite3
 
 # The packages whose tests have a target of their own below; all others are the units.
 STORES := ./relay/internal/storetest ./relay/internal/sqlitefile ./relay/sqlitestore ./relay/spool
 ON_REDIS := ./relay/redisstore ./relay/engine
 GLUE := ./caddymodule
 OUTSIDE := ./caddymodule/integration ./caddymodule/bench ./docs
+BROWSER := ./caddymodule/dashboard/browser
 
 .NOTPARALLEL:
-.PHONY: run build test bench fmt format vet lint prose unit conformance goldens integration smoke tools
+.PHONY: run build test bench fmt format vet lint prose unit conformance goldens integration browser smoke tools
 
 run:
 	@mkdir -p .run
 	go build -o .run/caddy ./caddymodule/caddy
-	@printf '\nPost a callback, and see it arrive at both consumers:\n\n  %s\n\n' "$(CURL)"
+	@printf '\nPost a callback, and see it arrive at both consumers, and at $(DASHBOARD):\n\n  %s\n\n' "$(CURL)"
 	@XDG_DATA_HOME=$(CURDIR)/.run/data XDG_CONFIG_HOME=$(CURDIR)/.run/config exec .run/caddy run --config Caddyfile
 
 CURL := curl -ki https://localhost:8443/callbacks/vocals -H 'Content-Type: application/json' --data-binary @relay/testdata/callback-separate-vocal.json
+
+DASHBOARD := https://localhost:8443/dashboard/
 
 build:
 	go run -C caddymodule/xcaddy .
 
 # The order is from cheap to dear. The last step relays a callback through the very binary that xcaddy.json gives.
-test: tools format vet lint unit conformance goldens integration build smoke
+test: tools format vet lint unit conformance goldens integration browser build smoke
 
 format: $(LINT)
 	$(LINT) fmt --diff
@@ -57,7 +60,7 @@ prose:
 	go test -count=1 ./docs
 
 unit:
-	apart=$$(go list $(STORES) $(ON_REDIS) $(GLUE) $(OUTSIDE)) && \
+	apart=$$(go list $(STORES) $(ON_REDIS) $(GLUE) $(OUTSIDE) $(BROWSER)) && \
 	packages=$$(go list ./... | grep -vxF "$$apart") && $(RACE) $$packages
 
 # SQLite first, then real Redis servers.
@@ -70,6 +73,14 @@ goldens:
 
 integration:
 	$(INTEGRATION)
+
+# The dashboard in a headless Chromium. SCREENSHOTS=<folder> keeps pictures of its pages.
+browser: $(BROWSER)/node_modules
+	go test -count=1 $(BROWSER)
+
+$(BROWSER)/node_modules: $(BROWSER)/package-lock.json
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 smoke:
 	RELAY_CADDY=$(CURDIR)/caddy $(INTEGRATION) -v -run 'TestBinary|TestSampleCallback'

@@ -43,19 +43,24 @@ func (*AdminAPI) Provision(ctx caddy.Context) error {
 // Routes lists the paths.
 func (*AdminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
-		route(http.MethodGet, api.PathStatus, answer(status)),
-		route(http.MethodGet, api.PathEvents, answer(listEvents)),
+		route(http.MethodGet, api.PathStatus, answers(status)),
+		route(http.MethodGet, api.PathEvents, answers(listEvents)),
 		route(http.MethodGet, api.PathExport, export),
-		route(http.MethodGet, api.PathEvents+"/{id}", answer(showEvent)),
+		route(http.MethodGet, api.PathEvents+"/{id}", answers(showEvent)),
 		route(http.MethodGet, api.PathEvents+"/{id}/body", showBody),
-		route(http.MethodPost, api.PathEvents+"/{id}/replay", answer(replay)),
+		route(http.MethodPost, api.PathEvents+"/{id}/replay", answers(replay)),
 		route(http.MethodPost, api.PathReplay, withProgress(replayAll)),
-		route(http.MethodGet, api.PathDeadLetters, answer(listDeadLetters)),
+		route(http.MethodGet, api.PathDeadLetters, answers(listDeadLetters)),
 		route(http.MethodPost, api.PathRedrive, withProgress(redrive)),
 		route(http.MethodPost, api.PathDiscard, withProgress(discard)),
-		route(http.MethodPost, "/relay/destinations/{source}/{name}/pause", answer(pause(true))),
-		route(http.MethodPost, "/relay/destinations/{source}/{name}/resume", answer(pause(false))),
-		route(http.MethodPost, "/relay/destinations/{source}/{name}/reassign", answer(reassign)),
+		route(http.MethodPost, "/relay/destinations/{source}/{name}/pause", answers(pause(true))),
+		route(http.MethodPost, "/relay/destinations/{source}/{name}/resume", answers(pause(false))),
+		route(http.MethodPost, "/relay/destinations/{source}/{name}/reassign", answers(reassign)),
+		route(http.MethodGet, api.PathRejections, answers(listRejections)),
+		route(http.MethodPost, api.PathRejections+"/{id}/accept", answers(acceptRejection)),
+		route(http.MethodGet, api.PathStream, serveStream),
+		route(http.MethodPost, api.PathSend, answers(send)),
+		route(http.MethodGet, api.PathDoctor, answers(doctor)),
 		{Pattern: "/relay/", Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 			writeError(w, r, &apiError{http.StatusNotFound, "not_found", "There is nothing at this path."})
 			return nil
@@ -66,8 +71,8 @@ func (*AdminAPI) Routes() []caddy.AdminRoute {
 // endpoint serves one admin request: it returns the value to encode as JSON, or an error.
 type endpoint func(e *engine.Engine, r *http.Request) (any, error)
 
-// answer serves an endpoint.
-func answer(serve endpoint) server {
+// answers serves an endpoint.
+func answers(serve endpoint) server {
 	return func(w http.ResponseWriter, e *engine.Engine, r *http.Request) error {
 		v, err := serve(e, r)
 		if err == nil {
@@ -121,10 +126,12 @@ func takeBody(w http.ResponseWriter, r *http.Request) error {
 func activeEngine() (*engine.Engine, error) {
 	module, err := caddy.ActiveContext().AppIfConfigured("relay")
 	if err != nil {
-		return nil, &apiError{http.StatusServiceUnavailable, "not_configured", "No relay is configured."}
+		return nil, errNotConfigured
 	}
 	return module.(*App).pooled.Engine, nil
 }
+
+var errNotConfigured = &apiError{http.StatusServiceUnavailable, "not_configured", "No relay is configured."}
 
 // withStore returns an error, answered with 503, unless the store is open.
 func withStore(e *engine.Engine) error {

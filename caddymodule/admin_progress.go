@@ -17,7 +17,7 @@ const progressWait = 5 * time.Second
 func withProgress(serve endpoint) server {
 	return func(w http.ResponseWriter, e *engine.Engine, r *http.Request) error {
 		if !strings.Contains(r.Header.Get("Accept"), api.ProgressType) {
-			return answer(serve)(w, e, r)
+			return answers(serve)(w, e, r)
 		}
 		p := &progressWriter{ResponseWriter: w}
 		v, err := serve(e, r.WithContext(engine.WithProgress(r.Context(), p.step)))

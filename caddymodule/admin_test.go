@@ -18,16 +18,8 @@ import (
 // admin sends a request to the admin routes as Caddy's endpoint serves them, and decodes the answer.
 func admin(t *testing.T, method, path, body string) (int, map[string]any) {
 	t.Helper()
-	mux := http.NewServeMux()
-	for _, route := range new(AdminAPI).Routes() {
-		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := route.Handler.ServeHTTP(w, r); err != nil {
-				t.Errorf("%s %s: Caddy would answer again: %v", method, path, err)
-			}
-		})
-	}
 	w := httptest.NewRecorder()
-	mux.ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
+	adminMux(t).ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
 	if got := w.Header().Get("Content-Type"); got != "application/json" {
 		t.Errorf("%s %s: Content-Type %q", method, path, got)
 	}

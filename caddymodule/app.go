@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -53,6 +54,8 @@ type App struct {
 
 	emitter    *emitter
 	generation *engine.Generation
+	running    context.Context // ends when Stop begins, and with it what admin clients follow
+	stop       context.CancelFunc
 }
 
 // registration is a source with the configuration that it was made from.
@@ -80,6 +83,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 
 func (a *App) provision(ctx caddy.Context) error {
 	a.ctx = ctx
+	a.running, a.stop = context.WithCancel(ctx)
 	a.logger = ctx.Slogger()
 	a.sources = make(map[string]registration)
 	a.inspected = make(map[*caddyhttp.Server]bool)
@@ -210,6 +214,7 @@ func (a *App) Start() error {
 // Stop withdraws this config's settings. Those of a config that has started meanwhile stay the current ones; if this one
 // failed to start as a whole, those of the config before it are current again.
 func (a *App) Stop() error {
+	a.stop()
 	a.generation.Withdraw()
 	a.pooled.loggers.remove(a.logger)
 	return nil

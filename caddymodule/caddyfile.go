@@ -20,6 +20,9 @@ import (
 func init() {
 	httpcaddyfile.RegisterGlobalOption("relay", parseOption)
 	httpcaddyfile.RegisterHandlerDirective("relay", parseDirective)
+	// Each one goes right before respond, so relay stands behind them, which answers whatever it gets.
+	httpcaddyfile.RegisterHandlerDirective("relay_health", parseHealth)
+	httpcaddyfile.RegisterDirectiveOrder("relay_health", httpcaddyfile.Before, "respond")
 	httpcaddyfile.RegisterDirectiveOrder("relay", httpcaddyfile.Before, "respond")
 }
 

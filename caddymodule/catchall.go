@@ -228,6 +228,8 @@ func (s siteReader) loaded(handler caddyhttp.MiddlewareHandler) siteHandler {
 	h := siteHandler{name: caddy.GetModuleName(handler)}
 	h.answer = !slices.Contains(passing, h.name)
 	switch handler := handler.(type) {
+	case *Handler:
+		h.source = handler.Source
 	case *caddyhttp.Subroute:
 		h.routes = s.routes(handler.Routes)
 	case *caddyhttp.Invoke:

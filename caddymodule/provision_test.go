@@ -35,7 +35,7 @@ func dataDir(t *testing.T) string {
 func TestAdaptedProvisions(t *testing.T) {
 	dir := dataDir(t)
 	const secret = "whsec_bm90IGEgc2VjcmV0LCBhIHRlc3Qga2V5"
-	for _, name := range []string{"TOKEN", "OLD_TOKEN", "HMAC_SECRET", "PREVIOUS", "REDIS_PASSWORD"} {
+	for _, name := range []string{"TOKEN", "OLD_TOKEN", "SECRET", "HMAC_SECRET", "PREVIOUS", "REDIS_PASSWORD"} {
 		t.Setenv(name, secret)
 	}
 	t.Setenv("ED25519_KEY", "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")

@@ -68,13 +68,13 @@ type Store interface {
 	ReplayAll(ctx context.Context, source string, deliveries []DeliveryName, p Pace) (replayed, skipped int, err error)
 	// Redrive replays up to MaxTouched dead letters of the selection, oldest event of a source first, each due as p says by
 	// its place in this call, and with the body that it was to send, a variant's too. It leaves alone what was replayed since
-	// it was asked for. It begins after a cursor, so that what dies again meanwhile is not found again; an empty next says
+	// it was asked for. It begins after a cursor, so that what dies again meanwhile is not found again; an empty next means
 	// that there are no more.
 	Redrive(ctx context.Context, s Selection, p Pace, cursor string) (n int, next string, err error)
 	// Reassign hands deliveries of a destination, settled ones too, to another one of its source: up to MaxTouched in a call,
 	// oldest event first, with their attempts and in the order of their tasks. It leaves what is leased, what waits behind
 	// that in the order of its task, and what the other destination has a delivery of. It begins after a cursor; an empty
-	// next says that there are no more.
+	// next means that there are no more.
 	Reassign(ctx context.Context, source, from, to, cursor string) (r Reassigned, next string, err error)
 	// Discard deletes up to MaxTouched dead letters of the selection (with s.Orphaned also pending ones, and those whose
 	// lease has expired). n < MaxTouched means that there are no more. What is left keeps its order.
@@ -117,4 +117,11 @@ type SharedStore interface {
 	Announce(config string)
 	// Nodes lists the gateways that live. It answers from memory.
 	Nodes() []NodeStatus
+}
+
+// ClockedStore is implemented by stores whose clock is another host's.
+type ClockedStore interface {
+	Store
+	// Clock returns the time of the store's host, for people to compare. No decision rests on it.
+	Clock(ctx context.Context) (time.Time, error)
 }

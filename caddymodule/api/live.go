@@ -13,13 +13,14 @@ const (
 	StreamDead      = "dead"
 )
 
-// StreamEvent is the data of one server-sent event of GET /relay/stream. Its id is the id of the event.
+// StreamEvent is the data of one server-sent event of GET /relay/stream. Only an accepted event sets the id of the stream,
+// after which a client resumes.
 type StreamEvent struct {
 	Type    string    `json:"type"`
 	EventID string    `json:"event_id"`
 	Source  string    `json:"source"`
 	TaskID  string    `json:"task_id"`
-	At      time.Time `json:"at"`
+	At      time.Time `json:"at,omitzero"`     // absent of a delivery that is shown from the store, which does not know it
 	Stage   string    `json:"stage,omitempty"` // of what was accepted
 	Code    string    `json:"code,omitempty"`  // of what was accepted
 	// Destination and what follows are absent where the event was accepted.

@@ -17,15 +17,16 @@ type Rejection struct {
 	At     time.Time `json:"at"`
 	// Result is how it was counted: denied, unverified, invalid, too_large or unavailable.
 	Result    string            `json:"result"`
-	Status    int               `json:"status"`     // what the sender was answered
-	Code      string            `json:"code"`       // the same for programs
-	Message   string            `json:"message"`    // why, in words
-	Remote    string            `json:"remote"`     // the connection's address
-	Client    string            `json:"client"`     // the sender's, behind trusted proxies
-	TaskID    string            `json:"task_id"`    // empty where it could not be read
-	Bytes     int               `json:"bytes"`      // of the body
-	CanAccept bool              `json:"can_accept"` // its whole body is kept, so that it can be accepted after all
-	Headers   map[string]string `json:"headers"`    // without those that carry secrets
+	Status    int               `json:"status"`             // what the sender was answered
+	Code      string            `json:"code"`               // the same for programs
+	Message   string            `json:"message"`            // why, in words
+	Remote    string            `json:"remote"`             // the connection's address
+	Client    string            `json:"client"`             // the sender's, behind trusted proxies
+	TaskID    string            `json:"task_id"`            // empty where it could not be read
+	Bytes     int               `json:"bytes"`              // of the body
+	CanAccept bool              `json:"can_accept"`         // its whole body is kept, so that it can be accepted after all
+	Accepted  string            `json:"accepted,omitempty"` // id of the event that it has become, or repeats
+	Headers   map[string]string `json:"headers"`            // without those that carry secrets
 	// Payload is the body where it is kept: as it is if that is JSON, and as a text otherwise.
 	Payload json.RawMessage `json:"payload,omitempty"`
 }

@@ -30,15 +30,16 @@ Caddy runs as. The path of the store is taken from the gateway's status, unless
 The copy needs as much space as the store, and the gateway's log of changes grows
 while it is made: take it to another disk if there is little left on this one.
 Redis is backed up by Redis's own means.`,
-		Example: `  sudo -u caddy caddy relay backup /var/backups/relay.db
+		Example: `  sudo caddy relay backup /var/backups/relay.db
   caddy relay backup --store /var/lib/caddy/.local/share/caddy/relay/relay.db relay.db`,
 		Args: operands("<file>"),
 	}
 	cmd.Flags().StringVar(&store, "store", "", "Path of the store (default: asked of the gateway)")
 	cmd.Flags().BoolVar(&force, "force", false, "Replace the file if there is one")
 	cmd.RunE = run(func(ctx context.Context, c *call, args []string) error {
-		path, err := store, error(nil)
+		path := store
 		if path == "" {
+			var err error
 			if path, err = c.storePath(ctx); err != nil {
 				return err
 			}

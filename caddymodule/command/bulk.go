@@ -32,7 +32,7 @@ func (c *call) bulk(ctx context.Context, path string, body any, label string, to
 		return nil, err
 	}
 	if res.Header.Get("Content-Type") != api.ProgressType {
-		return c.read(res, nil)
+		return c.read(res)
 	}
 	defer func() { _ = res.Body.Close() }()
 	bar := newProgress(c.terminal, label, total)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -78,9 +79,7 @@ func (c *client) send(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, err
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("Origin", c.origin) // an endpoint with enforce_origin asks for it
 	res, err := c.http.Do(req)
 	if err != nil {
@@ -127,7 +126,11 @@ func (c *client) refused(res *http.Response) error {
 
 // get reads an answer as it came.
 func (c *client) get(ctx context.Context, path string, query url.Values) (json.RawMessage, error) {
-	return c.read(c.send(ctx, http.MethodGet, path, query, nil, nil))
+	res, err := c.send(ctx, http.MethodGet, path, query, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return c.read(res)
 }
 
 // post sends a body as JSON and reads the answer.
@@ -136,13 +139,15 @@ func (c *client) post(ctx context.Context, path string, body any) (json.RawMessa
 	if err != nil {
 		return nil, err
 	}
-	return c.read(c.send(ctx, http.MethodPost, path, nil, http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(encoded)))
-}
-
-func (c *client) read(res *http.Response, err error) (json.RawMessage, error) {
+	res, err := c.send(ctx, http.MethodPost, path, nil, http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(encoded))
 	if err != nil {
 		return nil, err
 	}
+	return c.read(res)
+}
+
+// read reads an answer to its end, and closes it.
+func (c *client) read(res *http.Response) (json.RawMessage, error) {
 	defer func() { _ = res.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {

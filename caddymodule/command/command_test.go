@@ -370,3 +370,25 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 }
+
+// A check that fails is an exit status for scripts, and advice is never cut.
+func TestDoctor(t *testing.T) {
+	doctor := api.Doctor{OK: true, Checks: []api.Check{
+		{Name: "disk", State: api.CheckOK, Message: "12 GiB are free."},
+		{Name: "source", Subject: "vocals", State: api.CheckWarning, Message: "It is open to everyone: " + strings.Repeat("limit it. ", 20)},
+	}}
+	address := serve(t, map[string]http.HandlerFunc{"GET /relay/doctor": func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(doctor)
+	}})
+	out, err := execute(t, t.Context(), "", "doctor", address)
+	if err != nil || !strings.Contains(out.out, strings.TrimSpace(doctor.Checks[1].Message)) {
+		t.Errorf("%v, printed:\n%s", err, out.out)
+	}
+	doctor.OK = false
+	doctor.Checks = append(doctor.Checks, api.Check{Name: "clock", State: api.CheckError, Message: "It is wrong."})
+	for _, flag := range []string{"--json=false", "--json"} {
+		if out, err := execute(t, t.Context(), "", "doctor", address, flag); err == nil || err.Error() != "1 check fails" || !strings.Contains(out.out, "It is wrong.") {
+			t.Errorf("%s: %v, printed:\n%s", flag, err, out.out)
+		}
+	}
+}

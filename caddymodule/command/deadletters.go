@@ -59,7 +59,12 @@ func writeDeadLetters(w io.Writer, width int, letters []api.DeadLetter, now time
 		}
 	}
 	return table(w, width, []column{
-		{title: "EVENT", whole: true}, {title: "GIVEN UP", whole: true}, {title: "SOURCE"}, {title: "DESTINATION"}, {title: "TASK"},
-		{title: "TRIES", right: true}, {title: "LAST ANSWER"},
+		{title: "EVENT", whole: true},
+		{title: "GIVEN UP", whole: true},
+		{title: "SOURCE"},
+		{title: "DESTINATION"},
+		{title: "TASK"},
+		{title: "TRIES", right: true},
+		{title: "LAST ANSWER"},
 	}, rows)
 }

@@ -96,8 +96,13 @@ func writeEvents(w io.Writer, width int, events []api.Event, now time.Time) erro
 		rows[i] = []string{e.ID, ago(e.ReceivedAt, now), e.Source, e.TaskID, e.Stage, e.State, deliveriesCell(e.Deliveries)}
 	}
 	return table(w, width, []column{
-		{title: "ID", whole: true}, {title: "RECEIVED", whole: true}, {title: "SOURCE"}, {title: "TASK"}, {title: "STAGE"},
-		{title: "STATE", whole: true}, {title: "DELIVERIES"},
+		{title: "ID", whole: true},
+		{title: "RECEIVED", whole: true},
+		{title: "SOURCE"},
+		{title: "TASK"},
+		{title: "STAGE"},
+		{title: "STATE", whole: true},
+		{title: "DELIVERIES"},
 	}, rows)
 }
 

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/url"
 	"strconv"
 )
@@ -32,9 +33,7 @@ func (c *client) list(ctx context.Context, path, field string, query url.Values,
 
 func (c *client) page(ctx context.Context, path, field string, query url.Values, limit int, cursor string) (rows []json.RawMessage, next string, err error) {
 	asked := url.Values{"limit": {strconv.Itoa(limit)}}
-	for name, values := range query {
-		asked[name] = values
-	}
+	maps.Copy(asked, query)
 	if cursor != "" {
 		asked.Set("cursor", cursor)
 	}

@@ -58,13 +58,22 @@ func writeRejections(w io.Writer, width int, rejections []api.Rejection, now tim
 	rows := make([][]string, len(rejections))
 	for i, r := range rejections {
 		kept := "no"
-		if r.CanAccept {
+		switch {
+		case r.Accepted != "":
+			kept = "accepted"
+		case r.CanAccept:
 			kept = "yes"
 		}
 		rows[i] = []string{r.ID, ago(r.At, now), r.Source, strconv.Itoa(r.Status), r.Client, r.TaskID, kept, r.Message}
 	}
 	return table(w, width, []column{
-		{title: "ID", whole: true}, {title: "WHEN", whole: true}, {title: "SOURCE"}, {title: "STATUS", right: true}, {title: "SENDER"},
-		{title: "TASK"}, {title: "KEPT", whole: true}, {title: "REASON"},
+		{title: "ID", whole: true},
+		{title: "WHEN", whole: true},
+		{title: "SOURCE"},
+		{title: "STATUS", right: true},
+		{title: "SENDER"},
+		{title: "TASK"},
+		{title: "KEPT", whole: true},
+		{title: "REASON"},
 	}, rows)
 }

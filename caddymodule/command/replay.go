@@ -99,7 +99,7 @@ func (f *replayFlags) replayMany(ctx context.Context, c *call) error {
 		if err != nil {
 			return err
 		}
-		total = count.Replayed + count.Skipped
+		total = count.Replayed
 	}
 	label := "replaying"
 	if f.dryRun {

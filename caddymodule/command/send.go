@@ -23,14 +23,14 @@ func sendCommand() *cobra.Command {
 		Use:   "send <source> [<file>] [--content-type <type>] [--header <name>:<value>]...",
 		Short: "Sends a sample callback, or a given one, through a source's own door",
 		Long: `Sends a callback to a source as its provider would: a sample, or the content of a
-file (- is the standard input), byte for byte. It goes through all checks of the
-source, so that a source with a verifier rejects what has no valid signature, and
-it is delivered to the source's destinations.
+file (- is the standard input), byte for byte. It is read and checked as any other
+and delivered to the source's destinations; only its address and signature are
+not asked for, since an operator sends it.
 
 Exits with status 1 if the source does not accept it.`,
 		Example: `  caddy relay send vocals
   caddy relay send vocals callback.json
-  caddy relay send vocals - --header X-Token:secret < callback.json`,
+  caddy relay send github - --header X-GitHub-Delivery:7 < push.json`,
 		Args: cobra.RangeArgs(1, 2),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
@@ -96,12 +96,11 @@ func parseHeaders(flags []string) (map[string]string, error) {
 // readCallback returns the content of a file as a text within JSON, which keeps every byte of it. JSON put there as it is
 // would lose its white space.
 func readCallback(stdin io.Reader, file string) (json.RawMessage, error) {
-	content, err := []byte(nil), error(nil)
+	read := func() ([]byte, error) { return os.ReadFile(file) }
 	if file == "-" {
-		content, err = io.ReadAll(stdin)
-	} else {
-		content, err = os.ReadFile(file)
+		read = func() ([]byte, error) { return io.ReadAll(stdin) }
 	}
+	content, err := read()
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reading the callback: %w", err)

@@ -78,7 +78,7 @@ func watchStatus(ctx context.Context, c *call, every time.Duration) error {
 // frame writes one of the answers that follow each other: in place of the last one on a terminal, and below it elsewhere.
 func (c *call) frame(first bool, raw json.RawMessage, err error) error {
 	if c.asJSON {
-		if err != nil {
+		if raw == nil {
 			return nil // a line for each answer, and nothing else
 		}
 		return c.json(raw)
@@ -135,8 +135,14 @@ func writeStatus(w io.Writer, width int, s *api.Status) error {
 		cells[i] = destinationRow(&s.Destinations[i])
 	}
 	return table(w, width, []column{
-		{title: "SOURCE"}, {title: "DESTINATION"}, {title: "STATE"}, {title: "WAITING", right: true}, {title: "IN FLIGHT", right: true},
-		{title: "DELIVERED", right: true}, {title: "DEAD", right: true}, {title: "OLDEST", right: true},
+		{title: "SOURCE"},
+		{title: "DESTINATION"},
+		{title: "STATE"},
+		{title: "WAITING", right: true},
+		{title: "IN FLIGHT", right: true},
+		{title: "DELIVERED", right: true},
+		{title: "DEAD", right: true},
+		{title: "OLDEST", right: true},
 	}, cells)
 }
 

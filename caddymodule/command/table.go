@@ -44,7 +44,7 @@ func table(w io.Writer, width int, columns []column, rows [][]string) error {
 	}
 	var b strings.Builder
 	for _, row := range slices.Insert(rows, 0, titles) {
-		line := ""
+		cells := make([]string, len(row))
 		for i, cell := range row {
 			cell = cut(cell, widths[i])
 			padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
@@ -53,12 +53,9 @@ func table(w io.Writer, width int, columns []column, rows [][]string) error {
 			} else {
 				cell += padding
 			}
-			if i > 0 {
-				line += gap
-			}
-			line += cell
+			cells[i] = cell
 		}
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		b.WriteString(strings.TrimRight(strings.Join(cells, gap), " ") + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -76,8 +76,10 @@ func (t *tail) follow(ctx context.Context) error {
 	}
 	for first := true; ; {
 		connected, err := t.connect(ctx)
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil // interrupted
+		default:
 		}
 		if !connected && (first || !t.mayPass(err)) {
 			return err
@@ -163,7 +165,11 @@ func (t *tail) handle(ctx context.Context, data []byte) error {
 }
 
 func streamLine(e *api.StreamEvent) string {
-	line := fmt.Sprintf("%s  %-9s  %s  %s", e.At.Local().Format(time.TimeOnly), e.Type, e.EventID, e.Source)
+	at := "earlier " // the store does not know when a delivery ended
+	if !e.At.IsZero() {
+		at = e.At.Local().Format(time.TimeOnly)
+	}
+	line := fmt.Sprintf("%s  %-9s  %s  %s", at, e.Type, e.EventID, e.Source)
 	switch e.Type {
 	case api.StreamAccepted:
 		line += "  " + e.TaskID
@@ -176,7 +182,7 @@ func streamLine(e *api.StreamEvent) string {
 			line += fmt.Sprintf(" (%d ms)", e.DurationMS)
 		}
 		if !e.NextAttemptAt.IsZero() {
-			line += ", attempt " + fmt.Sprint(e.Attempt+1) + " in " + span(e.NextAttemptAt.Sub(e.At))
+			line += ", attempt " + fmt.Sprint(e.Attempt+1) + " at " + e.NextAttemptAt.Local().Format(time.TimeOnly)
 		}
 	}
 	return printable(line)

@@ -60,11 +60,6 @@ func (t *terminal) printf(format string, args ...any) error {
 	return err
 }
 
-// table writes a table to out.
-func (t *terminal) table(columns []column, rows [][]string) error {
-	return table(t.out, t.width, columns, rows)
-}
-
 // json writes an answer for scripts: as it came, but on a line of its own, and indented where somebody looks at it.
 func (t *terminal) json(answer json.RawMessage) error {
 	answer = bytes.TrimSpace(answer)

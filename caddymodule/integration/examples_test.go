@@ -17,12 +17,14 @@ const examples = "../../docs/examples/"
 
 // exampleSecrets holds the environment variables that the examples read.
 var exampleSecrets = map[string]string{
-	"CALLBACK_TOKEN": "c4llback-t0ken",
-	"VERIFY_TOKEN":   "v3rify-t0ken",
-	"APP_SECRET":     "app-s3cret",
-	"REDIS_PASSWORD": "redis-s3cret",
-	"BILLING_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-	"LIBRARY_SECRET": "whsec_bm90IGEgc2VjcmV0LCBhIHRlc3Qga2V5",
+	"CALLBACK_TOKEN":          "c4llback-t0ken",
+	"VERIFY_TOKEN":            "v3rify-t0ken",
+	"APP_SECRET":              "app-s3cret",
+	"REDIS_PASSWORD":          "redis-s3cret",
+	"BILLING_SECRET":          "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+	"DASHBOARD_PASSWORD_HASH": "$2a$14$roM2V9/6SxKl6s7ZjUFdKeNOHvGU5UoXB0I3HaDV/SdL7FT7qc4.y",
+	"OPERATORS_CA":            "testdata/operators-ca.pem",
+	"LIBRARY_SECRET":          "whsec_bm90IGEgc2VjcmV0LCBhIHRlc3Qga2V5",
 }
 
 func init() {

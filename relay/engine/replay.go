@@ -134,6 +134,7 @@ func (r *replaying) flush(ctx context.Context) error {
 	}
 	if r.dry {
 		r.replayed += len(batch)
+		progressed(ctx, len(batch))
 		return nil
 	}
 	r.pace.After, r.pace.Asked = time.Duration(r.placed)*r.pace.Every, time.Since(r.asked)
@@ -142,6 +143,7 @@ func (r *replaying) flush(ctx context.Context) error {
 	replayed, skipped, err := r.store.ReplayAll(ctx, r.source, batch, r.pace)
 	r.meter.ObserveStore("replay", start, err)
 	r.replayed += replayed
+	progressed(ctx, len(batch))
 	if err == nil {
 		r.skipped += skipped
 	}

@@ -16,7 +16,7 @@ import (
 const (
 	streamPage  = 500 // events of a page of the replay, and items of a batch
 	streamPing  = 15 * time.Second
-	streamPause = 50 * time.Millisecond
+	streamPause = 100 * time.Millisecond
 	// streamOverlap is how much earlier than another source's event one may have come that was stored after it: a callback
 	// is stored within its ack_within.
 	streamOverlap = relay.MaxAckWithin + time.Second
@@ -33,7 +33,7 @@ var ErrBadSince = errors.New("not the id of an event")
 // emit gets the items in batches, and an empty batch from time to time, so that it notices when its client is gone. It
 // may keep the caller waiting, but not the engine: a client that falls too far behind gets stream.ErrBehind. Other errors:
 // stream.ErrFull, ErrBadSince, relay.ErrClosed, and those of the store.
-func (e *Engine) Stream(ctx context.Context, source, since string, emit func([]stream.Item) error) error {
+func (e *Engine) Stream(ctx context.Context, source, since string, emit func([]*stream.Entry) error) error {
 	watcher, err := e.hub.Watch()
 	if err != nil {
 		return err
@@ -50,13 +50,13 @@ func (e *Engine) Stream(ctx context.Context, source, since string, emit func([]s
 	if err := emit(nil); err != nil { // from now on the client knows that it misses nothing
 		return err
 	}
-	var items []stream.Item
+	var items []*stream.Entry
 	for {
 		if items, err = e.await(ctx, watcher, items[:0]); err != nil {
 			return err
 		}
 		full := len(items) == streamPage
-		items = slices.DeleteFunc(items, func(i stream.Item) bool {
+		items = slices.DeleteFunc(items, func(i *stream.Entry) bool {
 			return source != "" && i.Source != source || i.Kind == stream.Accepted && seen[i.EventID]
 		})
 		if err := emit(items); err != nil {
@@ -71,7 +71,7 @@ func (e *Engine) Stream(ctx context.Context, source, since string, emit func([]s
 }
 
 // await returns what comes next, or nothing after a while without anything.
-func (e *Engine) await(ctx context.Context, w *stream.Watcher, items []stream.Item) ([]stream.Item, error) {
+func (e *Engine) await(ctx context.Context, w *stream.Watcher, items []*stream.Entry) ([]*stream.Entry, error) {
 	bounded, cancel := context.WithTimeout(ctx, streamPing)
 	defer cancel()
 	items, err := w.Next(bounded, items, streamPage)
@@ -97,7 +97,7 @@ func rest(ctx context.Context, d time.Duration) error {
 
 // catchUp emits what is stored, again if too much has happened meanwhile for the watcher to go on from there. It returns
 // the newest events that it has emitted, which the watcher may see once more.
-func (e *Engine) catchUp(ctx context.Context, w *stream.Watcher, source, since string, emit func([]stream.Item) error) (seen map[string]bool, err error) {
+func (e *Engine) catchUp(ctx context.Context, w *stream.Watcher, source, since string, emit func([]*stream.Entry) error) (seen map[string]bool, err error) {
 	for since != "" {
 		w.Skip()
 		store, err := e.Store()
@@ -132,7 +132,7 @@ func (e *Engine) catchUp(ctx context.Context, w *stream.Watcher, source, since s
 type replay struct {
 	store  relay.Store
 	source string
-	emit   func([]stream.Item) error
+	emit   func([]*stream.Entry) error
 
 	after *relay.Event // where to begin; nil if it is not stored
 	from  time.Time    // where to begin in a list that does not hold it
@@ -217,14 +217,13 @@ func (r *replay) before(rec *relay.EventRecord) (ordered, before bool) {
 
 // pass emits a page, the oldest event first.
 func (r *replay) pass(page []relay.EventRecord) error {
-	var items []stream.Item
+	var items []*stream.Entry
 	for i := range slices.Backward(page) {
 		rec := &page[i]
 		if _, before := r.before(rec); before {
 			continue
 		}
-		accepted := acceptedItem(&rec.Event)
-		items = append(items, accepted)
+		items = append(items, &stream.Entry{Item: acceptedItem(&rec.Event)})
 		r.last = rec.ID
 		for _, d := range rec.Deliveries {
 			item := stream.Item{
@@ -241,7 +240,7 @@ func (r *replay) pass(page []relay.EventRecord) error {
 			default:
 				continue
 			}
-			items = append(items, item)
+			items = append(items, &stream.Entry{Item: item})
 		}
 	}
 	if len(items) == 0 {

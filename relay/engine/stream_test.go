@@ -29,10 +29,10 @@ func follow(t *testing.T, g *gateway, source, since string) *client {
 	watching := make(chan struct{})
 	var once sync.Once
 	go func() {
-		c.err <- g.Stream(ctx, source, since, func(items []stream.Item) error {
+		c.err <- g.Stream(ctx, source, since, func(items []*stream.Entry) error {
 			once.Do(func() { close(watching) })
 			for _, i := range items {
-				c.got <- i
+				c.got <- i.Item
 			}
 			return nil
 		})
@@ -139,7 +139,7 @@ func TestStreamResumes(t *testing.T) {
 	for len(seen) < events {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		n := 0
-		err := g.Stream(ctx, "", last, func(items []stream.Item) error {
+		err := g.Stream(ctx, "", last, func(items []*stream.Entry) error {
 			for _, i := range items {
 				if i.Kind != stream.Accepted {
 					continue
@@ -171,7 +171,7 @@ func TestStreamResumes(t *testing.T) {
 	var order, want []string
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	err := g.Stream(ctx, "vocals", first, func(items []stream.Item) error {
+	err := g.Stream(ctx, "vocals", first, func(items []*stream.Entry) error {
 		for _, i := range items {
 			if i.Kind == stream.Accepted {
 				order = append(order, i.EventID)
@@ -250,7 +250,7 @@ func TestStreamEndsWithEngine(t *testing.T) {
 	watching := make(chan struct{})
 	var once sync.Once
 	go func() {
-		ended <- g.Stream(context.Background(), "", "", func([]stream.Item) error {
+		ended <- g.Stream(context.Background(), "", "", func([]*stream.Entry) error {
 			once.Do(func() { close(watching) })
 			return nil
 		})

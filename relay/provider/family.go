@@ -44,8 +44,13 @@ func Suno() relay.Provider { return newFamily() }
 // verifier of the same name does.
 func Kie() relay.Provider { return newFamily() }
 
+// familySample is a vocal separation that is done.
+const familySample = `{"code":200,"msg":"success","data":{"task_id":"","vocal_removal_info":{` +
+	`"vocal_url":"https://files.example.com/sample-vocals.mp3","instrumental_url":"https://files.example.com/sample-instrumental.mp3"}}}`
+
 func newFamily() *parser {
 	p := &parser{
+		sample: familySample,
 		taskID: []string{"data.task_id", "data.taskId", "task_id", "taskId"},
 		stage:  []string{"data.callbackType", "data.state", "data.status"},
 		code:   []string{"code"},

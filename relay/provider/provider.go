@@ -25,6 +25,7 @@ type parser struct {
 	files               []payload.Files
 	texts               []string // paths of strings that hold JSON
 	integerID           bool
+	sample              string // a callback as the sender would write it; empty: one is made of the paths
 
 	// plan is the one last used: a source always asks for the same.
 	plan atomic.Pointer[plan]

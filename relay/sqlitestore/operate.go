@@ -252,6 +252,10 @@ func (s *Store) redrive(sel relay.Selection, p relay.Pace, from letterPlace) (n 
 	return n, next, nil
 }
 
+// deadOfSelection finds dead letters of a destination, oldest event first.
+const deadOfSelection = `SELECT event, variant FROM delivery INDEXED BY delivery_dead
+	WHERE destination = ? AND state = ` + sqlDead + ` AND event >= ? AND dead_at >= ? AND dead_at < ? ORDER BY event LIMIT ?`
+
 // selectDead returns up to relay.MaxTouched dead letters of a selection that come after a place, oldest event first. The
 // caller holds write.
 func (s *Store) selectDead(sel relay.Selection, from letterPlace) ([]letter, error) {
@@ -265,8 +269,7 @@ func (s *Store) selectDead(sel relay.Selection, from letterPlace) ([]letter, err
 		if d.id <= from.destination {
 			first++ // of that very event this destination's letter is past
 		}
-		st := s.db.Writer.Stmt(`SELECT event, variant FROM delivery INDEXED BY delivery_dead
-			WHERE destination = ? AND state = ` + sqlDead + ` AND event >= ? AND dead_at >= ? AND dead_at < ? ORDER BY event LIMIT ?`)
+		st := s.db.Writer.Stmt(deadOfSelection)
 		st.Bind(d.id, first, since, until, relay.MaxTouched)
 		if err := st.Each(func() {
 			letters = append(letters, letter{destination: d, event: st.ColumnInt64(0), variant: st.ColumnInt64(1)})

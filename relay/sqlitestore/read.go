@@ -247,6 +247,12 @@ func parsePlace(cursor string) (p letterPlace, err error) {
 	return p, nil
 }
 
+// deadLetters finds those of a destination, newest event first.
+const deadLetters = `SELECT d.event, d.tries, d.dead_at, d.reason, e.id, e.task, a.status, a.error
+	FROM delivery d INDEXED BY delivery_dead JOIN event e ON e.seq = d.event
+	LEFT JOIN attempt a ON a.event = d.event AND a.destination = d.destination AND a.n = d.tries
+	WHERE d.destination = ? AND d.state = ` + sqlDead + ` AND d.event <= ? AND d.dead_at >= ? AND d.dead_at < ? ORDER BY d.event DESC LIMIT ?`
+
 // DeadLetters implements relay.Store. The cursor is the place of the page's last letter.
 func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int, cursor string) (letters []relay.DeadLetter, next string, err error) {
 	limit = cmp.Or(max(limit, 0), defaultLimit)
@@ -272,10 +278,7 @@ func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int,
 		s.mem.Unlock()
 		since, until := span(sel.Since, sel.Until)
 		for _, d := range destinations {
-			st := c.Stmt(`SELECT d.event, d.tries, d.dead_at, d.reason, e.id, e.task, a.status, a.error
-				FROM delivery d INDEXED BY delivery_dead JOIN event e ON e.seq = d.event
-				LEFT JOIN attempt a ON a.event = d.event AND a.destination = d.destination AND a.n = d.tries
-				WHERE d.destination = ? AND d.state = ` + sqlDead + ` AND d.event <= ? AND d.dead_at >= ? AND d.dead_at < ? ORDER BY d.event DESC LIMIT ?`)
+			st := c.Stmt(deadLetters)
 			st.Bind(d.id, before.event, since, until, int64(limit+2)) // the cursor's own row, and one that says that there are more
 			if err := st.Each(func() {
 				p := row{letterPlace: letterPlace{st.ColumnInt64(0), d.id}}

@@ -33,6 +33,8 @@ func (in *Intake) admit(ctx context.Context, src *relay.Source, header http.Head
 	}
 	outcome, err := in.params.Door.Accept(ctx, src, ev, start)
 	switch {
+	case errors.Is(err, errFull):
+		return Receipt{}, fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
 	case err != nil:
 		return Receipt{}, err
 	case outcome.Result == relay.Unkept || outcome.Result == relay.Replayed:
@@ -56,4 +58,15 @@ func (in *Intake) AcceptRejected(ctx context.Context, id string, source func(nam
 	}
 	receipt, err = in.admit(ctx, src, r.header, r.Body, r.Headers)
 	return receipt, err
+}
+
+// Sample returns a callback for a first try of a source, of a task that was not there before.
+func Sample(src *relay.Source) (body []byte, header http.Header) {
+	body, header = src.Provider.Sample("sample-"+NewID(time.Now()), relay.ReadOptions{Format: src.Body, Paths: dedupePaths(src.Dedupe)})
+	for _, f := range src.Dedupe {
+		if f.Kind == relay.DedupeHeader && header.Get(f.Name) == "" {
+			header.Set(f.Name, "sample")
+		}
+	}
+	return body, header
 }

@@ -52,13 +52,26 @@ type Item struct {
 	RetryIn     time.Duration
 }
 
+// Entry is an item as watchers see it.
+type Entry struct {
+	Item
+	once sync.Once
+	text []byte
+}
+
+// Text returns the item as render writes it, which is called once for all watchers.
+func (e *Entry) Text(render func(*Item) []byte) []byte {
+	e.once.Do(func() { e.text = render(&e.Item) })
+	return e.text
+}
+
 // Hub passes items on to watchers. Its zero value has none. All methods may be called concurrently, and none but
 // Watcher.Next waits.
 type Hub struct {
 	watchers atomic.Int32 // so that publishing costs nothing where nobody watches
 
 	mu   sync.Mutex
-	ring []Item        // of ringSize, once somebody has watched
+	ring []*Entry      // of ringSize, once somebody has watched
 	next uint64        // number of the next item; its place is the rest by ringSize
 	news chan struct{} // closed when the next item comes; nil while nobody waits for it
 }
@@ -76,7 +89,7 @@ func (h *Hub) Publish(i Item) {
 	if h.ring == nil {
 		return // the last watcher has gone
 	}
-	h.ring[h.next%ringSize] = i
+	h.ring[h.next%ringSize] = &Entry{Item: i}
 	h.next++
 	if h.news != nil {
 		close(h.news)
@@ -92,7 +105,7 @@ func (h *Hub) Watch() (*Watcher, error) {
 		return nil, ErrFull
 	}
 	if h.ring == nil {
-		h.ring = make([]Item, ringSize)
+		h.ring = make([]*Entry, ringSize)
 	}
 	h.watchers.Add(1)
 	return &Watcher{hub: h, next: h.next}, nil
@@ -105,23 +118,23 @@ type Watcher struct {
 	closed bool
 }
 
-// Next appends what has been published since the last call to items, most of it at a time, and waits for something
+// Next appends what has been published since the last call to entries, `most` of it at a time, and waits for something
 // until ctx ends. ErrBehind is returned once the watcher has missed something: it must read that from the store.
-func (w *Watcher) Next(ctx context.Context, items []Item, most int) ([]Item, error) {
+func (w *Watcher) Next(ctx context.Context, entries []*Entry, most int) ([]*Entry, error) {
 	for {
 		h := w.hub
 		h.mu.Lock()
 		if w.behind() {
 			h.mu.Unlock()
-			return items, ErrBehind
+			return entries, ErrBehind
 		}
 		if n := min(h.next-w.next, uint64(most)); n > 0 {
 			for range n {
-				items = append(items, h.ring[w.next%ringSize])
+				entries = append(entries, h.ring[w.next%ringSize])
 				w.next++
 			}
 			h.mu.Unlock()
-			return items, nil
+			return entries, nil
 		}
 		if h.news == nil {
 			h.news = make(chan struct{})
@@ -131,7 +144,7 @@ func (w *Watcher) Next(ctx context.Context, items []Item, most int) ([]Item, err
 		select {
 		case <-news:
 		case <-ctx.Done():
-			return items, ctx.Err()
+			return entries, ctx.Err()
 		}
 	}
 }

@@ -29,7 +29,7 @@ func TestEveryWatcherSeesEverything(t *testing.T) {
 			w := watch(t, &h)
 			watchers.Go(func() {
 				defer w.Close()
-				var got []Item
+				var got []*Entry
 				for len(got) < items {
 					var err error
 					if got, err = w.Next(t.Context(), got, 100); err != nil {

@@ -1,0 +1,125 @@
+package caddymodule
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/api"
+	"github.com/callbackrelay/caddy-relay/relay/engine"
+	"github.com/callbackrelay/caddy-relay/relay/engine/stream"
+)
+
+// How long a client of the stream may take nothing before it is dropped. It reconnects with the id of the last event that
+// it has got.
+const (
+	streamStalled = 10 * time.Second
+	streamEnding  = time.Second // the same, when the app stops
+)
+
+// serveStream sends what happens as server-sent events, until the client goes or the app stops.
+func serveStream(w http.ResponseWriter, e *engine.Engine, r *http.Request) error {
+	q := parseQuery(r, "source", "since")
+	if q.err != nil {
+		return q.err
+	}
+	s := &sse{w: w, control: http.NewResponseController(w)}
+	if r.Method == http.MethodHead {
+		s.begin()
+		return nil
+	}
+	module, err := caddy.ActiveContext().AppIfConfigured("relay")
+	if err != nil {
+		return errNotConfigured
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	s.ctx = ctx
+	// A client that takes nothing must not hold up the stop either.
+	defer context.AfterFunc(module.(*App).running, func() {
+		cancel()
+		_ = s.control.SetWriteDeadline(time.Now().Add(streamEnding))
+	})()
+	err = e.Stream(ctx, q.text("source"), cmp.Or(r.Header.Get("Last-Event-ID"), q.text("since")), s.send)
+	switch {
+	case s.begun || ctx.Err() != nil:
+		return nil // it has the beginning of a stream, which has just ended
+	case errors.Is(err, stream.ErrFull):
+		return &apiError{http.StatusServiceUnavailable, "too_many_clients", "As many clients as may watch the stream do so already."}
+	case errors.Is(err, engine.ErrBadSince):
+		return badRequest("since: expected the id of an event.")
+	}
+	return err
+}
+
+// sse writes server-sent events.
+type sse struct {
+	ctx     context.Context
+	w       http.ResponseWriter
+	control *http.ResponseController
+	begun   bool
+	buffer  bytes.Buffer
+}
+
+func (s *sse) begin() {
+	s.begun = true
+	header := s.w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Accel-Buffering", "no") // for a proxy before the admin endpoint
+	s.w.WriteHeader(http.StatusOK)
+	s.buffer.WriteString("retry: 2000\n\n")
+}
+
+// send writes a batch, or a comment where there is none, to see whether the client is still there.
+func (s *sse) send(batch []*stream.Entry) error {
+	s.buffer.Reset()
+	if !s.begun {
+		s.begin()
+	}
+	for _, entry := range batch {
+		s.buffer.Write(entry.Text(renderStream))
+	}
+	if len(batch) == 0 {
+		s.buffer.WriteString(":\n\n")
+	}
+	_ = s.control.SetWriteDeadline(time.Now().Add(streamStalled)) // a writer that has none waits for its client
+	if s.ctx.Err() != nil {                                       // the deadline of the end may be the one just set anew
+		_ = s.control.SetWriteDeadline(time.Now().Add(streamEnding))
+		return s.ctx.Err()
+	}
+	if _, err := s.w.Write(s.buffer.Bytes()); err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
+
+// renderStream writes an item as a server-sent event. Only an accepted event sets the id that a client resumes after: what
+// becomes of its deliveries comes later, in any order.
+func renderStream(i *stream.Item) []byte {
+	e := api.StreamEvent{
+		Type: string(i.Kind), EventID: i.EventID, Source: i.Source, TaskID: i.TaskID, Stage: i.Stage, Code: i.Code,
+		Destination: i.Destination, Attempt: i.Attempt, Status: i.Status, Error: i.Error, DurationMS: i.Duration.Milliseconds(),
+	}
+	if !i.At.IsZero() {
+		e.At = i.At.UTC()
+	}
+	if i.Kind == stream.Retrying {
+		e.NextAttemptAt = cmp.Or(i.At, time.Now()).Add(i.RetryIn).UTC()
+	}
+	var text bytes.Buffer
+	if i.Kind == stream.Accepted {
+		text.WriteString("id: " + i.EventID + "\n")
+	}
+	text.WriteString("event: " + e.Type + "\ndata: ")
+	data, _ := json.Marshal(e) // texts, numbers and times always marshal
+	text.Write(data)
+	text.WriteString("\n\n")
+	return text.Bytes()
+}

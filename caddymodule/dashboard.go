@@ -1,0 +1,210 @@
+package caddymodule
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/dashboard"
+)
+
+func init() {
+	caddy.RegisterModule(new(Dashboard))
+	httpcaddyfile.RegisterHandlerDirective("relay_dashboard", parseDashboard)
+	httpcaddyfile.RegisterDirectiveOrder("relay_dashboard", httpcaddyfile.Before, "respond")
+}
+
+// Dashboard serves pages that show and steer the gateway, and below `api/` the admin API that they use. It is terminal: no
+// handler after it is called. It may be mounted below any path whose prefix is stripped, as `handle_path` does.
+//
+// Whoever reaches it can read every stored callback, so it belongs behind authentication. What changes something (replay,
+// redrive, discard, pause and so on) is allowed to a user whom Caddy authenticated (`{http.auth.user.id}` is set), to a
+// client certificate that Caddy verified, and to a browser on the gateway's own machine: a loopback peer that asks for a
+// loopback host, without any header of a proxy. Requests of other origins are refused.
+type Dashboard struct {
+	pages    http.Handler
+	api      http.Handler
+	crossing *http.CrossOriginProtection
+	stopping context.Context // ends as the server begins to shut down
+	stop     context.CancelFunc
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Dashboard) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.relay_dashboard",
+		New: func() caddy.Module { return new(Dashboard) },
+	}
+}
+
+// Provision loads the app, also where no relay handler does, as on a gateway that only shows a shared Redis.
+func (d *Dashboard) Provision(ctx caddy.Context) (err error) {
+	d.stopping, d.stop = context.WithCancel(context.Background())
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		// A shutdown waits for requests to end, and a stream would not end before the app stops, which is later.
+		server.RegisterOnShutdown(d.stop)
+	}
+	if _, err := ctx.App("relay"); err != nil {
+		return err
+	}
+	d.crossing = http.NewCrossOriginProtection()
+	d.api = adminHandler()
+	d.pages, err = dashboard.Pages()
+	return err
+}
+
+// Cleanup ends the streams of a config whose server was never started.
+func (d *Dashboard) Cleanup() error {
+	if d.stop != nil {
+		d.stop()
+	}
+	return nil
+}
+
+// adminHandler serves the routes of the admin API outside of Caddy's admin endpoint.
+func adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	for _, route := range new(AdminAPI).Routes() {
+		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
+			_ = route.Handler.ServeHTTP(w, r) // the routes answer their errors themselves
+		})
+	}
+	return mux
+}
+
+// ServeHTTP serves a page or the API.
+func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	dashboard.SetSecurityHeaders(w.Header())
+	if rest, ok := strings.CutPrefix(r.URL.Path, "/api/"); ok {
+		d.serveAPI(w, r, rest)
+	} else if to := missingSlash(r); to != "" {
+		w.Header().Set("Location", to)
+		w.WriteHeader(http.StatusPermanentRedirect)
+	} else {
+		d.pages.ServeHTTP(w, r)
+	}
+	return nil
+}
+
+// serveAPI serves what is below api/: the admin API's /relay/, and `access`, which tells the pages what they may offer.
+func (d *Dashboard) serveAPI(w http.ResponseWriter, r *http.Request, rest string) {
+	w.Header().Set("Cache-Control", "no-store")
+	if err := d.checkOrigin(r); err != nil {
+		writeError(w, r, err)
+		return
+	}
+	if rest == "access" {
+		writeJSON(w, http.StatusOK, map[string]bool{"writes": mayWrite(r)})
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead && !mayWrite(r) {
+		writeError(w, r, &apiError{
+			http.StatusForbidden, "read_only",
+			"Only an authenticated user, a client certificate or a browser on the gateway's own machine may change anything here.",
+		})
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	if rest == "stream" {
+		defer context.AfterFunc(d.stopping, cancel)()
+	}
+	r = r.Clone(ctx)
+	r.URL.Path, r.URL.RawPath = "/relay/"+rest, strings.Replace(r.URL.RawPath, "/api/", "/relay/", 1)
+	d.api.ServeHTTP(w, r)
+}
+
+// checkOrigin refuses requests that another site's page sends. Go's protection lets all GETs pass, because they change
+// nothing; but each stream that a foreign page opens takes the place of one of the few that there are.
+func (d *Dashboard) checkOrigin(r *http.Request) error {
+	sites := []string{"", "same-origin", "none"} // none: the address was typed
+	if d.crossing.Check(r) != nil || !slices.Contains(sites, r.Header.Get("Sec-Fetch-Site")) {
+		return &apiError{http.StatusForbidden, "cross_origin", "Requests from the pages of other sites are refused."}
+	}
+	return nil
+}
+
+// mayWrite reports whether the request may change something. A browser that was lured by a DNS name which an attacker
+// points at 127.0.0.1 asks for that name, so that the Host tells; and behind a proxy every peer may be a loopback one.
+func mayWrite(r *http.Request) bool {
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		if user, _ := repl.GetString("http.auth.user.id"); user != "" {
+			return true
+		}
+	}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		return true
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && peer.Addr().Unmap().IsLoopback() && loopbackHost(r.Host) && !forwarded(r.Header)
+}
+
+// loopbackHost reports whether the host, with or without a port, can only be the machine itself.
+func loopbackHost(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+// forwarded reports whether a proxy sent the request on.
+func forwarded(header http.Header) bool {
+	for name := range header {
+		switch {
+		case strings.HasPrefix(name, "X-Forwarded"), strings.HasPrefix(name, "Cf-"):
+			return true
+		case name == "Forwarded", name == "Via", name == "X-Real-Ip", name == "X-Client-Ip", name == "True-Client-Ip":
+			return true
+		}
+	}
+	return false
+}
+
+// missingSlash returns where a request for the mount point itself has to go, if that is written without the slash that
+// relative links need: as a path relative to it, so that no host can be smuggled in.
+func missingSlash(r *http.Request) string {
+	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok || r.URL.Path != "/" && r.URL.Path != "" || strings.HasSuffix(original.URL.Path, "/") {
+		return ""
+	}
+	return "./" + url.PathEscape(path.Base(original.URL.Path)) + "/"
+}
+
+func parseDashboard(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	d := new(Dashboard)
+	return d, d.UnmarshalCaddyfile(h.Dispenser)
+}
+
+// UnmarshalCaddyfile sets up the handler from its tokens. Syntax:
+//
+//	relay_dashboard [<matcher>]
+func (d *Dashboard) UnmarshalCaddyfile(dispenser *caddyfile.Dispenser) error {
+	dispenser.Next() // the directive's name
+	if _, err := arguments(dispenser, "relay_dashboard [<matcher>]", 0, 0); err != nil {
+		return err
+	}
+	return noBlock(dispenser, "relay_dashboard")
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Dashboard)(nil)
+	_ caddy.CleanerUpper          = (*Dashboard)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Dashboard)(nil)
+	_ caddyfile.Unmarshaler       = (*Dashboard)(nil)
+)

@@ -1,0 +1,40 @@
+// Package browser tests the dashboard as its users meet it: a real gateway, real consumers, and a headless Chromium that
+// sees, clicks and types. The steps are in dashboard.test.mjs.
+package browser
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// patience is how long the whole test may take.
+const patience = 2 * time.Minute
+
+// TestDashboard runs the steps against the Caddy that RELAY_CADDY names, or one that is built here.
+func TestDashboard(t *testing.T) {
+	if _, err := os.Stat("node_modules/playwright-core"); err != nil {
+		t.Fatal("playwright-core is not installed: run `make browser`")
+	}
+	binary := os.Getenv("RELAY_CADDY")
+	if binary == "" {
+		binary = filepath.Join(t.TempDir(), "caddy")
+		if out, err := exec.Command("go", "build", "-o", binary, "../../caddy").CombinedOutput(); err != nil {
+			t.Fatalf("building the gateway: %v\n%s", err, out)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	steps := exec.CommandContext(ctx, "node", "--test", "--test-reporter=spec", "dashboard.test.mjs")
+	steps.Env = append(os.Environ(), "RELAY_CADDY="+binary, "RELAY_HOME="+t.TempDir())
+	steps.Cancel = func() error { return steps.Process.Signal(os.Interrupt) } // it ends the gateway and the browser
+	steps.WaitDelay = 10 * time.Second
+	out, err := steps.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,285 @@
+// What an operator does with the dashboard, step by step.
+import { after, before, test } from 'node:test';
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { chromium } from 'playwright-core';
+import { callback, startConsumer, startGateway } from './gateway.mjs';
+
+let billing; // answers as its field status says
+let library;
+let gateway;
+let browser;
+let page;
+const complaints = []; // of the console: refused by the policy, or thrown
+const foreign = []; // requests that leave the gateway
+
+before(async () => {
+  billing = await startConsumer();
+  library = await startConsumer();
+  gateway = await startGateway(billing, library);
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: ['--headless', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
+      '--disable-sync', ...(process.getuid() === 0 ? ['--no-sandbox'] : [])],
+  });
+  page = await open();
+});
+
+after(async () => {
+  await browser?.close();
+  await gateway?.stop();
+  billing?.server.close();
+  library?.server.close();
+});
+
+async function open(options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+  context.setDefaultTimeout(10000);
+  const tab = await context.newPage();
+  tab.on('console', (message) => {
+    // A failed request is shown on the page, and checked there.
+    if (['error', 'warning'].includes(message.type()) && !message.text().startsWith('Failed to load resource')) complaints.push(`${message.text()} ${message.location().url}`);
+  });
+  tab.on('pageerror', (error) => complaints.push(String(error.stack)));
+  tab.on('request', (request) => {
+    if (!request.url().startsWith(gateway.origin) && !request.url().startsWith('data:')) foreign.push(request.url());
+  });
+  await tab.goto(gateway.dashboard);
+  return tab;
+}
+
+const show = (address) => page.goto(`${gateway.dashboard}#/${address}`);
+const row = (task) => page.locator('tbody tr', { hasText: task });
+
+async function accept(task, extra) {
+  const answer = await gateway.post('vocals', callback(task, extra));
+  assert.equal(answer.status, 200);
+  assert.ok(answer.id, 'the callback did not get to the relay');
+  return answer.id;
+}
+
+test('an event arrives without a reload', async () => {
+  await show('events');
+  await page.getByText('No event yet').waitFor();
+  await page.evaluate(() => { window.unloaded = false; });
+  await accept('task-one');
+  await row('task-one').getByText('delivered').first().waitFor();
+  assert.equal(await page.evaluate(() => window.unloaded), false);
+});
+
+test('it is found by its task id, with the keyboard alone', async () => {
+  await accept('task-two');
+  await row('task-two').waitFor();
+  await page.keyboard.press('/');
+  await page.keyboard.type('task-one');
+  await page.keyboard.press('Enter');
+  await row('task-two').waitFor({ state: 'detached' });
+  await row('task-one').waitFor();
+  assert.match(page.url(), /task_id=task-one/);
+});
+
+test('it is replayed, and the same page shows it', async () => {
+  const before = billing.got.length;
+  await row('task-one').getByRole('link').click();
+  await page.getByRole('button', { name: 'Replay…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('library').uncheck();
+  await dialog.getByRole('button', { name: 'Replay' }).click();
+  await page.getByText('1 delivery replayed').waitFor();
+  await page.locator('.delivery', { hasText: 'replay 1' }).getByText('delivered', { exact: true }).waitFor();
+  assert.equal(billing.got.length, before + 1);
+  assert.equal(billing.got.at(-1)['relay-replay'], '1');
+  assert.equal(await page.locator('.delivery', { hasText: 'library' }).getByText('replay').count(), 0);
+});
+
+test('a payload of HTML and script changes nothing', async () => {
+  const hostile = '</pre></script><script>window.hit=1</script><img src="https://evil.example/x" onerror="window.hit=2"><b id="hit">bold</b>';
+  library.answer = hostile;
+  const id = await accept('task-hostile', {
+    msg: hostile,
+    data: { task_id: 'task-hostile', [hostile]: hostile, number: 1, vocal_removal_info: { vocal_url: 'javascript:window.hit=3', instrumental_url: 'https://files.example.com/"><script>window.hit=4</script>' } },
+  });
+  // Another body of the same task is a variant, shown beside it.
+  await accept('task-hostile', { msg: `another ${hostile}`, data: { task_id: 'task-hostile', vocal_removal_info: { vocal_url: 'https://files.example.com/other.mp3' } } });
+  await show(`events/${id}`);
+  await page.getByRole('heading', { name: 'Variant 1' }).waitFor();
+  assert.ok(await page.locator('pre', { hasText: hostile.replaceAll('"', '\\"') }).count() >= 1);
+  assert.ok(await page.locator('mark', { hasText: 'another' }).count() >= 1);
+  await page.locator('.delivery', { hasText: 'library' }).locator('summary').click();
+  await page.locator('.attempts pre', { hasText: hostile }).waitFor();
+  assert.equal(await page.evaluate(() => window.hit), undefined);
+  assert.equal(await page.locator('main script, main img, #hit, main a[href^="javascript:"]').count(), 0);
+  library.answer = 'ok';
+});
+
+test('a number keeps its digits', async () => {
+  const answer = await gateway.post('vocals', '{"code":200,"msg":"","data":{"task_id":"task-digits","seed":12345678901234567890}}');
+  await show(`events/${answer.id}`);
+  await page.locator('pre', { hasText: '12345678901234567890' }).waitFor();
+});
+
+test('a dead letter is found, its reason read, and redriven', async () => {
+  library.status = 410;
+  library.answer = 'the shelf is gone';
+  const id = await accept('task-dead');
+  await show('dead-letters');
+  await row('task-dead').getByText('410').waitFor();
+  await row('task-dead').getByRole('link').click();
+  await page.locator('.attempts summary', { hasText: '410' }).click();
+  await page.getByText('the shelf is gone').waitFor();
+  assert.ok(page.url().includes(id));
+
+  library.status = 200;
+  await page.getByRole('link', { name: 'Dead letters' }).click();
+  await page.getByRole('button', { name: 'Redrive task-dead to library' }).click();
+  await page.getByText('No dead letter').waitFor();
+  await page.getByText('Redriven to library.').waitFor();
+});
+
+test('dead letters are redriven and discarded in bulk, after their count was confirmed', async () => {
+  library.status = 410;
+  for (const task of ['task-a', 'task-b', 'task-c']) await accept(task);
+  await page.getByText('3 dead letters', { exact: true }).waitFor();
+  await page.getByRole('button', { name: 'Redrive all…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByText('Redrive 3 dead letters').waitFor();
+  await page.keyboard.press('Escape');
+  await dialog.waitFor({ state: 'detached' });
+  library.status = 200;
+  await page.getByRole('button', { name: 'Redrive all…' }).click();
+  await dialog.getByRole('button', { name: 'Redrive 3' }).click();
+  await page.getByText('3 dead letters redriven.').waitFor();
+  await page.getByText('No dead letter').waitFor();
+
+  library.status = 410;
+  await accept('task-d');
+  await row('task-d').waitFor();
+  await page.getByRole('button', { name: 'Discard all…' }).click();
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Cancel');
+  await dialog.getByRole('button', { name: 'Discard 1' }).click();
+  await page.getByText('1 dead letter discarded.').waitFor();
+  await page.getByText('No dead letter').waitFor();
+  library.status = 200;
+});
+
+test('a destination is paused and resumed', async () => {
+  await show('destinations');
+  const card = page.locator('.card', { hasText: 'library' });
+  await card.getByRole('button', { name: 'Pause library' }).click();
+  await card.getByRole('button', { name: 'Resume library' }).waitFor();
+  const before = library.got.length;
+  const id = await accept('task-paused');
+  await show(`events/${id}`);
+  await page.locator('.delivery', { hasText: 'library' }).getByText('paused', { exact: true }).waitFor();
+  assert.equal(library.got.length, before);
+  await show('destinations');
+  await card.getByRole('button', { name: 'Resume library' }).press('Enter');
+  await card.getByRole('button', { name: 'Pause library' }).waitFor();
+  await show(`events/${id}`);
+  await page.locator('.delivery', { hasText: 'library' }).getByText('delivered', { exact: true }).waitFor();
+  assert.equal(library.got.length, before + 1);
+});
+
+test('what was rejected is found with its reason, and taken in', async () => {
+  const answer = await gateway.post('music', callback('task-refused'));
+  assert.equal(answer.status, 401);
+  await show('rejections');
+  const card = page.locator('.rejection', { hasText: 'music' });
+  await card.getByText('unverified').waitFor();
+  const before = billing.got.length;
+  await card.getByRole('button', { name: 'Accept the callback of' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Accept' }).click();
+  await page.getByRole('link', { name: 'Show the event' }).click();
+  await page.locator('.delivery', { hasText: 'player' }).getByText('delivered', { exact: true }).waitFor();
+  assert.equal(billing.got.length, before + 1);
+});
+
+test('the overview counts and draws', async () => {
+  await show('');
+  await page.locator('.chart canvas').nth(1).waitFor();
+  await page.getByText('Live', { exact: true }).waitFor();
+  const accepted = page.locator('.tile .value').first();
+  const before = Number(await accepted.textContent());
+  await accept('task-counted');
+  await page.waitForFunction((n) => Number(document.querySelector('.tile .value').textContent) > n, before);
+  await page.locator('tbody tr', { hasText: 'vocals / library' }).waitFor();
+});
+
+test('what is not there is said in words', async () => {
+  await show('events/none');
+  await page.getByText('Not found', { exact: true }).waitFor();
+  await show('nowhere');
+  await page.getByText('There is no such page.').waitFor();
+  await show('events?task_id=nobody');
+  await page.getByText('No event matches').waitFor();
+});
+
+test('a phone has no sideways scrolling', async () => {
+  const phone = await open({ viewport: { width: 390, height: 844 } });
+  for (const address of ['', 'events', 'dead-letters', 'destinations', 'rejections']) {
+    await phone.goto(`${gateway.dashboard}#/${address}`);
+    await phone.locator('.loading').waitFor({ state: 'detached' });
+    assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${address} is too wide`);
+  }
+  await phone.context().close();
+});
+
+test('an open page holds up no reload, and goes on after it', async () => {
+  await show('events');
+  const start = Date.now();
+  await gateway.reload();
+  assert.ok(Date.now() - start < 4500, 'the stream holds the grace period');
+  await accept('task-after');
+  await row('task-after').waitFor();
+});
+
+test('nothing left the gateway, and the policy had nothing to refuse', () => {
+  assert.deepEqual(foreign, []);
+  assert.deepEqual(complaints, []);
+});
+
+test('pictures of every page', { skip: !process.env.SCREENSHOTS }, async () => {
+  const folder = path.resolve(process.env.SCREENSHOTS);
+  await mkdir(folder, { recursive: true });
+  for (let i = 0; i < 12; i++) await accept(`5c79be8e4a4f4bb2a3b5c0${i + 10}`);
+  billing.status = 503;
+  billing.answer = '{"error":"maintenance"}';
+  library.status = 410;
+  library.answer = 'gone';
+  const failing = await accept('e2a91fd0c6d94a7b8f10a77b');
+  await accept('e2a91fd0c6d94a7b8f10a77c');
+  const variant = { data: { task_id: 'e2a91fd0c6d94a7b8f10a77b', vocal_removal_info: { vocal_url: 'https://files.example.com/remix.mp3' } } };
+  await accept('e2a91fd0c6d94a7b8f10a77b', variant);
+  await gateway.post('music', callback('b7d04a9c2f'));
+  await gateway.post('vocals', [1, 2]);
+  for (const scheme of ['light', 'dark']) {
+    for (const [device, viewport] of [['desktop', { width: 1280, height: 800 }], ['phone', { width: 390, height: 844 }]]) {
+      const tab = await open({ viewport, colorScheme: scheme });
+      // Some seconds of traffic, so that the charts have something to draw.
+      const rounds = device === 'desktop' ? 14 : 3;
+      library.status = billing.status = 200;
+      for (let i = 0; i < rounds; i++) {
+        for (let n = 0; n < 3 + Math.round(4 * Math.abs(Math.sin(i))); n++) await accept(`load-${scheme}-${device}-${i}-${n}`);
+        if (i % 5 === 4) library.status = 500;
+        await accept(`load-${scheme}-${device}-${i}-last`);
+        await tab.waitForTimeout(600);
+        library.status = 200;
+      }
+      const pages = { overview: '', events: 'events', event: `events/${failing}`, 'dead-letters': 'dead-letters', destinations: 'destinations', rejections: 'rejections', empty: 'events?task_id=nobody' };
+      for (const [name, address] of Object.entries(pages)) {
+        await tab.goto(`${gateway.dashboard}#/${address}`);
+        await tab.locator('.loading').waitFor({ state: 'detached' });
+        await tab.waitForTimeout(name === 'overview' ? 1500 : 300);
+        const height = await tab.evaluate(() => Math.min(document.documentElement.scrollHeight, 1600));
+        await tab.setViewportSize({ ...viewport, height: Math.max(height, viewport.height) });
+        await tab.screenshot({ path: path.join(folder, `${name}-${scheme}-${device}.png`) });
+        await tab.setViewportSize(viewport);
+      }
+      await tab.goto(`${gateway.dashboard}#/dead-letters`);
+      await tab.getByRole('button', { name: 'Discard all…' }).click();
+      await tab.screenshot({ path: path.join(folder, `dialog-${scheme}-${device}.png`) });
+      await tab.context().close();
+    }
+  }
+});

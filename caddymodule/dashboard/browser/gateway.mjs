@@ -1,0 +1,127 @@
+// A gateway with two consumers, on loopback ports that are free.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import http from 'node:http';
+import net from 'node:net';
+import path from 'node:path';
+
+async function freePort() {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+// startConsumer returns a server that answers as it is told, and keeps what it got.
+export async function startConsumer() {
+  const consumer = { status: 200, answer: 'ok', got: [] };
+  consumer.server = http.createServer((request, response) => {
+    request.resume().on('end', () => {
+      consumer.got.push(request.headers);
+      response.writeHead(consumer.status, { 'Content-Type': 'text/plain' }).end(consumer.answer);
+    });
+  }).listen(0, '127.0.0.1');
+  await once(consumer.server, 'listening');
+  consumer.url = `http://127.0.0.1:${consumer.server.address().port}/hook`;
+  return consumer;
+}
+
+// startGateway returns a gateway that serves, with its dashboard below a prefix.
+export async function startGateway(billing, library) {
+  const home = process.env.RELAY_HOME;
+  const [port, admin] = [await freePort(), await freePort()];
+  const file = path.join(home, 'Caddyfile');
+  await writeFile(file, `{
+	admin 127.0.0.1:${admin}
+	http_port ${port}
+	grace_period 5s
+	relay {
+		store sqlite ${path.join(home, 'relay.db')}
+	}
+}
+
+http://localhost:${port} {
+	bind 127.0.0.1
+	handle_path /ops/relay/* {
+		relay_dashboard
+	}
+	relay /callbacks/vocals vocals {
+		allow 127.0.0.1
+		to billing ${billing.url} {
+			retry 1s 1h
+		}
+		to library ${library.url} {
+			retry off
+		}
+	}
+	relay /callbacks/music music {
+		verify token s3cret-of-the-source {
+			query token
+		}
+		to player ${billing.url}
+	}
+	respond 404
+}
+`);
+  const child = spawn(process.env.RELAY_CADDY, ['run', '--config', file, '--adapter', 'caddyfile'], {
+    env: { ...process.env, HOME: home, XDG_DATA_HOME: home, XDG_CONFIG_HOME: home },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let log = '';
+  await new Promise((resolve, reject) => {
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      log += text;
+      if (log.includes('serving initial configuration')) resolve();
+    });
+    child.on('exit', (code) => reject(new Error(`the gateway ended with ${code}:\n${log}`)));
+  });
+  const origin = `http://localhost:${port}`;
+  return {
+    origin,
+    dashboard: `${origin}/ops/relay/`,
+    log: () => log,
+    // post sends a callback, or a text as it is, and returns the answer's status and headers. Each has a connection of its
+    // own, since a reload closes those that are idle.
+    post: async (source, body) => {
+      const headers = { 'Content-Type': 'application/json', 'X-Note': '<b>note</b>' };
+      const request = http.request(`${origin}/callbacks/${source}`, { method: 'POST', headers, agent: false });
+      request.end(typeof body === 'string' ? body : JSON.stringify(body));
+      const [response] = await once(request, 'response');
+      response.resume();
+      return { status: response.statusCode, id: response.headers['relay-event-id'] };
+    },
+    // reload loads the same configuration again.
+    reload: async () => {
+      const run = spawn(process.env.RELAY_CADDY, ['reload', '--force', '--config', file, '--adapter', 'caddyfile', '--address', `127.0.0.1:${admin}`], { stdio: 'ignore', env: { ...process.env, HOME: home } });
+      const [code] = await once(run, 'exit');
+      if (code !== 0) throw new Error(`reload: ${code}`);
+    },
+    stop: async () => {
+      child.removeAllListeners('exit');
+      const ended = once(child, 'exit');
+      child.kill('SIGTERM');
+      const late = setTimeout(() => child.kill('SIGKILL'), 20000);
+      await ended;
+      clearTimeout(late);
+    },
+  };
+}
+
+// callback is a callback of the vocal separation of a task.
+export function callback(task, extra = {}) {
+  return {
+    code: 200,
+    msg: 'vocal Removal generated successfully.',
+    data: {
+      task_id: task,
+      vocal_removal_info: {
+        instrumental_url: `https://files.example.com/${task}_instrumental.mp3`,
+        vocal_url: `https://files.example.com/${task}_vocals.mp3`,
+      },
+    },
+    ...extra,
+  };
+}

@@ -1,0 +1,65 @@
+// The admin API, which is served below api/ beside these pages.
+
+export class APIError extends Error {
+  constructor(status, code, message) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+// get returns the answer to a GET; parameters that are empty are left out.
+export async function get(path, parameters = {}, signal) {
+  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value));
+  return request(path + (query.size ? '?' + query : ''), { signal });
+}
+
+// post returns the answer to a POST of a JSON body.
+export async function post(path, body) {
+  return request(path, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+}
+
+async function request(path, options) {
+  let response;
+  try {
+    response = await fetch('api/' + path, options);
+  } catch (error) {
+    if (error.name === 'AbortError') throw error;
+    throw new APIError(0, 'unreachable', 'The gateway does not answer. It may be restarting, or your connection is down.');
+  }
+  const text = await response.text();
+  let answer;
+  try {
+    answer = JSON.parse(text, exact);
+  } catch {
+    throw new APIError(response.status, 'unreadable', `The gateway answered ${response.status} without JSON. Something between it and this page may need you to sign in again.`);
+  }
+  if (!response.ok) throw new APIError(response.status, answer.error, answer.message);
+  return answer;
+}
+
+// exact keeps a number that JavaScript would change, such as an id of 20 digits, as it is written, where the browser can.
+function exact(key, value, context) {
+  if (typeof value === 'number' && context?.source && JSON.rawJSON && String(value) !== context.source) {
+    return JSON.rawJSON(context.source);
+  }
+  return value;
+}
+
+// segment escapes a name for a path.
+export const segment = encodeURIComponent;
+
+let access;
+
+// mayWrite returns whether this browser may change anything.
+export async function mayWrite() {
+  access ??= get('access').then((answer) => answer.writes, (error) => {
+    access = undefined;
+    throw error;
+  });
+  return access;
+}

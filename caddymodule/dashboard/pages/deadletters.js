@@ -1,0 +1,106 @@
+import { h } from './dom.js';
+import { get, post, segment } from './api.js';
+import { follow } from './live.js';
+import { count, moment, plural } from './format.js';
+import { action, ask, empty, field, link, notice, options, region, table } from './parts.js';
+
+// deadLetters lists the deliveries that were given up, by what the address selects, and redrives or discards them.
+export function deadLetters(main, { parameters, signal }) {
+  const { source = '', destination = '', cursor = '' } = parameters;
+  let status;
+  const sources = h('select', { name: 'source' }, options('All', [], source));
+  const names = h('select', { name: 'destination' }, options('All', [], destination));
+  const apply = (change) => {
+    change.preventDefault();
+    location.hash = link('dead-letters', { source: sources.value, destination: names.value });
+  };
+  const list = region(signal, async () => {
+    const [page, now] = await Promise.all([get('dead-letters', { source, destination, cursor }, signal), get('status', {}, signal)]);
+    if (!status) {
+      const all = (name) => [...new Set(now.destinations.map((d) => d[name]))].sort().map((one) => [one, one]);
+      sources.replaceChildren(...options('All', all('source'), source));
+      names.replaceChildren(...options('All', all('name'), destination));
+    }
+    status = now;
+    const total = selectedDead(now, source, destination);
+    if (!page.dead_letters.length && !page.next) {
+      return empty('No dead letter', source || destination ? 'None of what is selected was given up.' : 'Every delivery was made, or is still being tried. One that is given up stays here until it is redriven or discarded.');
+    }
+    const selection = select(source, destination);
+    return [
+      h('div', { class: 'bar' }, h('p', { class: 'grow' }, h('b', null, plural(total, 'dead letter')), ` ${words(source, destination)}`),
+        action('Redrive all…', () => redrive(total, selection, words(source, destination), list.refresh), { class: 'primary', data: { key: 'redrive' } }),
+        action('Discard all…', () => discard(total, selection, words(source, destination), list.refresh), { class: 'danger', data: { key: 'discard' } })),
+      rows(page.dead_letters, list.refresh),
+      h('nav', { class: 'buttons', 'aria-label': 'Pages of the list' },
+        cursor && h('a', { class: 'button', href: link('dead-letters', { source, destination }), data: { key: 'newest' } }, 'Newest'),
+        page.next && h('a', { class: 'button', href: link('dead-letters', { source, destination, cursor: page.next }), data: { key: 'older' } }, 'Older')),
+    ];
+  });
+  main.append(h('h1', null, 'Dead letters'),
+    h('form', { class: 'filters', onchange: apply, onsubmit: apply }, field('Source', sources), field('Destination', names)), list.element);
+  list.refresh();
+  if (!cursor) follow(list.refresh, signal);
+}
+
+// select is the selection as the API takes it: all of them only where nothing narrows it.
+function select(source, destination) {
+  if (!source && !destination) return { all: true };
+  return { ...(source && { source }), ...(destination && { destination }) };
+}
+
+const words = (source, destination) => (!source && !destination ? 'of all destinations' : `of ${source || 'every source'} / ${destination || 'every destination'}`);
+
+function selectedDead(status, source, destination) {
+  return status.destinations.filter((d) => (!source || d.source === source) && (!destination || d.name === destination))
+    .reduce((n, d) => n + d.counts.dead, 0);
+}
+
+function rows(letters, refresh) {
+  return table('Dead letters, newest event first', [
+    ['Given up', (l) => moment(l.dead_at)],
+    ['Task', (l) => h('a', { class: 'id', href: link(`events/${segment(l.event_id)}`), data: { key: key(l) } }, l.task_id || l.event_id)],
+    ['Destination', (l) => [l.source, ' / ', h('b', null, l.destination)]],
+    ['Attempts', (l) => count(l.attempts), 'number'],
+    ['Why', (l) => h('span', { class: 'error' }, [l.last_status || '', l.last_error.replaceAll('_', ' ')].filter(Boolean).join(' · ') || 'unknown')],
+    ['', (l) => action('Redrive', async () => {
+      const answer = await post(`events/${segment(l.event_id)}/replay`, { destinations: [l.destination] });
+      notice(answer.replayed ? `Redriven to ${l.destination}.` : 'Somebody else has redriven it already.');
+      await refresh();
+    }, { 'aria-label': `Redrive ${l.task_id} to ${l.destination}`, data: { key: `redrive ${key(l)}` } }), 'act'],
+  ], letters, key);
+}
+
+const key = (letter) => `${letter.event_id}/${letter.destination}`;
+
+function redrive(total, selection, which, refresh) {
+  const rate = h('input', { type: 'text', inputmode: 'numeric', placeholder: 'no limit', size: 8 });
+  ask({
+    title: `Redrive ${plural(total, 'dead letter')} ${which}?`,
+    body: [
+      h('p', null, 'Each is tried again with a fresh budget of retries. Those that are given up from now on are not among them.'),
+      field('At most, a second', rate),
+    ],
+    confirm: `Redrive ${count(total)}`,
+    run: async () => {
+      const limit = rate.value.trim();
+      const answer = await post('dead-letters/redrive', { ...selection, ...(limit && { rate: /^[\d.]+$/.test(limit) ? Number(limit) : limit }) });
+      notice(`${plural(answer.redriven, 'dead letter')} redriven.`);
+      await refresh();
+    },
+  });
+}
+
+function discard(total, selection, which, refresh) {
+  ask({
+    title: `Discard ${plural(total, 'dead letter')} ${which}?`,
+    body: h('p', null, 'They are not delivered any more, and this cannot be undone. Their events stay visible until their retention ends.'),
+    confirm: `Discard ${count(total)}`,
+    danger: true,
+    run: async () => {
+      const answer = await post('dead-letters/discard', selection);
+      notice(`${plural(answer.discarded, 'dead letter')} discarded.`);
+      await refresh();
+    },
+  });
+}

@@ -1,0 +1,231 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine"
+	"github.com/callbackrelay/caddy-relay/relay/internal/redistest"
+)
+
+// onBothStores runs a test with what starts a gateway on either store.
+func onBothStores(t *testing.T, test func(t *testing.T, start func(...*relay.Destination) *gateway)) {
+	t.Run("sqlite", func(t *testing.T) {
+		test(t, func(d ...*relay.Destination) *gateway { return newGateway(t, d...) })
+	})
+	t.Run("redis", func(t *testing.T) {
+		redis := redistest.Start(t)
+		test(t, func(d ...*relay.Destination) *gateway { return newRedisGateway(t, redis, newSource(d...)) })
+	})
+}
+
+// acceptSettled accepts events of as many tasks, and waits until each delivery to a destination has a state.
+func (g *gateway) acceptSettled(n int, destination string, state relay.State) (ids []string) {
+	g.t.Helper()
+	for i := range n {
+		ids = append(ids, g.mustAccept("task-"+string(rune('a'+i%26))+string(rune('a'+i/26))))
+	}
+	for _, id := range ids {
+		g.awaitState(id, destination, state)
+	}
+	return ids
+}
+
+func (g *gateway) replayAll(f relay.EventFilter, perSecond float64, dry bool, replayed, skipped int) {
+	g.t.Helper()
+	r, s, err := g.ReplayAll(context.Background(), f, perSecond, dry)
+	if r != replayed || s != skipped || err != nil {
+		g.t.Fatalf("replayed %d and skipped %d, error %v; want %d and %d", r, s, err, replayed, skipped)
+	}
+}
+
+// push makes these the destinations of the source.
+func (g *gateway) push(destinations ...*relay.Destination) {
+	src := *g.source
+	src.Destinations = destinations
+	g.source = &src
+	g.Push(g.settings())
+}
+
+func TestReplayAll(t *testing.T) {
+	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
+		a := newConsumer(t, nil)
+		g := start(destination(t, "a", a.URL))
+		ids := g.acceptSettled(5, "a", relay.StateDelivered)
+		rec, err := g.Event(context.Background(), ids[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := relay.EventFilter{Source: "vocals", State: relay.StateDelivered}
+		g.replayAll(all, 0, true, 5, 0)
+		if a.count() != 5 {
+			t.Fatalf("a dry run has delivered: %d requests", a.count())
+		}
+		g.replayAll(relay.EventFilter{Source: "vocals", TaskID: rec.TaskID}, 0, false, 1, 0)
+		g.await("the task's event is delivered once more", func() bool { return a.count() == 6 })
+		g.awaitState(ids[2], "a", relay.StateDelivered)
+		g.replayAll(all, 0, false, 5, 0)
+		g.await("all are delivered once more", func() bool { return a.count() == 11 })
+		g.replayAll(relay.EventFilter{Source: "vocals", State: relay.StateDead}, 0, false, 0, 0)
+		g.replayAll(relay.EventFilter{Source: "other", State: relay.StateDelivered}, 0, false, 0, 0)
+		for _, id := range ids {
+			g.awaitState(id, "a", relay.StateDelivered)
+		}
+		if err := g.Pause(context.Background(), "vocals", "a", true); err != nil {
+			t.Fatal(err)
+		}
+		g.replayAll(all, 1./60, false, 5, 0)
+		g.replayAll(relay.EventFilter{Source: "vocals", State: relay.StatePending}, 0, false, 0, 5)
+		for i, id := range ids {
+			due, want := g.delivery(id, "a").NextAttempt, time.Duration(i)*time.Minute
+			if due > want || due < want-patience {
+				t.Errorf("delivery %d is due after %v, want %v", i, due, want)
+			}
+		}
+	})
+}
+
+// wantsTask is a `when` that wants the events of a task, and cannot decide about another.
+type wantsTask struct{ wanted, broken string }
+
+func (f wantsTask) Match(v *relay.View) (bool, error) {
+	if v.Event.TaskID == f.broken {
+		return false, errors.New("no such field")
+	}
+	return v.Event.TaskID == f.wanted && len(v.Event.Body) > 0, nil
+}
+
+func TestReplayAllBackfills(t *testing.T) {
+	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
+		a, b := newConsumer(t, nil), newConsumer(t, nil)
+		old, filtered, all := destination(t, "a", a.URL), destination(t, "filtered", b.URL), destination(t, "all", b.URL)
+		g := start(old)
+		ids := g.acceptSettled(3, "a", relay.StateDelivered)
+		filtered.When = wantsTask{wanted: "task-ba", broken: "task-ca"}
+		g.push(filtered, all)
+		since := relay.EventFilter{Source: "vocals", Since: time.Now().Add(-time.Hour)}
+		g.replayAll(since, 0, false, 0, 3) // what has left the config has nowhere to go
+		since.Destination = "filtered"
+		g.replayAll(since, 0, true, 2, 1)
+		g.replayAll(since, 0, false, 2, 1)
+		g.awaitState(ids[1], "filtered", relay.StateDelivered)
+		g.awaitState(ids[2], "filtered", relay.StateDelivered)
+		since.Destination = "all"
+		g.replayAll(since, 0, false, 3, 0)
+		for _, id := range ids {
+			g.awaitState(id, "all", relay.StateDelivered)
+		}
+		if a.count() != 3 || b.count() != 5 {
+			t.Errorf("delivered %d and %d", a.count(), b.count())
+		}
+		since.Destination = "a"
+		if _, _, err := g.ReplayAll(context.Background(), since, 0, false); !errors.Is(err, relay.ErrNotFound) {
+			t.Errorf("replay to a destination that has left the config: %v", err)
+		}
+	})
+}
+
+// Two operators who ask at the same moment get each delivery once, however fast those are settled again.
+func TestOperatorsAtOnce(t *testing.T) {
+	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
+		const events = 60
+		var dead atomic.Bool
+		a := newConsumer(t, func(int, *http.Request) int {
+			if dead.Load() {
+				return http.StatusGone
+			}
+			return http.StatusOK
+		})
+		g := start(destination(t, "a", a.URL))
+		ids := g.acceptSettled(events, "a", relay.StateDelivered)
+		replays := 0
+		for _, operation := range []struct {
+			name string
+			ends relay.State
+			do   func() (int, error)
+		}{
+			{"replay", relay.StateDead, func() (int, error) {
+				n, _, err := g.ReplayAll(context.Background(), relay.EventFilter{Source: "vocals", Destination: "a"}, 0, false)
+				return n, err
+			}},
+			{"redrive", relay.StateDead, func() (int, error) {
+				return g.Redrive(context.Background(), relay.Selection{Source: "vocals"}, 0)
+			}},
+		} {
+			dead.Store(operation.ends == relay.StateDead)
+			var total atomic.Int64
+			var ready, done sync.WaitGroup
+			ready.Add(4)
+			for range 4 {
+				done.Go(func() {
+					ready.Done()
+					ready.Wait()
+					n, err := operation.do()
+					if err != nil {
+						t.Errorf("%s: %v", operation.name, err)
+					}
+					total.Add(int64(n))
+				})
+			}
+			done.Wait()
+			if replays++; total.Load() != events {
+				t.Errorf("%s: %d of %d", operation.name, total.Load(), events)
+			}
+			for _, id := range ids {
+				if d := g.awaitState(id, "a", operation.ends); d.Replay != replays || d.Tries != 1+replays {
+					t.Errorf("%s: %d replays and %d tries of %s", operation.name, d.Replay, d.Tries, id)
+				}
+			}
+		}
+	})
+}
+
+func TestReassign(t *testing.T) {
+	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
+		a := newConsumer(t, nil)
+		old, renamed := destination(t, "old", a.URL), destination(t, "new", a.URL)
+		g := start(old)
+		delivered := g.acceptSettled(1, "old", relay.StateDelivered)[0]
+		if err := g.Pause(context.Background(), "vocals", "old", true); err != nil {
+			t.Fatal(err)
+		}
+		waiting := g.mustAccept("waiting")
+		for _, c := range []struct {
+			to, from string
+			want     error
+		}{{"old", "new", relay.ErrNotFound}, {"new", "old", engine.ErrConfigured}, {"new", "never", relay.ErrNotFound}} {
+			if c.to == "new" {
+				g.push(old, renamed)
+			}
+			if _, err := g.Reassign(context.Background(), "vocals", c.from, c.to); !errors.Is(err, c.want) {
+				t.Errorf("from %s to %s: %v, want %v", c.from, c.to, err, c.want)
+			}
+		}
+		g.push(renamed)
+		var moved atomic.Int64
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				r, err := g.Reassign(context.Background(), "vocals", "old", "new")
+				if err != nil && !errors.Is(err, relay.ErrNotFound) || r.Left != 0 {
+					t.Errorf("left %d, error %v", r.Left, err)
+				}
+				moved.Add(int64(r.Moved))
+			})
+		}
+		wg.Wait()
+		if moved.Load() != 2 {
+			t.Errorf("moved %d, want 2", moved.Load())
+		}
+		g.awaitState(waiting, "new", relay.StateDelivered)
+		if d := g.delivery(delivered, "new"); d.State != relay.StateDelivered || len(d.Attempts) != 1 {
+			t.Errorf("read %+v", d)
+		}
+	})
+}
