@@ -12,7 +12,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/provider"
 )
 
-// manifest says what the right reading of each fixture is.
+// manifest is an entry of the list with the right reading of each fixture.
 type manifest struct {
 	File          string
 	TaskID        string `json:"task_id"`
