@@ -198,7 +198,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestHealthDuringShutdownDelay takes the gateway out of a load balancer while it still takes callbacks.
+// TestHealthDuringShutdownDelay checks that a load balancer drops the gateway while it still accepts callbacks.
 func TestHealthDuringShutdownDelay(t *testing.T) {
 	g := newGateway(t)
 	web := map[string]any{
