@@ -70,7 +70,7 @@ func (a *App) registered() (sources []*relay.Source) {
 	return sources
 }
 
-// examination collects what the doctor has found so far.
+// examination collects what the doctor finds.
 type examination struct {
 	dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)

@@ -198,7 +198,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestHealthDuringShutdownDelay checks that a load balancer drops the gateway while it still accepts callbacks.
+// TestHealthDuringShutdownDelay: a gateway leaves its load balancer while callbacks are still accepted.
 func TestHealthDuringShutdownDelay(t *testing.T) {
 	g := newGateway(t)
 	web := map[string]any{

@@ -14,7 +14,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 )
 
-// openAPI is what the test reads of the document.
+// openAPI has the parts of the document that the test reads.
 type openAPI struct {
 	Paths      map[string]map[string]operation `json:"paths"`
 	Components struct {

@@ -135,7 +135,7 @@ func reassignBehind(b *bench) {
 func reassignConcurrently(b *bench) {
 	const n = 200
 	events := b.acceptMany(n, to(billing)...)
-	total := b.together(8, func(s relay.Store) (int, error) {
+	total := b.together(func(s relay.Store) (int, error) {
 		r, _, err := s.Reassign(b.ctx(), source, billing, renamed, "")
 		return r.Moved, err
 	})
