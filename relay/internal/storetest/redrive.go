@@ -76,7 +76,7 @@ func redriveDead(b *bench) {
 	if n := b.redrive(relay.Selection{}); n != 0 {
 		b.t.Fatalf("redrove %d, though nothing is dead", n)
 	}
-	l := b.leaseOneOf(billing, dead)
+	l := b.leaseOneOf(dead)
 	if l.Used != 0 || l.Tries != 1 || l.Replay != 1 {
 		b.t.Fatalf("leased %+v", l)
 	}
