@@ -185,7 +185,7 @@ func discardLeaseExpired(b *bench) {
 func discardConcurrently(b *bench) {
 	const n = 200
 	b.killMany(n)
-	if total := b.together(8, func(s relay.Store) (int, error) { return s.Discard(b.ctx(), relay.Selection{Source: source}) }); total != n {
+	if total := b.together(func(s relay.Store) (int, error) { return s.Discard(b.ctx(), relay.Selection{Source: source}) }); total != n {
 		b.t.Fatalf("discarded %d, want %d", total, n)
 	}
 	b.wantCounts(billing, 0, 0, 0, 0)

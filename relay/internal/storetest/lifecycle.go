@@ -76,7 +76,7 @@ func lifecycleReopen(b *bench) {
 		b.put(repeated(ev))
 		b.put(conflicting(ev, i))
 		outcome := []relay.Outcome{relay.OutcomeDelivered, relay.OutcomeDead, relay.OutcomeRetry, relay.OutcomeRelease}[i%4]
-		l := b.leaseOneOf(billing, ev)
+		l := b.leaseOneOf(ev)
 		op := relay.Settle{Leased: l, Outcome: outcome, Delay: time.Hour, Used: true, Attempt: attempt(200 + i)}
 		if outcome == relay.OutcomeRelease {
 			op.Attempt, op.Used = nil, false

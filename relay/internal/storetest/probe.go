@@ -29,7 +29,7 @@ func probeUntried(b *bench) {
 	leased := b.lease(billing, 2)
 	b.retryAfter(leased[0], time.Minute)
 	b.Advance(10 * time.Minute) // the retry has been due for long
-	b.settle(relay.Settle{Leased: b.leaseOneOf(billing, released), Outcome: relay.OutcomeRelease})
+	b.settle(relay.Settle{Leased: b.leaseOneOf(released), Outcome: relay.OutcomeRelease})
 	fresh := b.accept("fresh", billing)
 	got := b.probe(2)
 	if len(got) != 2 || got[0].Event.ID == tried.ID || got[1].Event.ID == tried.ID {
@@ -39,11 +39,11 @@ func probeUntried(b *bench) {
 	_ = fresh
 }
 
-// leaseOneOf leases all that is due and releases all but the delivery of ev, untouched.
-func (b *bench) leaseOneOf(destination string, ev *relay.Event) *relay.Leased {
+// leaseOneOf leases all that is due to billing and releases all but the delivery of ev, untouched.
+func (b *bench) leaseOneOf(ev *relay.Event) *relay.Leased {
 	b.t.Helper()
 	var wanted *relay.Leased
-	for _, l := range b.leaseAll(destination) {
+	for _, l := range b.leaseAll(billing) {
 		if l.Event.ID == ev.ID {
 			wanted = l
 		} else {

@@ -40,12 +40,12 @@ func (b *bench) reassign(moved, left int) {
 func reassignStates(b *bench) {
 	b.reassign(0, 0)
 	delivered, dead := b.accept("delivered", billing, search), b.accept("dead", billing)
-	b.settleAll(relay.OutcomeDelivered, b.leaseOneOf(billing, delivered))
-	b.settle(relay.Settle{Leased: b.leaseOneOf(billing, dead), Outcome: relay.OutcomeDead, Attempt: attempt(410), Reason: "given up"})
+	b.settleAll(relay.OutcomeDelivered, b.leaseOneOf(delivered))
+	b.settle(relay.Settle{Leased: b.leaseOneOf(dead), Outcome: relay.OutcomeDead, Attempt: attempt(410), Reason: "given up"})
 	retried := b.accept("retried", billing)
-	b.retryAfter(b.leaseOneOf(billing, retried), time.Hour)
+	b.retryAfter(b.leaseOneOf(retried), time.Hour)
 	flying := b.accept("flying", billing)
-	l := b.leaseOneOf(billing, flying)
+	l := b.leaseOneOf(flying)
 	pending := b.accept("pending", billing)
 
 	b.reassign(4, 1)
@@ -135,7 +135,7 @@ func reassignBehind(b *bench) {
 func reassignConcurrently(b *bench) {
 	const n = 200
 	events := b.acceptMany(n, to(billing)...)
-	total := b.together(8, func(s relay.Store) (int, error) {
+	total := b.together(func(s relay.Store) (int, error) {
 		r, _, err := s.Reassign(b.ctx(), source, billing, renamed, "")
 		return r.Moved, err
 	})

@@ -18,8 +18,8 @@ var redriveTests = []test{
 	{"with the body of the replay", redriveVariant},
 }
 
-// together calls f in many goroutines, and of every client, and adds up what it returns.
-func (b *bench) together(callers int, f func(s relay.Store) (int, error)) int {
+// together calls f in eight goroutines, and of every client, and adds up what it returns.
+func (b *bench) together(f func(s relay.Store) (int, error)) int {
 	b.t.Helper()
 	stores := []relay.Store{b.Store}
 	if b.Another != nil {
@@ -28,7 +28,7 @@ func (b *bench) together(callers int, f func(s relay.Store) (int, error)) int {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	total := 0
-	for i := range callers {
+	for i := range 8 {
 		wg.Go(func() {
 			n, err := f(stores[i%len(stores)])
 			if err != nil {
@@ -76,7 +76,7 @@ func redriveDead(b *bench) {
 	if n := b.redrive(relay.Selection{}); n != 0 {
 		b.t.Fatalf("redrove %d, though nothing is dead", n)
 	}
-	l := b.leaseOneOf(billing, dead)
+	l := b.leaseOneOf(dead)
 	if l.Used != 0 || l.Tries != 1 || l.Replay != 1 {
 		b.t.Fatalf("leased %+v", l)
 	}
@@ -153,7 +153,7 @@ func redriveOnce(b *bench, s relay.Store) (int, error) {
 func redriveConcurrently(b *bench) {
 	const n = 300
 	events := b.killMany(n)
-	if total := b.together(8, func(s relay.Store) (int, error) { return redriveOnce(b, s) }); total != n {
+	if total := b.together(func(s relay.Store) (int, error) { return redriveOnce(b, s) }); total != n {
 		b.t.Fatalf("redrove %d, want %d", total, n)
 	}
 	b.wantCounts(billing, n, 0, 0, 0)

@@ -154,7 +154,7 @@ func replayUnknown(b *bench) {
 
 func replayConcurrently(b *bench) {
 	ev := b.kill("one", billing)
-	total := b.together(8, func(s relay.Store) (int, error) {
+	total := b.together(func(s relay.Store) (int, error) {
 		n, _, err := s.Replay(b.ctx(), ev.ID, []string{billing}, 0)
 		return n, err
 	})

@@ -100,7 +100,7 @@ func replayAllConcurrently(b *bench) {
 	const n = 200
 	events := b.killMany(n)
 	begun := time.Now()
-	total := b.together(8, func(s relay.Store) (int, error) {
+	total := b.together(func(s relay.Store) (int, error) {
 		replayed, _, err := s.ReplayAll(b.ctx(), source, named(billing, events...), relay.Pace{Asked: time.Since(begun)})
 		return replayed, err
 	})
