@@ -18,6 +18,11 @@ LINT := .bin/golangci-lint-$(LINT_VERSION)/golangci-lint
 # What the checks need beside Go: a command, and the Debian package that brings it.
 TOOLS := chromium:chromium gcc:gcc node:nodejs npm:npm promtool:prometheus redis-server:redis-server sqlite3:sqlite3
 
+# Node.js for tests of what runs on it: Debian 12 brings 18, and the packages that are tested need 20.
+NODE := node-linux-$(if $(filter aarch64,$(shell uname -m)),arm64,x64)
+NODE_VERSION := 20.20.2
+export PATH := $(CURDIR)/.bin/node/node_modules/$(NODE)/bin:$(PATH)
+
 # The packages whose tests have a target of their own below; all others are the units.
 STORES := ./relay/internal/storetest ./relay/internal/sqlitefile ./relay/sqlitestore ./relay/spool
 ON_REDIS := ./relay/redisstore ./relay/engine
@@ -105,6 +110,8 @@ tools:
 		command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool#*:}"; \
 	done; \
 	[ -z "$$missing" ] || { set -x; $(SUDO) apt-get -qq update && $(SUDO) apt-get -qq install --no-install-recommends $$missing libc6-dev; }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20)' || \
+		npm install --prefix .bin/node --no-audit --no-fund --ignore-scripts $(NODE)@$(NODE_VERSION)
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
