@@ -110,7 +110,7 @@ tools:
 		command -v $${tool%%:*} >/dev/null || missing="$$missing $${tool#*:}"; \
 	done; \
 	[ -z "$$missing" ] || { set -x; $(SUDO) apt-get -qq update && $(SUDO) apt-get -qq install --no-install-recommends $$missing libc6-dev; }
-	@node -e 'process.exit(parseInt(process.versions.node) < 20)' || \
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || \
 		npm install --prefix .bin/node --no-audit --no-fund --ignore-scripts $(NODE)@$(NODE_VERSION)
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
