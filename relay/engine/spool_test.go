@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay/engine"
 
@@ -187,5 +189,51 @@ func TestConflictsThroughTheSpool(t *testing.T) {
 	}
 	if n := c.count(); n != 2 {
 		t.Errorf("%d requests", n)
+	}
+}
+
+// A callback that comes while store and spool are still being opened is answered from the spool, if the store then cannot be
+// opened.
+func TestACallbackWaitsForTheSpool(t *testing.T) {
+	opening, refuse := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	src := newSource(destination(t, "one", newConsumer(t, nil).URL))
+	g := &gateway{t: t, source: src}
+	g.Engine = engine.New(engine.Options{
+		OpenStore: func(context.Context, *slog.Logger) (relay.Store, error) {
+			once.Do(func() { close(opening) })
+			<-refuse
+			return nil, fmt.Errorf("%w: WRONGPASS", relay.ErrUnavailable)
+		},
+		OpenSpool: func(ctx context.Context, _ *slog.Logger) (relay.Spool, error) {
+			return spool.Open(ctx, spool.Options{Path: filepath.Join(t.TempDir(), "spool.db")})
+		},
+		Logger: slog.New(slog.DiscardHandler), Version: "test",
+	})
+	g.Push(g.settings())
+	started := make(chan error, 1)
+	go func() { started <- g.Start(context.Background()) }()
+	<-opening
+	answered := make(chan int, 1)
+	go func() { answered <- g.send(callback("early")).Code }()
+	select {
+	case code := <-answered:
+		t.Fatalf("before the store was open, the answer was %d", code)
+	case <-time.After(50 * time.Millisecond): // it waits
+	}
+	close(refuse)
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if code := <-answered; code != http.StatusOK {
+		t.Errorf("the answer was %d", code)
+	}
+	if st := g.Status(context.Background()).Spool; st.Events != 1 {
+		t.Errorf("the spool has %+v", st)
 	}
 }

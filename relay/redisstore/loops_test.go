@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,8 +54,33 @@ func TestALoopSurvivesAPanic(t *testing.T) {
 	}
 }
 
+// silent is a way to a Redis that lets a subscription hang as soon as it is to carry a command, so long as on holds.
+func silent(t *testing.T, redis *redistest.Server, on *atomic.Bool, command string) string {
+	t.Helper()
+	return between(t, redis, func() func([]byte) bool {
+		subscribed := false
+		return func(line []byte) (pass bool) {
+			subscribed = subscribed || isOneOf(line, "subscribe")
+			return !on.Load() || !subscribed || !isOneOf(line, command)
+		}
+	}, false)
+}
+
 // forbidding is a way to a Redis that closes a connection as soon as it is asked for one of some commands, as twemproxy does.
 func forbidding(t *testing.T, redis *redistest.Server, commands ...string) string {
+	t.Helper()
+	return between(t, redis, func() func([]byte) bool {
+		return func(line []byte) (pass bool) { return !isOneOf(line, commands...) }
+	}, true)
+}
+
+func isOneOf(line []byte, commands ...string) bool {
+	return slices.ContainsFunc(commands, func(c string) bool { return bytes.EqualFold(bytes.TrimSpace(line), []byte(c)) })
+}
+
+// between is a way to a Redis. The first line of a connection that does not pass closes it, or leaves it open for nothing to
+// pass any more.
+func between(t *testing.T, redis *redistest.Server, passing func() func(line []byte) bool, closes bool) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -78,15 +105,17 @@ func forbidding(t *testing.T, redis *redistest.Server, commands ...string) strin
 					_, _ = io.Copy(client, to)
 				})
 				defer func() { _ = to.Close() }()
+				pass := passing()
 				for r := bufio.NewReader(client); ; {
 					line, err := r.ReadBytes('\n')
 					if err != nil {
 						return
 					}
-					for _, c := range commands {
-						if bytes.EqualFold(bytes.TrimSpace(line), []byte(c)) {
-							return
+					if !pass(line) {
+						if !closes {
+							_, _ = io.Copy(io.Discard, r)
 						}
+						return
 					}
 					if _, err := to.Write(line); err != nil {
 						return
@@ -96,6 +125,26 @@ func forbidding(t *testing.T, redis *redistest.Server, commands ...string) strin
 		}
 	})
 	return l.Addr().String()
+}
+
+// A subscription that is not confirmed, or falls silent, is begun anew, so that health does not say for ever what was wrong.
+func TestASilentSubscriptionIsGivenUp(t *testing.T) {
+	for _, command := range []string{"subscribe", "ping"} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			var on atomic.Bool
+			on.Store(true)
+			s := open(t, func(o *redisstore.Options) {
+				o.Addresses, o.Timeout = []string{silent(t, server, &on, command)}, time.Second
+			})
+			redistest.Eventually(t, 20*time.Second, "health says it", func() bool {
+				err := s.Health(t.Context())
+				return err != nil && strings.Contains(err.Error(), "listening to channel")
+			})
+			on.Store(false)
+			redistest.Eventually(t, 20*time.Second, "it is well again", func() bool { return s.Health(t.Context()) == nil })
+		})
+	}
 }
 
 // Where something before Redis takes neither scripts nor subscriptions, health says so.

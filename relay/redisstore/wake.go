@@ -3,7 +3,9 @@ package redisstore
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -16,6 +18,8 @@ const (
 	tellEvery = 50 * time.Millisecond
 	// tryAgain is the pause after a message could not be published, or the subscription failed.
 	tryAgain = time.Second
+	// listenQuiet is how long a subscription may be silent before it is asked whether its Redis is still there.
+	listenQuiet = 5 * time.Second
 )
 
 // Wakeups implements relay.SharedStore.
@@ -105,7 +109,8 @@ func (s *Store) listenLoop() {
 }
 
 // listen wakes lanes by what other gateways tell, until it fails. It subscribes anew each time: a subscription that Redis
-// has refused does not ask again.
+// has refused does not ask again. One that is not confirmed, or whose Redis does not answer a ping, is given up: its
+// connection may lead to what is no longer there, and would be listened to for ever.
 func (s *Store) listen() error {
 	sub := s.client.Subscribe(s.closing, s.keys.wake())
 	// A subscription that waits for a message does not see its context end.
@@ -114,13 +119,25 @@ func (s *Store) listen() error {
 		stop()
 		_ = sub.Close()
 	}()
-	for {
-		got, err := sub.Receive(s.closing)
+	for confirmed, asked := false, false; ; {
+		wait := s.options.Timeout
+		if confirmed && !asked {
+			wait = listenQuiet
+		}
+		got, err := sub.ReceiveTimeout(s.closing, wait)
+		if confirmed && !asked && isTimeout(err) {
+			asked = true
+			if err = sub.Ping(s.closing); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("listening to channel %s: %w", s.keys.wake(), explain(err))
 		}
+		asked = false
 		switch got := got.(type) {
 		case *redis.Subscription:
+			confirmed = true
 			s.note(stepListen, nil)
 		case *redis.Message:
 			var m message
@@ -132,4 +149,9 @@ func (s *Store) listen() error {
 			}
 		}
 	}
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout()
 }

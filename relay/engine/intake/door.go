@@ -140,12 +140,17 @@ func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event) ([
 
 // accept waits until an accept is durable or ctx ends, and reports whether it is the spool that has it.
 func (d *Door) accept(ctx context.Context, a *commit.Accepting) (spooled bool, err error) {
+	early, cancel := leaving(ctx, spoolShare)
+	defer cancel()
 	spool := d.params.Spooling.Spooler()
+	if spool == nil {
+		// Right after a start the spool is opened with the store, and is there once it is known that the store cannot be.
+		_, _ = d.params.Access.Await(early)
+		spool = d.params.Spooling.Spooler()
+	}
 	if spool == nil {
 		return false, d.acceptInStore(ctx, a)
 	}
-	early, cancel := leaving(ctx, spoolShare)
-	defer cancel()
 	if !spool.Follows(early, a.Event.Source) {
 		bounded, cancel := context.WithTimeout(early, d.params.StoreTimeout)
 		defer cancel()
