@@ -17,7 +17,7 @@ import (
 var update = flag.Bool("update", false, "write what the adapter says into the golden files")
 
 // TestAdapter compares what the Caddyfile adapter makes of the cases in testdata. A case is a Caddyfile, a line of dashes,
-// and the JSON or the error; a line of equals signs stands between two cases of a file.
+// and the JSON or the error; a line of equals signs separates two cases of a file.
 func TestAdapter(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.caddyfiletest")
 	if err != nil || len(files) == 0 {

@@ -72,7 +72,7 @@ func (a *App) registered() (sources []*relay.Source) {
 	return sources
 }
 
-// examination is what the doctor has found so far.
+// examination collects what the doctor finds.
 type examination struct {
 	dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
@@ -108,7 +108,7 @@ func (x *examination) sites(ctx context.Context, servers map[string]*caddyhttp.S
 			case host == "":
 				x.warn("public_name", strings.Join(server.Listen, " "), "A relay route answers on any name, so Caddy gets no certificate for it: give its site the public name that senders call.")
 				continue
-			case local(host):
+			case localName(host):
 				x.warn("public_name", host, "Senders on the internet cannot reach this name: give the site a public one.")
 			case strings.Contains(host, "*"):
 				x.ok("public_name", host, "The site has a wildcard name.")
@@ -154,8 +154,8 @@ func relayHosts(routes []siteRoute, within []string) map[string]bool {
 	return found
 }
 
-// local reports whether a name or address is one that the internet does not know.
-func local(host string) bool {
+// localName reports whether a name or address is one that the internet does not know.
+func localName(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return !public(addr)
 	}

@@ -232,7 +232,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestHealthDuringShutdownDelay takes the gateway out of a load balancer while it still takes callbacks.
+// TestHealthDuringShutdownDelay: a gateway leaves its load balancer while callbacks are still accepted.
 func TestHealthDuringShutdownDelay(t *testing.T) {
 	g := newGateway(t)
 	web := map[string]any{

@@ -16,7 +16,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/stream"
 )
 
-// TestAdminRejections takes a callback in after its wrong secret was mended.
+// TestAdminRejections accepts a callback after its wrong secret was mended.
 func TestAdminRejections(t *testing.T) {
 	g := newGateway(t)
 	c := newConsumer(t, http.StatusOK)

@@ -33,7 +33,7 @@ func parseQuery(r *http.Request, known ...string) *query {
 		if !slices.Contains(known, name) {
 			q.err = badRequest(fmt.Sprintf("Unknown parameter %q: expected %s.", name, cmp.Or(strings.Join(known, ", "), "none")))
 		} else if len(v) > 1 {
-			q.err = badRequest(name + " stands more than once.")
+			q.err = badRequest(name + " is repeated: expected it once.")
 		}
 	}
 	return q

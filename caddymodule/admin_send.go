@@ -14,7 +14,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
 )
 
-// send takes in a sample, or the callback of the request, as the source's door would: but for who may call, since the
+// send accepts a sample, or the callback of the request, as the source's door would: but for who may call, since the
 // operator may.
 func send(e *engine.Engine, r *http.Request) (any, error) {
 	var request api.SendRequest

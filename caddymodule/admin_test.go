@@ -59,7 +59,7 @@ func keys(t *testing.T, what string, v any, expected ...string) {
 	}
 }
 
-// first gives the first element of a list in an answer.
+// first returns the first element of a list in an answer.
 func first(t *testing.T, answer map[string]any, name string) map[string]any {
 	t.Helper()
 	list, ok := answer[name].([]any)

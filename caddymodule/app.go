@@ -115,7 +115,7 @@ func (a *App) provision(ctx caddy.Context) error {
 		return fmt.Errorf("store: %T is not a store of events", module)
 	}
 	if s, ok := module.(interface{ literalSecret() bool }); ok && s.literalSecret() {
-		a.logger.Warn("the password of store stands in the config, where the admin API shows it; use {env.NAME} or {file./path}")
+		a.logger.Warn("the password of store is in the config, where the admin API shows it; use {env.NAME} or {file./path}")
 	}
 	a.pooled, err = acquireEngine(store)
 	if err != nil {
@@ -211,7 +211,7 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop takes this config's settings back. Those of a config that has started meanwhile stay the current ones; if this one
+// Stop withdraws this config's settings. Those of a config that has started meanwhile stay the current ones; if this one
 // failed to start as a whole, those of the config before it are current again.
 func (a *App) Stop() error {
 	a.stop()

@@ -32,7 +32,7 @@ func build(t *testing.T, config string) *relay.Source {
 	return src
 }
 
-// adaptedHandler gives the JSON of the only handler of a Caddyfile.
+// adaptedHandler returns the JSON of the only handler of a Caddyfile.
 func adaptedHandler(t *testing.T, caddyfile string) string {
 	t.Helper()
 	adapted, err := adapt(":8080 {\n" + caddyfile + "\n}")
@@ -62,7 +62,7 @@ func adaptedHandler(t *testing.T, caddyfile string) string {
 	return string(b)
 }
 
-// plainSource takes out what cannot be compared, after checking that it is there.
+// plainSource clears the fields that cannot be compared, after checking that they are set.
 func plainSource(t *testing.T, src *relay.Source) relay.Source {
 	t.Helper()
 	s := *src

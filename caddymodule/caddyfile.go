@@ -108,7 +108,7 @@ func (p place) errf(format string, args ...any) error {
 	return fmt.Errorf("%w, at %s", fmt.Errorf(format, args...), p)
 }
 
-// parsedSource is what a handler of a Caddyfile defined.
+// parsedSource is a source as a handler of a Caddyfile defined it.
 type parsedSource struct {
 	canonical []byte
 	place     string
@@ -284,7 +284,7 @@ func errUnknown(d *caddyfile.Dispenser, expected string) error {
 }
 
 func errRepeated(d *caddyfile.Dispenser, name string) error {
-	return d.Errf("%s stands twice: expected it once", name)
+	return d.Errf("%s is repeated: expected it once", name)
 }
 
 // Interface guards

@@ -163,7 +163,7 @@ func (to *Destination) addHeader(d *caddyfile.Dispenser) error {
 	}
 	canonical := http.CanonicalHeaderKey(name)
 	if _, twice := to.Header[canonical]; twice {
-		return d.Errf("header %s stands twice: expected it once", name)
+		return d.Errf("header %s is repeated: expected it once", name)
 	}
 	to.Header[canonical] = value
 	return nil

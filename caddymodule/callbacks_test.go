@@ -51,7 +51,7 @@ func recorder(t *testing.T) (url string, next func() delivered) {
 	}
 }
 
-// reply is what a sender gets.
+// reply is the answer that a sender receives.
 type reply struct {
 	status    int
 	event     string

@@ -90,7 +90,7 @@ func TestCatchAllInJSON(t *testing.T) {
 	}
 }
 
-// TestCatchAllFastCGI takes what php_fastcgi adapts to for a catch-all, as it rewrites what is no file to index.php.
+// TestCatchAllFastCGI treats the routes of php_fastcgi as a catch-all, because they rewrite what is no file to index.php.
 func TestCatchAllFastCGI(t *testing.T) {
 	var routes caddyhttp.RouteList
 	if err := json.Unmarshal([]byte(`[

@@ -64,13 +64,14 @@ type Destination struct {
 	// When the destination is held, and how often it is then probed. Default: after 3 failures, every 30s.
 	Breaker *Breaker `json:"breaker,omitempty"`
 
-	// What is not delivered this long after its acceptance becomes a dead letter, held or paused too. Default: 168h.
+	// A delivery not made this long after its event's acceptance becomes a dead letter, even if held or paused.
+	// Default: 168h.
 	Expire Duration `json:"expire,omitempty"`
 
 	// `task` delivers the events of a task one at a time, in the order of their acceptance. Default: no order.
 	Order string `json:"order,omitempty"`
 
-	// What is sent: `original`, the callback's body byte for byte. Default: original.
+	// The body that is sent: `original`, the callback's body byte for byte. Default: original.
 	Body string `json:"body,omitempty"`
 
 	// How it is sent. Default: `{"protocol": "http"}`, without compression.
@@ -319,7 +320,7 @@ func checkPermanent(statuses []int) error {
 			return fmt.Errorf("expected response statuses from 300 to 599, got %d", s)
 		}
 		if slices.Contains(statuses[:i], s) {
-			return fmt.Errorf("%d stands twice", s)
+			return fmt.Errorf("%d is repeated", s)
 		}
 	}
 	return nil
@@ -351,7 +352,7 @@ func resolveHeader(header map[string]string) (http.Header, error) {
 			return nil, err
 		}
 		if _, twice := resolved[http.CanonicalHeaderKey(name)]; twice {
-			return nil, fmt.Errorf("%s stands twice", name)
+			return nil, fmt.Errorf("%s is repeated", name)
 		}
 		value, err := resolve(raw)
 		if err != nil {

@@ -63,7 +63,7 @@ func startEmitter(ctx caddy.Context, events *caddyevents.App, find findEvent, lo
 	return e, nil
 }
 
-// offer takes a dead letter without ever blocking.
+// offer queues a dead letter without ever blocking.
 func (e *emitter) offer(letter relay.DeadLetter) {
 	select {
 	case e.letters <- letter:
@@ -140,7 +140,7 @@ func (e *emitter) stop(patience time.Duration) {
 	e.cancel()
 }
 
-// origin takes the app's place in the context that events are emitted with: it has the app's module ID.
+// origin replaces the app in the context that events are emitted with: it has the app's module ID.
 type origin struct{ ctx caddy.Context }
 
 // CaddyModule returns the information of the app's module.

@@ -42,7 +42,7 @@ func testEmitter(t *testing.T, handle func()) (*emitter, *bytes.Buffer) {
 	return e, &log
 }
 
-// TestEmitterStop tells what waits before it stops.
+// TestEmitterStop checks that the letters still waiting are emitted before it stops.
 func TestEmitterStop(t *testing.T) {
 	told := 0
 	e, _ := testEmitter(t, func() { told++ })

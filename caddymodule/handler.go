@@ -135,7 +135,7 @@ func (h *Handler) register(ctx caddy.Context, app *App, canonical []byte) (err e
 	return err
 }
 
-// ServeHTTP takes the callback and answers it.
+// ServeHTTP receives the callback and answers it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	receipt := h.engine.Receive(w, r, h.source, clientAddr(r))
 

@@ -459,8 +459,8 @@ func TestWarnings(t *testing.T) {
 	}
 	const (
 		open    = "source is open"
-		verify  = "a secret of verify stands in the config"
-		signed  = "a secret of sign stands in the config"
+		verify  = "a secret of verify is in the config"
+		signed  = "a secret of sign is in the config"
 		respond = "respond is not 200"
 		query   = "use verify kie"
 		header  = "request>headers>X-Token delete"

@@ -90,7 +90,7 @@ type sentCallback struct {
 	proof proof
 }
 
-// proof is what a callback has besides its body.
+// proof holds what a callback has besides its body.
 type proof struct {
 	Headers map[string]string
 	Query   string

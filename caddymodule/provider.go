@@ -56,18 +56,18 @@ func (*Kie) CaddyModule() caddy.ModuleInfo {
 func (*Kie) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return nameOnly(d, "provider kie") }
 
 // Custom reads the callbacks of any sender by gjson paths into the body. Each field takes one path, or several where
-// what it names stands in different places.
+// what it names is in different places.
 type Custom struct {
 	relay.Provider `json:"-"`
 
-	// Where the task's id stands. Required. If several paths find one, it must be the same. One entry header:<name>,
+	// Where the task's id is. Required. If several paths find one, it must be the same. One entry header:<name>,
 	// instead of paths, names a request header.
 	TaskID Strings `json:"task_id,omitempty"`
 
-	// Where the stage stands, if callbacks of a task come in several. Default: none.
+	// Where the stage is, if callbacks of a task come in several. Default: none.
 	Stage Strings `json:"stage,omitempty"`
 
-	// Where the outcome's code stands. Default: none.
+	// Where the outcome's code is. Default: none.
 	Code Strings `json:"code,omitempty"`
 
 	// Where files are named: texts, arrays of texts, or objects whose keys end in url. Default: none.

@@ -22,7 +22,7 @@ func validate(t *testing.T, config string) error {
 	return caddy.Validate(cfg)
 }
 
-// dataDir gives Caddy a data directory of the test's own.
+// dataDir sets Caddy's data directory to one of the test's own, and returns it.
 func dataDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -35,7 +35,7 @@ func dataDir(t *testing.T) string {
 func TestAdaptedProvisions(t *testing.T) {
 	dir := dataDir(t)
 	const secret = "whsec_bm90IGEgc2VjcmV0LCBhIHRlc3Qga2V5"
-	for _, name := range []string{"TOKEN", "OLD_TOKEN", "HMAC_SECRET", "PREVIOUS", "REDIS_PASSWORD"} {
+	for _, name := range []string{"TOKEN", "OLD_TOKEN", "SECRET", "HMAC_SECRET", "PREVIOUS", "REDIS_PASSWORD"} {
 		t.Setenv(name, secret)
 	}
 	t.Setenv("ED25519_KEY", "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
@@ -158,7 +158,7 @@ func TestProvisionErrors(t *testing.T) {
 		"retry at once":         {nil, fields{"retry": fields{"delays": []any{0}}}, "retry: expected a positive duration"},
 		"permanent":             {nil, fields{"permanent": []int{200}}, "permanent: expected response statuses"},
 		"header":                {nil, fields{"header": fields{"Relay-Source": "x"}}, "Relay-Source is set by the relay itself"},
-		"header twice":          {nil, fields{"header": fields{"X-Key": "x", "x-key": "y"}}, "stands twice"},
+		"header twice":          {nil, fields{"header": fields{"X-Key": "x", "x-key": "y"}}, "is repeated"},
 		"header value":          {nil, fields{"header": fields{"X-Key": "{env.NOT_A_VALUE}"}}, "expected a value without control characters"},
 		"sign":                  {nil, fields{"sign": fields{"secret": "{env.NOT_A_KEY}"}}, "a signing secret must be whsec_"},
 		"sign without a secret": {nil, fields{"sign": fields{"previous": "whsec_c2VjcmV0"}}, "a signing secret must be whsec_"},

@@ -56,7 +56,7 @@ type Redis struct {
 	// Connects by TLS, and checks certificates against the system's authorities. Default: false.
 	TLS bool `json:"tls,omitempty"`
 
-	// Says that a single address is one of a Cluster. Default: false.
+	// Whether a single address is one of a Cluster. Default: false.
 	Cluster bool `json:"cluster,omitempty"`
 
 	// What the names of all keys begin with. Gateways with the same prefix share their events. Default: relay.
@@ -279,7 +279,7 @@ func checkAddress(s string) error {
 func checkDistinct(addresses []string) error {
 	for i, a := range addresses {
 		if slices.Contains(addresses[:i], a) {
-			return fmt.Errorf("the address %s stands twice", a)
+			return fmt.Errorf("the address %s is repeated", a)
 		}
 	}
 	return nil

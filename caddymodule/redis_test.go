@@ -31,7 +31,7 @@ func mustRedis(t *testing.T, config string) *Redis {
 	return r
 }
 
-// TestRedisIdentity: what is stored elsewhere has another engine, and another spool; everything else has the same.
+// TestRedisIdentity: a store elsewhere has another engine, and another spool; everything else has the same.
 func TestRedisIdentity(t *testing.T) {
 	dir := filepath.Join(dataDir(t), "caddy", "relay")
 	t.Setenv("REDIS", "127.0.0.1:6379")
@@ -87,7 +87,7 @@ func TestRedisProvisionErrors(t *testing.T) {
 		`{"addresses":["redis://:hunter2@a:1"]}`:                     "expected an address as host:port",
 		`{"addresses":["{env.SECRET}"]}`:                             "expected host:port in {env.SECRET}",
 		`{"addresses":["{env.EMPTY}"]}`:                              "the environment variable EMPTY is not set",
-		`{"addresses":["a:1","a:1"]}`:                                "the address a:1 stands twice",
+		`{"addresses":["a:1","a:1"]}`:                                "the address a:1 is repeated",
 		`{"password":"{env.EMPTY}"}`:                                 "password: the environment variable EMPTY is not set",
 		`{"password":"{http.vars.x}"}`:                               "password: placeholder {http.vars.x}",
 		`{"password":"x","username":"{env.EMPTY}"}`:                  "username: the environment variable EMPTY is not set",
@@ -149,7 +149,7 @@ func TestRedisAway(t *testing.T) {
 	if s := status["store"].(map[string]any); s["driver"] != "redis" || s["up"] != false {
 		t.Errorf("the store is %v", s)
 	}
-	const outdated, literal = "those that changed count after a restart", "the password of store stands in the config"
+	const outdated, literal = "those that changed count after a restart", "the password of store is in the config"
 	if lines := logged()[before:]; strings.Contains(lines, outdated) || strings.Contains(lines, literal) {
 		t.Errorf("a warning too many:\n%s", lines)
 	}

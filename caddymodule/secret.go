@@ -2,7 +2,7 @@ package caddymodule
 
 import "slices"
 
-// These take the place of what is not known before provisioning.
+// Substitutes for what is not known before provisioning.
 const (
 	standInSecret = "whsec_c3RhbmQtaW4gc2VjcmV0IG9mIDI0IGJ5dGVz" // has the form of every kind of secret
 	standInKey    = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
@@ -39,7 +39,7 @@ func resolveSecrets(secrets []string) ([]string, error) {
 	return resolved, nil
 }
 
-// literal says that a secret stands in the configuration itself.
+// literal reports whether a secret is in the configuration itself.
 func literal(secrets []string) bool {
 	return slices.ContainsFunc(secrets, func(s string) bool { return s != "" && !hasPlaceholder(s) })
 }

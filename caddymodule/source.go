@@ -161,7 +161,7 @@ func (h *Handler) warn(src *relay.Source) {
 	}
 	for _, v := range src.Verifiers {
 		if s, ok := v.(interface{ literalSecret() bool }); ok && s.literalSecret() {
-			log.Warn("a secret of verify stands in the config, where the admin API shows it; use {env.NAME} or {file./path}")
+			log.Warn("a secret of verify is in the config, where the admin API shows it; use {env.NAME} or {file./path}")
 		}
 		if token, ok := v.(*Token); ok {
 			token.warn(log, src)
@@ -169,7 +169,7 @@ func (h *Handler) warn(src *relay.Source) {
 	}
 	for i, d := range h.Destinations {
 		if d.Sign != nil && d.Sign.literalSecret() {
-			log.Warn("a secret of sign stands in the config, where the admin API shows it; use {env.NAME} or {file./path}",
+			log.Warn("a secret of sign is in the config, where the admin API shows it; use {env.NAME} or {file./path}",
 				"destination", src.Destinations[i].Name)
 		}
 	}
@@ -308,7 +308,7 @@ func parseDedupe(list []string) ([]relay.DedupeField, error) {
 			return nil, fmt.Errorf("expected task_id, stage, code, path:<gjson path> or header:<name>, got %q", s)
 		}
 		if slices.Contains(fields, f) {
-			return nil, fmt.Errorf("%s stands twice", s)
+			return nil, fmt.Errorf("%s is repeated", s)
 		}
 		fields = append(fields, f)
 	}

@@ -47,7 +47,7 @@ type HMAC struct {
 	// The key of the time in that list, in Unix seconds. Default: none.
 	Timestamp string `json:"timestamp,omitempty"`
 
-	// What is signed, from `{body}`, `{body_sha256}` (in hex), `{timestamp}`, `{task_id}`, `{header.<name>}` and other
+	// The signed text, from `{body}`, `{body_sha256}` (in hex), `{timestamp}`, `{task_id}`, `{header.<name>}` and other
 	// text, where `\n` is a line break and `\\` a backslash. Default: `{body}`, or `{timestamp}.{body}` with a timestamp.
 	Signed string `json:"signed,omitempty"`
 
@@ -115,7 +115,7 @@ type ED25519 struct {
 	// How the signature is written: hex; base64, with padding; base64url, with padding or without. Default: hex.
 	Encoding string `json:"encoding,omitempty"`
 
-	// What is signed, from `{body}`, `{body_sha256}` (in hex), `{timestamp}`, `{task_id}`, `{header.<name>}` and other
+	// The signed text, from `{body}`, `{body_sha256}` (in hex), `{timestamp}`, `{task_id}`, `{header.<name>}` and other
 	// text, where `\n` is a line break and `\\` a backslash. Default: `{body}`, or `{timestamp}.{body}` with a timestamp
 	// header.
 	Signed string `json:"signed,omitempty"`

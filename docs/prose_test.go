@@ -54,8 +54,14 @@ func checkGo(t *testing.T, path string) error {
 		return fmt.Sprintf("%s:%d", strings.TrimPrefix(path, "../"), files.Position(pos).Line)
 	}
 	ast.Inspect(file, func(n ast.Node) bool {
-		for _, doc := range docsOf(n) {
-			if match := commentOpening.FindStringSubmatch(doc.Text()); match != nil {
+		name, docs := docsOf(n)
+		for _, doc := range docs {
+			// A name may be such a verb itself.
+			text := doc.Text()
+			if rest, ok := strings.CutPrefix(text, name+" "); ok && name != "" {
+				text = "It " + rest
+			}
+			if match := commentOpening.FindStringSubmatch(text); match != nil {
 				t.Errorf("%s: a comment opens with %q: use an ordinary verb, such as returns, reports whether, sets, starts", at(doc.Pos()), match[1])
 			}
 		}
@@ -71,23 +77,30 @@ func checkGo(t *testing.T, path string) error {
 	return nil
 }
 
-// docsOf returns the comments that document a declaration, a field or a package.
-func docsOf(n ast.Node) (docs []*ast.CommentGroup) {
+// docsOf returns the comments that document a declaration, a field or a package, and the first name that is declared
+// there, if any.
+func docsOf(n ast.Node) (name string, docs []*ast.CommentGroup) {
 	switch n := n.(type) {
 	case *ast.File:
 		docs = append(docs, n.Doc)
 	case *ast.FuncDecl:
-		docs = append(docs, n.Doc)
+		name, docs = n.Name.Name, append(docs, n.Doc)
 	case *ast.GenDecl:
+		if len(n.Specs) > 0 {
+			name, _ = docsOf(n.Specs[0])
+		}
 		docs = append(docs, n.Doc)
 	case *ast.TypeSpec:
-		docs = append(docs, n.Doc, n.Comment)
+		name, docs = n.Name.Name, append(docs, n.Doc, n.Comment)
 	case *ast.ValueSpec:
-		docs = append(docs, n.Doc, n.Comment)
+		name, docs = n.Names[0].Name, append(docs, n.Doc, n.Comment)
 	case *ast.Field:
+		if len(n.Names) > 0 {
+			name = n.Names[0].Name
+		}
 		docs = append(docs, n.Doc, n.Comment)
 	}
-	return docs
+	return name, docs
 }
 
 var bullet = regexp.MustCompile(`^\s*(?:[*-]|\d+\.) (?:\*\*)?`)

@@ -38,7 +38,8 @@ type Selection struct {
 	Orphaned bool
 }
 
-// Pace says when deliveries are due that are replayed in one call: each after After plus its place in the call times Every.
+// Pace sets when the deliveries that are replayed in one call are due: each after After plus its place in the call times
+// Every.
 type Pace struct {
 	After, Every time.Duration
 	// Asked is how long ago the operation was asked for of which the call is a part. What was replayed since then is not

@@ -35,7 +35,8 @@ type StreamEvent struct {
 // SendRequest is the body of POST /relay/send.
 type SendRequest struct {
 	Source string `json:"source"`
-	// Body is what to send: JSON as it is, or a text that holds something else. Default: a sample of the source's provider.
+	// Body of the callback to send: JSON as it is, or a text that holds something else. Default: a sample of the source's
+	// provider.
 	Body        json.RawMessage   `json:"body,omitempty"`
 	ContentType string            `json:"content_type,omitempty"` // default: by the source's `body`
 	Headers     map[string]string `json:"headers,omitempty"`

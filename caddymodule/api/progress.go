@@ -5,7 +5,7 @@ package api
 // an Error. An answer without such a last line breaks off.
 const ProgressType = "application/x-ndjson"
 
-// Progress tells how many deliveries were handled up to now.
+// Progress counts the deliveries that were handled up to now.
 type Progress struct {
 	Progress int `json:"progress"`
 }

@@ -31,10 +31,10 @@ func (c *call) bulk(ctx context.Context, path string, body any, label string, to
 	if err != nil {
 		return nil, err
 	}
-	if res.Header.Get("Content-Type") != api.ProgressType {
-		return c.read(res)
-	}
 	defer func() { _ = res.Body.Close() }()
+	if res.Header.Get("Content-Type") != api.ProgressType {
+		return c.readAll(res.Body)
+	}
 	bar := newProgress(c.terminal, label, total)
 	defer bar.end()
 	return follow(res.Body, bar.show)

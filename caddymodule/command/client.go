@@ -126,11 +126,7 @@ func (c *client) refused(res *http.Response) error {
 
 // get reads an answer as it came.
 func (c *client) get(ctx context.Context, path string, query url.Values) (json.RawMessage, error) {
-	res, err := c.send(ctx, http.MethodGet, path, query, nil, nil)
-	if err != nil {
-		return nil, err
-	}
-	return c.read(res)
+	return c.ask(ctx, http.MethodGet, path, query, nil, nil)
 }
 
 // post sends a body as JSON and reads the answer.
@@ -139,17 +135,21 @@ func (c *client) post(ctx context.Context, path string, body any) (json.RawMessa
 	if err != nil {
 		return nil, err
 	}
-	res, err := c.send(ctx, http.MethodPost, path, nil, http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(encoded))
+	return c.ask(ctx, http.MethodPost, path, nil, http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(encoded))
+}
+
+// ask makes a request and reads its answer to the end.
+func (c *client) ask(ctx context.Context, method, path string, query url.Values, header http.Header, body io.Reader) (json.RawMessage, error) {
+	res, err := c.send(ctx, method, path, query, header, body)
 	if err != nil {
 		return nil, err
 	}
-	return c.read(res)
+	defer func() { _ = res.Body.Close() }()
+	return c.readAll(res.Body)
 }
 
-// read reads an answer to its end, and closes it.
-func (c *client) read(res *http.Response) (json.RawMessage, error) {
-	defer func() { _ = res.Body.Close() }()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+func (c *client) readAll(body io.Reader) (json.RawMessage, error) {
+	answer, err := io.ReadAll(io.LimitReader(body, maxAnswer))
 	if err != nil {
 		return nil, fmt.Errorf("the answer of the Caddy at %s breaks off: %w", c.address, err)
 	}

@@ -67,7 +67,7 @@ func configure(cmd *cobra.Command, backup Backup) {
 	cmd.AddCommand(commands...)
 }
 
-// call is what a command needs to ask and to answer.
+// call holds what a command needs to ask and to answer.
 type call struct {
 	*client
 	terminal

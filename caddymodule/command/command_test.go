@@ -23,7 +23,7 @@ import (
 // The gateway's side of these tests is a few lines of HTTP, where a real one would not do what is needed at the moment it is
 // needed. The integration tests run the commands against real gateways.
 
-// output is what a command has written.
+// output holds what a command has written.
 type output struct{ out, err string }
 
 // execute runs `caddy relay` with arguments, without a terminal.

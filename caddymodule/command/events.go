@@ -122,7 +122,7 @@ func deliveriesCell(deliveries []api.Delivery) string {
 	return strings.Join(append(open, delivered...), ", ")
 }
 
-// more tells below a table that there are more rows.
+// more writes below a table that there are more rows.
 func (c *call) more(next, rows string) error {
 	if next == "" {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// maxSize is what all files together may weigh, so that the first view is quick on a bad connection too.
+// maxSize bounds all files together, in bytes, so that the first view is quick on a bad connection too.
 const maxSize = 200_000
 
 // TestFiles weighs the files, and looks for addresses outside: a page that asks another host breaks without the internet,

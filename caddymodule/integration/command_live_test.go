@@ -102,3 +102,19 @@ func TestCommandSend(t *testing.T) {
 	g.mustRelay("send vocals "+file, "A duplicate of event ")
 	g.refusedRelay("send nobody", "nobody")
 }
+
+// TestCommandDoctor: what the doctor finds is shown whole. What that is depends on this machine too.
+func TestCommandDoctor(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t)
+	down := newDownConsumer(t)
+	g.start(`relay /vocals vocals {
+		to consumer ` + down.URL() + `
+	}`)
+	out, _ := g.relay("doctor")
+	for _, text := range []string{"STATE", "vocals", "consumer"} {
+		if !strings.Contains(out, text) {
+			t.Errorf("the doctor does not mention %s:\n%s", text, out)
+		}
+	}
+}

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// settings reads a unit: its settings by name, each as often as it stands there.
+// settings reads a unit: its settings by name, each as often as it is there.
 func settings(t *testing.T, unit string) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}

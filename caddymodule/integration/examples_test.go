@@ -87,6 +87,7 @@ func TestExamples(t *testing.T) {
 	expected := map[string]string{
 		"behind-a-proxy.caddyfile": "server is listening only on the HTTP port",
 		"hidden-tokens.caddyfile":  "hide it with this line in format filter: request>headers>X-Callback-Token delete",
+		"dashboard.caddyfile":      "enabling strict SNI-Host enforcement because TLS client auth is configured",
 	}
 	files, err := filepath.Glob(examples + "*.caddyfile")
 	if err != nil || len(files) == 0 {

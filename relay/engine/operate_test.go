@@ -25,14 +25,14 @@ func onBothStores(t *testing.T, test func(t *testing.T, start func(...*relay.Des
 	})
 }
 
-// acceptSettled accepts events of as many tasks, and waits until each delivery to a destination has a state.
-func (g *gateway) acceptSettled(n int, destination string, state relay.State) (ids []string) {
+// acceptDelivered accepts events of as many tasks, and waits until each is delivered to a destination.
+func (g *gateway) acceptDelivered(n int, destination string) (ids []string) {
 	g.t.Helper()
 	for i := range n {
 		ids = append(ids, g.mustAccept("task-"+string(rune('a'+i%26))+string(rune('a'+i/26))))
 	}
 	for _, id := range ids {
-		g.awaitState(id, destination, state)
+		g.awaitState(id, destination, relay.StateDelivered)
 	}
 	return ids
 }
@@ -57,7 +57,7 @@ func TestReplayAll(t *testing.T) {
 	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
 		a := newConsumer(t, nil)
 		g := start(destination(t, "a", a.URL))
-		ids := g.acceptSettled(5, "a", relay.StateDelivered)
+		ids := g.acceptDelivered(5, "a")
 		rec, err := g.Event(context.Background(), ids[2])
 		if err != nil {
 			t.Fatal(err)
@@ -106,7 +106,7 @@ func TestReplayAllBackfills(t *testing.T) {
 		a, b := newConsumer(t, nil), newConsumer(t, nil)
 		old, filtered, all := destination(t, "a", a.URL), destination(t, "filtered", b.URL), destination(t, "all", b.URL)
 		g := start(old)
-		ids := g.acceptSettled(3, "a", relay.StateDelivered)
+		ids := g.acceptDelivered(3, "a")
 		filtered.When = wantsTask{wanted: "task-ba", broken: "task-ca"}
 		g.push(filtered, all)
 		since := relay.EventFilter{Source: "vocals", Since: time.Now().Add(-time.Hour)}
@@ -143,7 +143,7 @@ func TestOperatorsAtOnce(t *testing.T) {
 			return http.StatusOK
 		})
 		g := start(destination(t, "a", a.URL))
-		ids := g.acceptSettled(events, "a", relay.StateDelivered)
+		ids := g.acceptDelivered(events, "a")
 		replays := 0
 		for _, operation := range []struct {
 			name string
@@ -191,7 +191,7 @@ func TestReassign(t *testing.T) {
 		a := newConsumer(t, nil)
 		old, renamed := destination(t, "old", a.URL), destination(t, "new", a.URL)
 		g := start(old)
-		delivered := g.acceptSettled(1, "old", relay.StateDelivered)[0]
+		delivered := g.acceptDelivered(1, "old")[0]
 		if err := g.Pause(context.Background(), "vocals", "old", true); err != nil {
 			t.Fatal(err)
 		}

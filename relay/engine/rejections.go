@@ -15,13 +15,13 @@ func (e *Engine) Rejections(source string, limit int) []intake.Rejected {
 	return e.intake.Rejections(source, limit)
 }
 
-// AcceptRejected takes in a rejected callback after all, with the settings that its source has now. Errors:
+// AcceptRejected accepts a rejected callback after all, with the settings that its source has now. Errors:
 // relay.ErrNotFound, intake.ErrTaken, intake.ErrNotKept, intake.ErrUnreadable, intake.ErrUnkept, and those of an accept.
 func (e *Engine) AcceptRejected(ctx context.Context, id string) (intake.Receipt, error) {
 	return e.intake.AcceptRejected(ctx, id, e.Source)
 }
 
-// Admit takes in a callback that an operator sends, through the door of a source. Errors: relay.ErrNotFound,
+// Admit accepts a callback that an operator sends, through the door of a source. Errors: relay.ErrNotFound,
 // intake.ErrUnreadable, intake.ErrUnkept, and those of an accept.
 func (e *Engine) Admit(ctx context.Context, source string, header http.Header, body []byte) (intake.Receipt, error) {
 	src := e.Source(source)

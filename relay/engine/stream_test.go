@@ -167,7 +167,7 @@ func TestStreamResumes(t *testing.T) {
 		t.Error("the event after which to begin was seen, too")
 	}
 
-	// What is stored comes in the store's order, over several pages.
+	// Stored events come in the store's order, over several pages.
 	var order, want []string
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Format is what the body of a callback may be.
+// Format names the form that the body of a callback has.
 type Format string
 
 const (

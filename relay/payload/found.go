@@ -5,7 +5,7 @@ import "strings"
 // maxFound bounds what a body makes of memory before anyone has verified it.
 const maxFound = 10_000
 
-// Found is what a Plan has found in one body. The zero value is ready for Plan.Read, which fills it once.
+// Found holds what a Plan has found in one body. The zero value is ready for Plan.Read, which fills it once.
 type Found struct {
 	// The usual body needs no memory of its own.
 	values     [12]Value
@@ -22,7 +22,7 @@ type named struct {
 	file bool
 }
 
-// Value returns what stands at a path of Wants.Values.
+// Value returns what was found at a path of Wants.Values.
 func (f *Found) Value(place int) Value {
 	if place < len(f.values) {
 		return f.values[place]

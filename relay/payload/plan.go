@@ -13,10 +13,10 @@ var (
 	ErrInvalidUTF8 = errors.New("the body is not valid UTF-8")
 	ErrTooDeep     = fmt.Errorf("the body is nested deeper than %d levels", MaxDepth)
 	// ErrRepeatedKey is wrapped with the path of the key.
-	ErrRepeatedKey = errors.New("a key stands twice in its object")
+	ErrRepeatedKey = errors.New("a key is repeated in its object")
 )
 
-// Wants are what a Plan finds in a body. All paths are gjson paths, as CheckPath allows them.
+// Wants lists what a Plan finds in a body. All paths are gjson paths, as CheckPath allows them.
 type Wants struct {
 	// Values are where single values may be. Found.Value has them by their place in this list.
 	Values []string
@@ -29,31 +29,31 @@ type Wants struct {
 // Files is where files are named. A file is an http or https URL, its scheme in any case.
 type Files struct {
 	Path string
-	// Take is what counts of the value at the path itself.
+	// Take selects what counts of the value at the path itself.
 	Take Take
 	// Keys returns what counts of the value of a key below the path. Take and Keys may have Below only if it is set.
 	Keys func(key []byte) Take
 }
 
-// Take is what counts as a file in a value.
+// Take selects what counts as a file in a value.
 type Take uint8
 
 const (
-	// URL takes a string, which may hold raw spaces.
+	// URL selects a string, which may hold raw spaces.
 	URL Take = 1 << iota
-	// Word takes a string without white space, because a text may begin with a URL.
+	// Word selects a string without white space, because a text may begin with a URL.
 	Word
-	// List takes the strings of an array and of the arrays in it, as URL does.
+	// List selects the strings of an array and of the arrays in it, as URL does.
 	List
-	// Words takes the strings of an array and of the arrays in it, as Word does.
+	// Words selects the strings of an array and of the arrays in it, as Word does.
 	Words
 	// Below looks into objects, and into those in an array, by Files.Keys.
 	Below
-	// Note takes a string as URL does, but not as a file: as a URL by which two bodies differ.
+	// Note selects a string as URL does, but not as a file: as a URL by which two bodies differ.
 	Note
 )
 
-// Plan is what is wanted of a body, ready for any number of them. It is safe for concurrent use.
+// Plan is a compiled Wants, ready for any number of bodies. It is safe for concurrent use.
 type Plan struct {
 	root   *node
 	slow   []slow

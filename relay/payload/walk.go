@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// spot is what is wanted of a value: by the paths that lead to it, and as a file.
+// spot holds what is wanted of a value: by the paths that lead to it, and as a file.
 type spot struct {
 	node *node // nil: no path leads here
 	keys func(key []byte) Take
@@ -152,7 +152,7 @@ func walkArray(f *Found, doc []byte, i int, s spot, depth int) int {
 	}
 }
 
-// walkText takes a string: as the JSON in it, or else as a file.
+// walkText reads a string: as the JSON in it, or else as a file.
 func walkText(f *Found, quoted []byte, escaped bool, s spot) {
 	holdsJSON := s.node != nil && s.node.text
 	if !holdsJSON && s.take&(URL|Word|Note) == 0 {

@@ -15,7 +15,7 @@ import (
 // TaskHeader begins an entry of Paths.TaskID that names a request header.
 const TaskHeader = "header:"
 
-// Paths say where a custom provider's callbacks have what is read from them: gjson paths into the body, as
+// Paths name where a custom provider's callbacks have what is read from them: gjson paths into the body, as
 // payload.CheckPath allows them.
 type Paths struct {
 	// TaskID is where the task's id may be. Where several paths find one, all must find the same. One entry

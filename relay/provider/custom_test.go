@@ -122,7 +122,7 @@ func TestReadForm(t *testing.T) {
 	if err != nil || got.ID != "7" || got.Stage != "done" || !slices.Equal(got.Files, []string{"https://a/b c"}) || !slices.Equal(got.Values, []string{"1"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for body, want := range map[string]string{"id=1&n=2&id=3": "twice", "id=1": "nothing at n", "n=%": "not a form"} {
+	for body, want := range map[string]string{"id=1&n=2&id=3": "is repeated", "id=1": "nothing at n", "n=%": "not a form"} {
 		if _, err := p.Read([]byte(body), nil, form); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, not %q", body, err, want)
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/provider"
 )
 
-// manifest says what the right reading of each fixture is.
+// manifest is an entry of the list with the right reading of each fixture.
 type manifest struct {
 	File          string
 	TaskID        string `json:"task_id"`
@@ -84,7 +84,7 @@ func TestFamilyTaskID(t *testing.T) {
 		`{"data":{"task_id":["a"]}}`:                                            "!not a string",
 		`{"data":{"task_id":""}}`:                                               "!no task id at data.task_id or data.taskId or task_id or taskId",
 		`{"data":{"param":"{\"taskId\":\"a\"}","info":{"task_id":"a"}}}`:        "!no task id",
-		`{"data":{"task_id":"a"},"data":{"task_id":"b"}}`:                       "!twice",
+		`{"data":{"task_id":"a"},"data":{"task_id":"b"}}`:                       "!is repeated",
 		`{"data":{"taskId":"a","resultJson":"{\"taskId\":\"b\"}","x":[]},"":1}`: "a",
 	} {
 		got, err := provider.Suno().Read([]byte(body), nil, relay.ReadOptions{})

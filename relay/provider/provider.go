@@ -170,7 +170,7 @@ func namesURL(key []byte) bool {
 // namesURLs is namesURL for one URL or several.
 func namesURLs(key []byte) bool { return namesURL(bytes.TrimSuffix(key, []byte("s"))) }
 
-// anywhere takes every URL below.
+// anywhere selects every URL below.
 func anywhere(key []byte) payload.Take {
 	if namesURLs(key) {
 		return payload.URL | payload.List | payload.Below

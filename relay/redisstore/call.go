@@ -98,8 +98,8 @@ func (s *Store) send(ctx context.Context, calls []*call, whole bool) {
 	wg.Wait()
 }
 
-// movedOn says that another node of the Cluster may have the slot by now: the one that had it says so, is no master any
-// more, or does not answer.
+// movedOn reports whether another node of the Cluster may have the slot by now, because the one that had it says so, is
+// no master any more, or does not answer.
 func movedOn(err error) bool {
 	var reply redis.Error
 	return err != nil && (!errors.As(err, &reply) || redis.HasErrorPrefix(err, "MOVED") || redis.HasErrorPrefix(err, "READONLY"))

@@ -10,7 +10,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// meta is what scripts need not understand of an event. Times are microseconds everywhere.
+// meta holds what scripts need not understand of an event. Times are microseconds everywhere.
 type meta struct {
 	Stage       string       `json:"s,omitempty"`
 	Code        string       `json:"c,omitempty"`

@@ -62,7 +62,7 @@ func (s *Store) Expire(ctx context.Context, source, destination string, age time
 	return expired, nil
 }
 
-// pending gives up to n pending deliveries of a destination that were accepted at `until` by the source's clock or
+// pending returns up to n pending deliveries of a destination that were accepted at `until` by the source's clock or
 // before, oldest first. What is leased is passed over.
 func (s *Store) pending(ctx context.Context, source, destination, until string, n int) ([]letter, error) {
 	ids, err := s.client.ZRangeArgs(ctx, redis.ZRangeArgs{

@@ -54,7 +54,7 @@ func (s *Store) Health(ctx context.Context) error {
 	return errors.Join(err, s.troubles.err())
 }
 
-// report is what a master says of its memory and its persistence.
+// report holds what a master reports of its memory and its persistence.
 type report struct {
 	run         string // names this run of the server
 	policy      string // maxmemory-policy, or unknown
@@ -132,7 +132,7 @@ func (r report) trouble() error {
 	return nil
 }
 
-// seen is what the latest reports of all masters come to.
+// seen sums up the latest reports of all masters.
 type seen struct {
 	mu      sync.Mutex
 	worst   report           // of all; zero before the first report
@@ -164,7 +164,7 @@ func (s *seen) away() {
 	s.worst.room = -1
 }
 
-// take takes over the reports of all masters, and returns what an operator must know of, once until it changes. Of
+// take records the reports of all masters, and returns what an operator must know of, once until it changes. Of
 // several masters the worst counts: one that loses what it was given, then one that does not say.
 func (s *seen) take(reports []report) (warnings []string) {
 	s.mu.Lock()

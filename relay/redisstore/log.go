@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// logs takes what go-redis has to say, which would else go to stderr. go-redis has one logger for the whole process: it
-// is that of the store which was opened last.
+// logs receives the log messages of go-redis, which would else go to stderr. go-redis has one logger for the whole process:
+// it is that of the store which was opened last.
 var logs clientLog
 
 type clientLog struct {

@@ -36,7 +36,7 @@ func (s *Store) Nodes() []relay.NodeStatus {
 	return slices.Clone(s.nodes)
 }
 
-// beatLoop tells the other gateways that this one lives, and learns of them.
+// beatLoop announces to the other gateways that this one lives, and learns of them.
 func (s *Store) beatLoop() {
 	for {
 		pause := beatEvery

@@ -35,7 +35,7 @@ type row struct {
 	id                  string
 }
 
-// cursor says that a list goes on after the row.
+// cursor returns the cursor with which a list continues after the row.
 func (r *row) cursor() string {
 	return strconv.FormatInt(r.seq, 36) + "~" + r.source + "~" + r.destination
 }
@@ -55,7 +55,7 @@ func parseCursor(cursor string) (*row, error) {
 	return &row{seq: seq, source: f[1], destination: f[2]}, nil
 }
 
-// page gives the next n rows of all shelves together, after `from` if that is not nil. Fewer than n are the last.
+// page returns the next n rows of all shelves together, after `from` if that is not nil. Fewer than n are the last.
 func (s *Store) page(ctx context.Context, shelves []shelf, from *row, newest bool, n int) ([]row, error) {
 	pipe := s.client.Pipeline()
 	entries := make([]func() ([]row, error), len(shelves))

@@ -272,7 +272,7 @@ func (s *Store) readVariants(ctx context.Context, rec *relay.EventRecord) error 
 	return nil
 }
 
-// find gives the source of an event. An id names no slot, so each source is asked.
+// find returns the source of an event. An id names no slot, so each source is asked.
 func (s *Store) find(ctx context.Context, id string) (string, error) {
 	if err := s.readRegistry(ctx); err != nil {
 		return "", err
@@ -368,7 +368,7 @@ func (s *Store) deadShelves(ctx context.Context, sel relay.Selection) ([]shelf, 
 	return shelves, nil
 }
 
-// letters gives those of the next n rows that the selection has. Fewer than n rows are the last.
+// letters returns those of the next n rows that the selection has. Fewer than n rows are the last.
 func (s *Store) letters(ctx context.Context, shelves []shelf, sel relay.Selection, from *row, newest bool, n int) ([]letter, []row, error) {
 	rows, err := s.page(ctx, shelves, from, newest, n)
 	if err != nil || len(rows) == 0 {

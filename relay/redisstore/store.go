@@ -19,7 +19,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// Durability says what must have an event before it counts as stored.
+// Durability names what must have an event before it counts as stored.
 type Durability string
 
 const (
@@ -32,7 +32,7 @@ const (
 // DefaultTimeout is how long one batch may take.
 const DefaultTimeout = 2 * time.Second
 
-// Options says which Redis, and how to use it.
+// Options name the Redis to use, and set how to use it.
 type Options struct {
 	// Addresses are host:port. Several are a Cluster, or with MasterName the Sentinels. Default: 127.0.0.1:6379.
 	Addresses  []string

@@ -8,7 +8,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// tally is what the store believes to be in Redis: as of the last look, and what this process has done since.
+// tally counts what the store believes to be in Redis: as of the last look, and what this process has done since.
 type tally struct {
 	mu     sync.Mutex
 	counts map[relay.DestinationName]*relay.Count
@@ -48,7 +48,7 @@ func (t *tally) add(name relay.DestinationName, change func(*relay.Count)) {
 	change(c)
 }
 
-// set takes over what was counted of a source, all of it. Its LeaseExpired are those that this look has ended.
+// set replaces all counts of a source by those counted now. Its LeaseExpired are those that this look has ended.
 func (t *tally) set(source string, counted []relay.Count) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

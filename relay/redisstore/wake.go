@@ -40,7 +40,7 @@ func (s *Store) tell(name relay.DestinationName) {
 	}
 }
 
-// message is what goes over the channel.
+// message is the JSON that gateways publish on the channel.
 type message struct {
 	From  string                  `json:"from"`
 	Names []relay.DestinationName `json:"names"`

@@ -121,14 +121,14 @@ func (s *Store) watchCall(source string, destinations []string) *call {
 	return c
 }
 
-// watched is what watch.lua returns: the times of a source, all its destinations, and the numbers of those asked for.
+// watched is the answer of watch.lua: the times of a source, all its destinations, and the numbers of those asked for.
 type watched struct {
 	run, now     int64
 	known        []string
 	destinations []watchedDestination
 }
 
-// watchedDestination is what watch.lua returns of one destination. Times are microseconds.
+// watchedDestination holds what watch.lua returns of one destination. Times are microseconds.
 type watchedDestination struct {
 	pending, leased, dead, delivered int64
 	paused                           bool
@@ -151,7 +151,7 @@ func (c *call) watched(destinations int) (w watched, err error) {
 	return w, r.done()
 }
 
-// looked takes over what was seen of a source. If there are more destinations than were asked for, it returns all.
+// looked records what was seen of a source. If there are more destinations than were asked for, it returns all.
 func (s *Store) looked(source string, asked []string, seen watched) (all []string) {
 	for _, name := range seen.known {
 		if !slices.Contains(asked, name) {

@@ -9,7 +9,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
-// transaction is what a batch changes, until it is durable.
+// transaction holds what a batch changes, until it is durable.
 type transaction struct {
 	now     int64
 	tallies tallies

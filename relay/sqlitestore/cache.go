@@ -18,12 +18,12 @@ type cachedEvent struct {
 	accepted int64
 }
 
-// cachedOverhead stands for what an event takes beside its body.
+// cachedOverhead approximates the memory that an event uses beside its body, in bytes.
 const cachedOverhead = 1 << 10
 
 func newCache() cache { return cache{events: map[int64]cachedEvent{}} }
 
-// add takes an event with a higher sequence than any before.
+// add caches an event with a higher sequence than any before.
 func (c *cache) add(ev *relay.Event, accepted int64) {
 	if len(c.events) == 0 {
 		c.oldest = ev.Seq

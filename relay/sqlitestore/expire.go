@@ -91,8 +91,8 @@ type oldDelivery struct {
 	chain string
 }
 
-// selectOld gives pending deliveries of events up to a sequence, neither leased nor replayed after a time, the ready ones
-// first and in their order: lastReady is the last of those.
+// selectOld returns pending deliveries of events up to a sequence, neither leased nor replayed after a time, the ready
+// ones first and in their order: lastReady is the last of those.
 func (s *Store) selectOld(d *destination, last, by int64) (letters []oldDelivery, lastReady int64, err error) {
 	for _, old := range []struct {
 		from  string

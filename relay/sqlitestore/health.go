@@ -35,7 +35,7 @@ func (s *Store) measureFree() {
 	s.freeAt.Store(int64(s.clock.Elapsed()))
 }
 
-// short says that there is too little room for new events. Settles go on, since they are what makes room in the end.
+// short reports whether there is too little room for new events. Settles go on, since they make room in the end.
 func (s *Store) short() bool {
 	if s.clock.Elapsed()-time.Duration(s.freeAt.Load()) > freeEvery {
 		s.measureFree()

@@ -9,7 +9,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
-// leaseColumns are what readLease reads.
+// leaseColumns lists the columns that readLease reads.
 const leaseColumns = "event, tries, used, replay, variant, chain, since FROM delivery "
 
 // lease is one delivery in somebody's hands.
@@ -21,7 +21,7 @@ type lease struct {
 	settling bool
 }
 
-// lease takes what is due, up to op.Max: what waited for its due time first, then in the order of acceptance. It reads
+// lease leases what is due, up to op.Max: what waited for its due time first, then in the order of acceptance. It reads
 // what has been committed and writes nothing. The caller holds write.
 func (s *Store) lease(op *relay.Lease, now int64) error {
 	op.Leased, op.Err, op.Next, op.Paused = nil, nil, -1, false
@@ -128,7 +128,7 @@ func (s *Store) readLease(st *sqlitefile.Stmt, d *destination, op *relay.Lease, 
 	}, nil
 }
 
-// readPayload gives an event with its first body.
+// readPayload returns an event with its first body.
 func (s *Store) readPayload(d *destination, seq int64) (cachedEvent, error) {
 	if ev, ok := s.cache.events[seq]; ok {
 		return ev, nil
@@ -149,7 +149,7 @@ func (s *Store) readPayload(d *destination, seq int64) (cachedEvent, error) {
 	}}, err
 }
 
-// readVariant gives an event the body of one of its variants.
+// readVariant sets the headers and the body of an event to those of one of its variants.
 func (s *Store) readVariant(ev *relay.Event, n int64) (err error) {
 	st := s.db.Writer.Stmt("SELECT headers, body FROM variant WHERE event = ? AND n = ?")
 	st.Bind(ev.Seq, n)
@@ -163,7 +163,7 @@ func (s *Store) readVariant(ev *relay.Event, n int64) (err error) {
 	return err
 }
 
-// forget takes back a lease that failed half way.
+// forget reverts a lease that failed half way.
 func (s *Store) forget(d *destination, op *relay.Lease) {
 	s.mem.Lock()
 	defer s.mem.Unlock()

@@ -5,8 +5,8 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
-// destination is what memory knows of a destination. It is changed under Store.mem by who also holds Store.write, once
-// the change is durable, so that either lock suffices for reading.
+// destination holds what memory knows of a destination. It is changed under Store.mem by who also holds Store.write,
+// once the change is durable, so that either lock suffices for reading.
 type destination struct {
 	id           int64
 	source, name string
@@ -51,12 +51,12 @@ func (d *destination) lowest() int64 {
 
 func (d *destination) noteDue(at int64) { d.nextDue = min(d.nextDue, at) }
 
-// find gives a destination, or nil. The caller holds write or mem.
+// find returns a destination, or nil. The caller holds write or mem.
 func (s *Store) find(source, name string) *destination {
 	return s.destinations[relay.DestinationName{Source: source, Destination: name}]
 }
 
-// ensure gives a destination, which it makes if there is none, in a transaction of its own: that is done once in the
+// ensure returns a destination, which it creates if there is none, in a transaction of its own: that is done once in the
 // life of a name. The caller holds write, outside of a transaction.
 func (s *Store) ensure(source, name string) (*destination, error) {
 	if d := s.find(source, name); d != nil {

@@ -65,7 +65,7 @@ func (s *Store) replayEvent(id string, destinations []string, variant int) (repl
 	return replayed, skipped, nil
 }
 
-// anew says how a delivery is replayed. Times are the store's.
+// anew sets how a delivery is replayed. Times are the store's.
 type anew struct{ variant, due, now, asked int64 }
 
 // anew begins a replay that was asked for some time ago.
@@ -256,7 +256,7 @@ func (s *Store) redrive(sel relay.Selection, p relay.Pace, from letterPlace) (n 
 const deadOfSelection = `SELECT event, variant FROM delivery INDEXED BY delivery_dead
 	WHERE destination = ? AND state = ` + sqlDead + ` AND event >= ? AND dead_at >= ? AND dead_at < ? ORDER BY event LIMIT ?`
 
-// selectDead gives up to relay.MaxTouched dead letters of a selection that come after a place, oldest event first. The
+// selectDead returns up to relay.MaxTouched dead letters of a selection that come after a place, oldest event first. The
 // caller holds write.
 func (s *Store) selectDead(sel relay.Selection, from letterPlace) ([]letter, error) {
 	var letters []letter
@@ -287,7 +287,7 @@ func matches(sel relay.Selection, d *destination) bool {
 	return (sel.Source == "" || sel.Source == d.source) && (sel.Destination == "" || sel.Destination == d.name)
 }
 
-// span gives times as wall clock milliseconds; a zero time does not bound.
+// span returns times as wall clock milliseconds; a zero time does not bound.
 func span(since, until time.Time) (from, to int64) {
 	to = never
 	if !since.IsZero() {
@@ -356,8 +356,8 @@ const (
 // isReady finds the ready deliveries of the destination ?1 without looking at those that were settled long ago.
 const isReady = "state = " + sqlReady + " AND d.event >= (SELECT low FROM destination WHERE id = ?1)"
 
-// selectPending gives deliveries of a destination that are neither settled nor leased. Blocked ones come first, so that
-// none is left without the one that it waits for.
+// selectPending returns deliveries of a destination that are neither settled nor leased. Blocked ones come first, so
+// that none is left without the one that it waits for.
 func (s *Store) selectPending(d *destination, most int) ([]int64, error) {
 	var events []int64
 	for _, from := range []string{fromBlocked, fromReady, fromWaiting} {

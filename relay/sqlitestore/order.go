@@ -3,10 +3,10 @@ package sqlitestore
 // The ordered deliveries of one task to one destination are a chain. One of them has the turn: it is ready or waiting,
 // and the others are blocked. It is the oldest one, unless an older one is replayed while it is in flight.
 
-// unsettled is what the index delivery_chain says, word for word: SQLite uses it for no other.
+// unsettled repeats the condition of the index delivery_chain word for word, because SQLite uses it for no other.
 const unsettled = "chain IS NOT NULL AND state IN (" + sqlReady + ", " + sqlWaiting + ", " + sqlBlocked + ")"
 
-// pass gives the turn of a chain to its oldest delivery, unless the one that has it is in flight. It says whether
+// pass passes the turn of a chain to its oldest delivery, unless the one that has it is in flight. It reports whether
 // another delivery has it now.
 func (s *Store) pass(d *destination, chain string, now int64) (passed bool, err error) {
 	if chain == "" {
@@ -40,7 +40,7 @@ func (s *Store) pass(d *destination, chain string, now int64) (passed bool, err 
 // oldestOf finds the oldest event of a chain's deliveries in one state.
 const oldestOf = "SELECT event FROM delivery INDEXED BY delivery_chain WHERE destination = +? AND chain = +? AND state = +? AND " + unsettled + " ORDER BY event LIMIT 1"
 
-// firstOf gives the oldest event of a chain's deliveries in some states, or 0.
+// firstOf returns the oldest event of a chain's deliveries in some states, or 0.
 func (s *Store) firstOf(d *destination, chain string, states ...int64) (first int64, err error) {
 	for _, state := range states {
 		st := s.db.Writer.Stmt(oldestOf)

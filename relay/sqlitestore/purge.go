@@ -63,7 +63,7 @@ func (s *Store) purge(p relay.PurgePolicy) (relay.PurgeResult, error) {
 	return w.result, nil
 }
 
-// eventRow is what the sweep needs of an event.
+// eventRow holds what the sweep needs of an event.
 type eventRow struct {
 	seq, source, accepted int64
 	key                   [32]byte
@@ -133,7 +133,7 @@ func (w *sweep) events() error {
 	return nil
 }
 
-// full says that the step may touch no more deliveries.
+// full reports whether the step may touch no more deliveries.
 func (w *sweep) full() bool {
 	if w.touched > relay.MaxTouched-sweepStep {
 		w.result.More = true

@@ -106,12 +106,12 @@ func (s *Store) move(from, to *destination, m movable, now int64, t tallies) (bo
 	if err := st.Exec(); err != nil {
 		return false, err
 	}
-	switch {
-	case m.state == delivered:
+	switch m.state {
+	case delivered:
 		t.of(from).delivered--
 		t.of(to).delivered++
 		return true, nil
-	case m.state == dead:
+	case dead:
 		t.of(from).dead--
 		t.of(to).dead++
 		return true, nil

@@ -47,7 +47,7 @@ type first struct {
 	at          int64
 }
 
-// recentEvent is what the tables are told of an event.
+// recentEvent holds what the tables keep of an event.
 type recentEvent struct {
 	seq  int64
 	key  recentKey
@@ -68,7 +68,7 @@ func taskHash(task string) int64 {
 	return int64(h.Sum64())
 }
 
-// add takes an event of a task, whose key is in keys already. The caller holds mem.
+// add enters an event of a task, whose key is in keys already. The caller holds mem.
 func (r *recent) add(task, seq int64) {
 	if before, ok := r.tasks[task]; ok {
 		r.earlier[seq] = before
@@ -206,7 +206,7 @@ func (s *Store) moveTask(e *recentEvent) error {
 	return st.Exec()
 }
 
-// remembered gives the dedupe record of a key; nil if there is none after the time given. The caller holds write.
+// remembered returns the dedupe record of a key; nil if there is none after the time given. The caller holds write.
 func (s *Store) remembered(k recentKey, after int64) (*first, error) {
 	if f, ok := s.recent.keys[k]; ok && f.at > after {
 		return &f, nil
@@ -233,7 +233,7 @@ func (s *Store) remembered(k recentKey, after int64) (*first, error) {
 	return nil, nil
 }
 
-// readFirst gives the first row of a statement with these parameters, and the key as the last; nil if there is none.
+// readFirst returns the first row of a statement with these parameters, and the key as the last; nil if there is none.
 func readFirst(st *sqlitefile.Stmt, k recentKey, params ...int64) (f *first, err error) {
 	st.Bind(params...)
 	st.BindBytes(len(params)+1, k.key[:])

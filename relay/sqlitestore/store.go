@@ -35,7 +35,7 @@ var migrations = []string{schema}
 //go:embed schema.sql
 var schema string
 
-// Options say where the store is.
+// Options set where the store is, and how it behaves.
 type Options struct {
 	// Path of the database. Its folder is made where it is missing.
 	Path string
@@ -77,7 +77,7 @@ type Store struct {
 	panics   chan error
 }
 
-// known is what memory knows of the file's content.
+// known holds what memory knows of the file's content.
 type known struct {
 	sources      map[string]int64
 	sourceNames  map[int64]string

@@ -26,7 +26,7 @@ type Ed25519Options struct {
 	Header string
 	// Encoding of the signature: hex; base64, with padding; base64url, with padding or without. Default: hex.
 	Encoding string
-	// Signed is what is signed, with the placeholders {body}, {body_sha256} (in hex), {timestamp}, {task_id} and
+	// Signed is the text that is signed, with the placeholders {body}, {body_sha256} (in hex), {timestamp}, {task_id} and
 	// {header.<name>}; \n is a line break and \\ a backslash. Default: {body}, or {timestamp}.{body} where
 	// TimestampHeader is set.
 	Signed string

@@ -67,7 +67,7 @@ func FuzzParseTemplate(f *testing.F) {
 	})
 }
 
-// FuzzParseKey: what is a key can be written in every form, and is the same key in each.
+// FuzzParseKey checks that a key can be written in every form, and is the same key in each.
 func FuzzParseKey(f *testing.F) {
 	f.Add(strings.Repeat("0f", 32))
 	f.Add("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")

@@ -32,7 +32,7 @@ type HMACOptions struct {
 	Scheme []string
 	// Timestamp is the key of the time in that list, in Unix seconds. Signed must cover it. Default: none.
 	Timestamp string
-	// Signed is what is signed, with the placeholders {body}, {body_sha256} (in hex), {timestamp}, {task_id} and
+	// Signed is the text that is signed, with the placeholders {body}, {body_sha256} (in hex), {timestamp}, {task_id} and
 	// {header.<name>}; \n is a line break and \\ a backslash. Default: {body}, or {timestamp}.{body} where Timestamp or
 	// TimestampHeader is set.
 	Signed string

@@ -11,7 +11,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// StandardTolerance is what Standard Webhooks' own libraries allow between a timestamp and now.
+// StandardTolerance is how far Standard Webhooks' own libraries allow a timestamp to be from now.
 const StandardTolerance = 5 * time.Minute
 
 // StandardWebhooks returns a verifier of https://www.standardwebhooks.com. Secrets are the base64 of a key, with whsec_

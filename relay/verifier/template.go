@@ -13,7 +13,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// template is what a sender signs: literal text and placeholders in turn.
+// template describes the text that a sender signs: literal text and placeholders in turn.
 type template []piece
 
 type piece struct {

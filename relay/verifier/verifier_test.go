@@ -395,7 +395,7 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// FuzzVerify gives every verifier what a stranger may send; nothing of it is signed with a secret of theirs.
+// FuzzVerify passes to every verifier what a stranger may send; nothing of it is signed with a secret of theirs.
 func FuzzVerify(f *testing.F) {
 	const key = "a key that no fuzzer finds"
 	ok := must(f)

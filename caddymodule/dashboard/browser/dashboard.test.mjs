@@ -190,7 +190,7 @@ test('what was rejected is found with its reason, and taken in', async () => {
   const before = billing.got.length;
   await card.getByRole('button', { name: 'Accept the callback of' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Accept' }).click();
-  await page.getByRole('link', { name: 'Show the event' }).click();
+  await card.getByRole('link', { name: 'Show the event' }).click();
   await page.locator('.delivery', { hasText: 'player' }).getByText('delivered', { exact: true }).waitFor();
   assert.equal(billing.got.length, before + 1);
 });

@@ -13,7 +13,7 @@ import (
 // ErrUnreadable is why an operator's callback cannot be taken in: the source cannot read it. It wraps the reason.
 var ErrUnreadable = errors.New("the source cannot read this callback")
 
-// Admit takes in a callback for an operator, whose word replaces the checks of address and signature. It is read,
+// Admit accepts a callback for an operator, whose word replaces the checks of address and signature. It is read,
 // recognised as a duplicate, and accepted as any other.
 func (in *Intake) Admit(ctx context.Context, src *relay.Source, header http.Header, body []byte) (Receipt, error) {
 	r := (&http.Request{Header: header}).WithContext(ctx)
@@ -43,7 +43,7 @@ func (in *Intake) admit(ctx context.Context, src *relay.Source, header http.Head
 	return Receipt{Result: outcome.result(), EventID: outcome.EventID, TaskID: ev.TaskID}, nil
 }
 
-// AcceptRejected takes in a rejected callback after all, with the settings that its source has now. Each one is taken in
+// AcceptRejected accepts a rejected callback after all, with the settings that its source has now. Each one is accepted
 // once at most, whoever asks.
 func (in *Intake) AcceptRejected(ctx context.Context, id string, source func(name string) *relay.Source) (Receipt, error) {
 	r, err := in.rejections.take(id)

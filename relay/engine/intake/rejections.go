@@ -19,7 +19,7 @@ const (
 	keptPerReason = 100
 	// keptBytes is how much memory all of them may use together.
 	keptBytes = 16 << 20
-	// keptOverhead is what a rejected callback uses besides its headers and body, about.
+	// keptOverhead approximates the memory that a rejected callback uses besides its headers and body, in bytes.
 	keptOverhead = 512
 	// maxPath is how much of a request's path is kept, in bytes.
 	maxPath = 256
@@ -62,7 +62,7 @@ type rejected struct {
 	size   int
 }
 
-// reason is what rejected callbacks are kept by, so that strangers who call often push out nothing but their own.
+// reason groups the rejected callbacks that are kept, so that strangers who call often push out nothing but their own.
 type reason struct{ source, code string }
 
 // ring holds the rejected callbacks of one source and reason, the oldest first.
@@ -117,7 +117,7 @@ func (rs *rejections) add(r *rejected) {
 	}
 }
 
-// drop gives up the oldest of a ring. The caller holds mu.
+// drop discards the oldest of a ring. The caller holds mu.
 func (rs *rejections) drop(from *ring) {
 	oldest := from.kept[0]
 	from.kept = slices.Delete(from.kept, 0, 1)

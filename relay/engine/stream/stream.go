@@ -23,7 +23,7 @@ var (
 	ErrBehind = errors.New("the client did not keep up with the stream")
 )
 
-// Kind is what happened.
+// Kind names what happened.
 type Kind string
 
 const (

@@ -16,10 +16,10 @@ var replayAllTests = []test{
 	{"dead letters not redriven since", redriveAsked},
 }
 
-// replayAll replays deliveries of events to one destination and checks how many that were.
-func (b *bench) replayAll(p relay.Pace, destination string, replayed, skipped int, events ...*relay.Event) {
+// replayAll replays deliveries of events to billing and checks how many that were.
+func (b *bench) replayAll(p relay.Pace, replayed, skipped int, events ...*relay.Event) {
 	b.t.Helper()
-	r, s, err := b.Store.ReplayAll(b.ctx(), source, named(destination, events...), p)
+	r, s, err := b.Store.ReplayAll(b.ctx(), source, named(billing, events...), p)
 	b.must(err)
 	if r != replayed || s != skipped {
 		b.t.Fatalf("replayed %d and skipped %d, want %d and %d", r, s, replayed, skipped)
@@ -43,14 +43,14 @@ func replayAllSettled(b *bench) {
 	foreign := newEvent("five")
 	foreign.Source = "drums"
 	b.put(foreign)
-	b.replayAll(relay.Pace{}, billing, 3, 3, delivered, dead, flying, unmatched, newEvent("unknown"), foreign)
+	b.replayAll(relay.Pace{}, 3, 3, delivered, dead, flying, unmatched, newEvent("unknown"), foreign)
 	b.wantCounts(billing, 3, 1, 0, 0)
 	for _, ev := range []*relay.Event{delivered, dead, unmatched} {
 		if d := b.delivery(ev, billing); d.State != relay.StatePending || d.Replay != 1 {
 			b.t.Fatalf("read %+v", d)
 		}
 	}
-	b.replayAll(relay.Pace{}, billing, 0, 3, delivered, dead, unmatched)
+	b.replayAll(relay.Pace{}, 0, 3, delivered, dead, unmatched)
 	b.settleAll(relay.OutcomeDelivered, b.leaseAll(billing)...)
 	b.wantCounts(billing, 0, 1, 3, 0)
 	r, s, err := b.Store.ReplayAll(b.ctx(), source, append(named(search, delivered), named("third", dead)...), relay.Pace{})
@@ -64,7 +64,7 @@ func replayAllSettled(b *bench) {
 
 func replayAllSpaced(b *bench) {
 	events := b.killMany(4)
-	b.replayAll(relay.Pace{After: 10 * time.Minute, Every: time.Minute}, billing, 4, 0, events...)
+	b.replayAll(relay.Pace{After: 10 * time.Minute, Every: time.Minute}, 4, 0, events...)
 	for i, ev := range events {
 		b.wantWithin("the next attempt", b.delivery(ev, billing).NextAttempt, time.Duration(10+i)*time.Minute)
 	}
@@ -79,7 +79,7 @@ func replayAllFirstBody(b *bench) {
 	b.settleAll(relay.OutcomeDelivered, b.leaseOne(billing, ev))
 	b.replay(ev, 1, 1, 0, billing)
 	b.settleAll(relay.OutcomeDelivered, b.leaseOne(billing, ev))
-	b.replayAll(relay.Pace{}, billing, 1, 0, ev)
+	b.replayAll(relay.Pace{}, 1, 0, ev)
 	if l := b.leaseOne(billing, ev); string(l.Event.Body) != string(ev.Body) || l.Replay != 2 {
 		b.t.Fatalf("leased %q, replay %d", l.Event.Body, l.Replay)
 	}
@@ -90,7 +90,7 @@ func replayAllOrdered(b *bench) {
 	for _, ev := range chain {
 		b.settleAll(relay.OutcomeDelivered, b.wantTurn(ev))
 	}
-	b.replayAll(relay.Pace{}, billing, 3, 0, chain...)
+	b.replayAll(relay.Pace{}, 3, 0, chain...)
 	for _, ev := range chain {
 		b.settleAll(relay.OutcomeDelivered, b.wantTurn(ev))
 	}
@@ -119,13 +119,13 @@ func replayAllConcurrently(b *bench) {
 func replayAllAsked(b *bench) {
 	events := b.killMany(2)
 	b.Advance(time.Hour)
-	b.replayAll(relay.Pace{}, billing, 1, 0, events[0])
+	b.replayAll(relay.Pace{}, 1, 0, events[0])
 	b.settleAll(relay.OutcomeDelivered, b.leaseOne(billing, events[0]))
 	b.Advance(time.Minute)
-	b.replayAll(relay.Pace{Asked: 2 * time.Minute}, billing, 1, 1, events...)
+	b.replayAll(relay.Pace{Asked: 2 * time.Minute}, 1, 1, events...)
 	b.settleAll(relay.OutcomeDelivered, b.leaseOne(billing, events[1]))
 	b.Advance(time.Minute)
-	b.replayAll(relay.Pace{Asked: half}, billing, 2, 0, events...)
+	b.replayAll(relay.Pace{Asked: half}, 2, 0, events...)
 }
 
 func redriveAsked(b *bench) {

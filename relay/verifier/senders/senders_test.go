@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// signed is what senders.mjs prints.
+// signed is the JSON that senders.mjs prints.
 type signed struct {
 	Now     int64
 	Body    string
