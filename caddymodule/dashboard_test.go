@@ -28,8 +28,8 @@ func newDashboard(t *testing.T) *Dashboard {
 	return d
 }
 
-// ownMachine returns a request as a browser on the gateway's machine sends it.
-func ownMachine(method, path string) *http.Request {
+// fromHere is a request as a browser on the gateway's machine sends it.
+func fromHere(method, path string) *http.Request {
 	r := httptest.NewRequest(method, path, nil)
 	r.Host, r.RemoteAddr = "localhost:8443", "127.0.0.1:50000"
 	r.Header.Set("Sec-Fetch-Site", "same-origin")
@@ -64,24 +64,24 @@ func TestDashboard(t *testing.T) {
 	c.await(t)
 	d := newDashboard(t)
 
-	if w, _ := serve(t, d, ownMachine("GET", "/")); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "<title>") {
+	if w, _ := serve(t, d, fromHere("GET", "/")); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "<title>") {
 		t.Errorf("page: status %d, %s", w.Code, w.Body)
 	}
-	if w, answer := serve(t, d, ownMachine("GET", "/api/events/"+id)); w.Code != http.StatusOK || answer["task_id"] != "task-1" || w.Header().Get("Cache-Control") != "no-store" {
+	if w, answer := serve(t, d, fromHere("GET", "/api/events/"+id)); w.Code != http.StatusOK || answer["task_id"] != "task-1" || w.Header().Get("Cache-Control") != "no-store" {
 		t.Errorf("event: status %d, %v", w.Code, answer)
 	}
-	if w, answer := serve(t, d, ownMachine("GET", "/api/events?task_id=task-1")); w.Code != http.StatusOK || len(answer["events"].([]any)) != 1 {
+	if w, answer := serve(t, d, fromHere("GET", "/api/events?task_id=task-1")); w.Code != http.StatusOK || len(answer["events"].([]any)) != 1 {
 		t.Errorf("events: status %d, %v", w.Code, answer)
 	}
 	for _, path := range []string{"/api/", "/api/none", "/api/../status"} {
-		if w, answer := serve(t, d, ownMachine("GET", path)); w.Code == http.StatusOK || w.Code == http.StatusNotFound && answer["error"] != "not_found" {
+		if w, answer := serve(t, d, fromHere("GET", path)); w.Code == http.StatusOK || w.Code == http.StatusNotFound && answer["error"] != "not_found" {
 			t.Errorf("%s: status %d, %v", path, w.Code, answer)
 		}
 	}
-	if w, answer := serve(t, d, ownMachine("POST", "/api/destinations/vocals/billing/pause")); w.Code != http.StatusOK || answer["paused"] != true {
+	if w, answer := serve(t, d, fromHere("POST", "/api/destinations/vocals/billing/pause")); w.Code != http.StatusOK || answer["paused"] != true {
 		t.Errorf("pause: status %d, %v", w.Code, answer)
 	}
-	if w, answer := serve(t, d, ownMachine("GET", "/api/destinations/vocals/billing/pause")); w.Code != http.StatusMethodNotAllowed {
+	if w, answer := serve(t, d, fromHere("GET", "/api/destinations/vocals/billing/pause")); w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("GET of what changes something: status %d, %v", w.Code, answer)
 	}
 }
@@ -112,7 +112,7 @@ func TestDashboardOrigins(t *testing.T) {
 		if e.method == "POST" {
 			path = "/api/destinations/vocals/billing/resume"
 		}
-		r := ownMachine(e.method, path)
+		r := fromHere(e.method, path)
 		r.Header.Set("Sec-Fetch-Site", e.site)
 		if e.origin != "" {
 			r.Header.Set("Origin", e.origin)
@@ -159,7 +159,7 @@ func TestDashboardWrites(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			request := func(method, path string) *http.Request {
-				r := ownMachine(method, path)
+				r := fromHere(method, path)
 				r.TLS = new(tls.ConnectionState)
 				r = r.WithContext(context.WithValue(r.Context(), caddy.ReplacerCtxKey, caddy.NewReplacer()))
 				e.change(r)
