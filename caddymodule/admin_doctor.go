@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"maps"
 	"net"
@@ -23,10 +24,11 @@ import (
 )
 
 const (
-	doctorTimeout  = 3 * time.Second // for one connection, or one name
-	doctorTogether = 16              // connections and names at a time
-	lowDisk        = 1 << 30         // bytes; below 256 MiB the store takes nothing
-	soonExpired    = 7 * 24 * time.Hour
+	doctorTimeout  = 3 * time.Second    // for one connection, or one name
+	doctorTogether = 16                 // connections and names at a time
+	lowDisk        = 1 << 30            // bytes; below 256 MiB the store takes nothing
+	soonExpired    = 7 * 24 * time.Hour // or, for a short life, this part of it: Caddy renews when a third is left
+	soonPart       = 6
 	clockOff       = 5 * time.Second
 )
 
@@ -193,19 +195,26 @@ func (x *examination) certificate(server *caddyhttp.Server, host string) {
 	if _, err := caddy.ActiveContext().AppIfConfigured("tls"); err != nil {
 		return
 	}
-	var until time.Time
+	var last *x509.Certificate
 	for _, cert := range caddytls.AllMatchingCertificates(host) {
-		if cert.Leaf != nil && cert.Leaf.NotAfter.After(until) {
-			until = cert.Leaf.NotAfter
+		if cert.Leaf != nil && (last == nil || cert.Leaf.NotAfter.After(last.NotAfter)) {
+			last = cert.Leaf
 		}
 	}
-	left := time.Until(until)
-	switch {
-	case until.IsZero():
+	x.lifetime(host, last, time.Now())
+}
+
+// lifetime looks at how long a certificate is still valid; nil: there is none.
+func (x *examination) lifetime(host string, cert *x509.Certificate, now time.Time) {
+	if cert == nil {
 		x.fail("certificate", host, "Caddy has no certificate for this name: look for errors of tls.obtain in its log, and make sure that ports 80 and 443 are reachable.")
+		return
+	}
+	until := cert.NotAfter
+	switch left := until.Sub(now); {
 	case left <= 0:
 		x.fail("certificate", host, "The certificate has expired at %s: look for errors of tls.renew in the log.", until.UTC().Format(time.RFC3339))
-	case left < soonExpired:
+	case left < min(soonExpired, until.Sub(cert.NotBefore)/soonPart):
 		x.warn("certificate", host, "The certificate expires at %s: Caddy should have renewed it; look for errors of tls.renew in the log.", until.UTC().Format(time.RFC3339))
 	default:
 		x.ok("certificate", host, "The certificate is valid until %s.", until.UTC().Format(time.RFC3339))

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -128,6 +130,38 @@ func TestDoctorSites(t *testing.T) {
 	x.sites(t.Context(), nil)
 	if got := states(x.checks); !slices.Equal(got, []string{"public_name  error"}) {
 		t.Errorf("no site: %q", got)
+	}
+}
+
+// TestDoctorCertificate warns when Caddy is late with a renewal, be it of 90 days or of the 12 hours of its internal issuer.
+func TestDoctorCertificate(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	const day = 24 * time.Hour
+	for _, c := range []struct {
+		life, left time.Duration
+		want       string
+	}{
+		{90 * day, 8 * day, api.CheckOK},
+		{90 * day, 6 * day, api.CheckWarning},
+		{90 * day, 0, api.CheckError},
+		{6 * day, 2 * day, api.CheckOK},
+		{6 * day, day - time.Hour, api.CheckWarning},
+		{12 * time.Hour, 12 * time.Hour, api.CheckOK},
+		{12 * time.Hour, 4 * time.Hour, api.CheckOK},
+		{12 * time.Hour, time.Hour, api.CheckWarning},
+		{12 * time.Hour, -time.Hour, api.CheckError},
+	} {
+		cert := &x509.Certificate{NotBefore: start, NotAfter: start.Add(c.life)}
+		x := new(examination)
+		x.lifetime("hooks.example.com", cert, cert.NotAfter.Add(-c.left))
+		if got := states(x.checks); !slices.Equal(got, []string{"certificate hooks.example.com " + c.want}) {
+			t.Errorf("%v, %v left: %q", c.life, c.left, got)
+		}
+	}
+	x := new(examination)
+	x.lifetime("hooks.example.com", nil, start)
+	if got := states(x.checks); !slices.Equal(got, []string{"certificate hooks.example.com " + api.CheckError}) {
+		t.Errorf("no certificate: %q", got)
 	}
 }
 

@@ -71,7 +71,7 @@ func FuzzRead(f *testing.F) {
 		w := payload.Wants{Values: []string{"data.resultJson.a", "a.#.b", "data.resultJson.a.#.b"}, Texts: []string{"data.resultJson"}}
 		if payload.CheckPath(path) == nil {
 			w.Values = append(w.Values, path)
-			w.Files = []payload.Files{{Path: path, Take: payload.List | payload.Below | payload.Word, Keys: func([]byte) payload.Take { return payload.URL | payload.Below }}}
+			w.Files = []payload.Files{{Path: path, Take: payload.Words | payload.Below, Keys: func([]byte) payload.Take { return payload.URL | payload.Below }}}
 		}
 		p := plan(t, w)
 		_ = p.ReadAny(body, new(payload.Found))

@@ -43,8 +43,10 @@ const (
 	URL Take = 1 << iota
 	// Word selects a string without white space, because a text may begin with a URL.
 	Word
-	// List selects the strings of an array and of the arrays in it.
+	// List selects the strings of an array and of the arrays in it, as URL does.
 	List
+	// Words selects the strings of an array and of the arrays in it, as Word does.
+	Words
 	// Below looks into objects, and into those in an array, by Files.Keys.
 	Below
 	// Note selects a string as URL does, but not as a file: as a URL by which two bodies differ.

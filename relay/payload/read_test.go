@@ -202,7 +202,9 @@ func TestReadFiles(t *testing.T) {
 		{payload.URL, nil},
 		{payload.Below, all[5:]},
 		{payload.List, all[:5]},
-		{payload.List | payload.Word, all[1:5]},
+		{payload.List | payload.Word, all[:5]},
+		{payload.Words, all[1:5]},
+		{payload.Words | payload.URL | payload.Below, all[1:]},
 		{payload.List | payload.URL | payload.Below, all},
 	} {
 		var found payload.Found

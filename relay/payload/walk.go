@@ -128,12 +128,12 @@ func walkArray(f *Found, doc []byte, i int, s spot, depth int) int {
 	if i = skipSpace(doc, i+1); i < len(doc) && doc[i] == ']' {
 		return i + 1
 	}
-	every := spot{keys: s.keys, take: s.take}
+	every := spot{keys: s.keys, take: s.take &^ (URL | Word | Note)}
 	switch {
-	case s.take&List == 0:
-		every.take &^= URL | Word | Note
-	case s.take&(URL|Word|Note) == 0:
+	case s.take&List != 0:
 		every.take |= URL
+	case s.take&Words != 0:
+		every.take |= Word
 	}
 	for index := 0; ; index++ {
 		element := every

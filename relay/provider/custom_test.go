@@ -60,6 +60,7 @@ func TestCustomFilesUnder(t *testing.T) {
 		`"https://a"`:                       {"https://a"},
 		`"https://a is a page"`:             nil,
 		`["https://a",["HTTP://b"],"text"]`: {"https://a", "HTTP://b"},
+		`["https://a and b"]`:               nil,
 		`{"vocals":"https://v","meta":{"x":[{"file":"https://f","size":1}]},"url":"https://u/a b"}`: {"https://v", "https://f", "https://u/a b"},
 		`"{\"deep\":{\"mp3\":\"https://m\"}}"`:                                                      {"https://m"},
 		`null`:                                                                                      nil,

@@ -87,10 +87,11 @@ func familyKey(key []byte) payload.Take {
 
 // resultKey returns what counts inside resultJson.
 func resultKey(key []byte) payload.Take {
-	if take := familyKey(key); take&payload.Below == 0 {
-		return take
+	take := familyKey(key)
+	if take == payload.List|payload.Below {
+		take |= payload.Word
 	}
-	return anywhere(key)
+	return take
 }
 
 // fold appends the key in lower case and without underscores, so that all spellings are the same.

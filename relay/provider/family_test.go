@@ -139,6 +139,7 @@ func TestFamilyFiles(t *testing.T) {
 		// JSON inside a text.
 		`"resultJson":"{\"resultUrls\":[\"https://1\"],\"resultWaterMarkUrls\":[\"https://2\"]}"`:                               {"https://1", "https://2"},
 		`"resultJson":"{\"resultObject\":{\"video\":\"https://v\",\"text\":\"https://a and b\",\"mask_url\":\"https://m a\"}}"`: {"https://v", "https://m a"},
+		`"resultJson":"{\"resultObject\":[\"https://1 a\",[\"https://2 a\"]],\"images\":[\"https://3 a\",\"no\"]}"`:             {"https://1 a", "https://2 a", "https://3 a"},
 		`"resultJson":"[\"https://1\"]"`: {"https://1"},
 		`"resultJson":"{\"input\":{\"url\":\"https://e\"},\"streamUrl\":\"https://s\",\"callBackUrl\":\"https://c\"}"`: nil,
 		`"resultJson":{"resultUrls":["https://1"]}`: {"https://1"},

@@ -175,5 +175,5 @@ func anywhere(key []byte) payload.Take {
 	if namesURLs(key) {
 		return payload.URL | payload.List | payload.Below
 	}
-	return payload.Word | payload.List | payload.Below
+	return payload.Word | payload.Words | payload.Below
 }
