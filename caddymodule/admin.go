@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -198,8 +200,8 @@ func readRequest(r *http.Request, v any, required bool) error {
 }
 
 // readJSON decodes the body, one object, into v. It refuses null, for the whole body and for each field, and a field with an
-// empty text, since a script whose variable is unset would otherwise select more than was meant; and unknown fields, and
-// anything after the object. An empty body leaves v as it is, unless a body is required.
+// empty text, since a script whose variable is unset would otherwise select more than was meant; and unknown fields, one field
+// twice, of which the later would silently replace the earlier, and anything after the object. An empty body leaves v as it is, unless a body is required.
 func readJSON(r *http.Request, v any, required bool) error {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -215,6 +217,9 @@ func readJSON(r *http.Request, v any, required bool) error {
 	if fields == nil {
 		return badRequest("Expected a JSON object as the body, got null.")
 	}
+	if err := checkFieldNames(body); err != nil {
+		return err
+	}
 	for name, value := range fields {
 		if text := string(value); text == "null" || text == `""` {
 			return badRequest(name + ": expected a value, or no such field; got " + text + ".")
@@ -224,6 +229,35 @@ func readJSON(r *http.Request, v any, required bool) error {
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(v); err != nil {
 		return badRequest("The body is not what is expected here: " + err.Error() + ".")
+	}
+	return nil
+}
+
+// checkFieldNames refuses what encoding/json would let pass in an object that it can read: a name that stands there twice, or is
+// written with other letters than it has here, which would count as the same.
+func checkFieldNames(object []byte) error {
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	if _, err := decoder.Token(); err != nil { // the opening brace
+		return err
+	}
+	seen := map[string]bool{}
+	for decoder.More() {
+		token, err := decoder.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := token.(string)
+		switch {
+		case strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") != "":
+			return badRequest(fmt.Sprintf("The body is not what is expected here: unknown field %q.", name))
+		case seen[name]:
+			return badRequest(name + ": expected once.")
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return err
+		}
 	}
 	return nil
 }

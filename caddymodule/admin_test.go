@@ -290,6 +290,7 @@ func TestAdminSelections(t *testing.T) {
 		path := "/relay/dead-letters/" + operation
 		for _, body := range []string{
 			"", " \n", "null", "{}", "[]", "true", `"all"`, `{"all":true`, `{"all":true} x`, `{"all":true}{}`,
+			`{"source":"other","source":"vocals"}`, `{"source":"other","Source":"vocals"}`, `{"ALL":true}`, `{"\u017fource":"vocals"}`,
 			`{"all":false}`, `{"all":null}`, `{"all":"true"}`, `{"all":1}`,
 			`{"all":true,"source":"vocals"}`, `{"all":true,"since":"2026-01-31T12:00:00Z"}`, `{"all":false,"source":"vocals"}`,
 			`{"source":null}`, `{"source":""}`, `{"source":["vocals"]}`, `{"source":"a b"}`, `{"source":"vocals","destination":null}`,
