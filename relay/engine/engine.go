@@ -218,8 +218,12 @@ func (e *Engine) listen(store relay.SharedStore) {
 // gaveUp logs a delivery that has become a dead letter, and passes it on. It never blocks.
 func (e *Engine) gaveUp(d relay.DeadLetter) {
 	s := e.settings.Load()
-	s.Logger.Error("delivery given up: it is a dead letter now", "source", d.Source, "destination", d.Destination,
-		"event_id", d.EventID, "task_id", d.TaskID, "attempts", d.Attempts, "status", d.LastStatus, "error", d.LastError)
+	logger := s.Logger.With("source", d.Source, "destination", d.Destination,
+		"event_id", d.EventID, "task_id", d.TaskID, "attempts", d.Attempts, "error", d.LastError)
+	if d.LastStatus != 0 { // what expires without an attempt has none
+		logger = logger.With("status", d.LastStatus)
+	}
+	logger.Error("delivery given up: it is a dead letter now")
 	e.died(d)
 	if s.OnDeadLetter != nil {
 		e.report.Hook(func() { s.OnDeadLetter(d) })
