@@ -44,7 +44,7 @@ func (q *query) text(name string) string { return q.values.Get(name) }
 func (q *query) oneOf(name string, allowed ...string) string {
 	s := q.values.Get(name)
 	if s != "" && !slices.Contains(allowed, s) {
-		q.err = badRequest(fmt.Sprintf("%s: expected %s.", name, strings.Join(allowed, ", ")))
+		q.err = badRequest(fmt.Sprintf("%s: expected one of %s.", name, strings.Join(allowed, ", ")))
 	}
 	return s
 }

@@ -203,6 +203,23 @@ func TestAdminOrphans(t *testing.T) {
 	}
 }
 
+// TestQueryOneOf names every value that is allowed, so that whoever misspelt one can correct it.
+func TestQueryOneOf(t *testing.T) {
+	for state, want := range map[string]string{"": "", "dead": "", "held": "state: expected one of pending, dead."} {
+		q := parseQuery(httptest.NewRequest(http.MethodGet, "/relay/events?state="+state, http.NoBody), "state")
+		if q.oneOf("state", "pending", "dead") != state {
+			t.Errorf("%q is not returned", state)
+		}
+		var got string
+		if q.err != nil {
+			got = q.err.Error()
+		}
+		if got != want {
+			t.Errorf("%q: %q, not %q", state, got, want)
+		}
+	}
+}
+
 func TestAdminErrors(t *testing.T) {
 	g := newGateway(t)
 	c := newConsumer(t, http.StatusOK)
