@@ -33,6 +33,10 @@ type Destination struct {
 	Expire      time.Duration
 	OrderTask   bool
 	Transport   http.RoundTripper
+	// Archiver makes this the source's archive instead of a webhook: an attempt stores the event's files.
+	Archiver Archiver
+	// BodyArchived replaces the URLs of files in what is sent by those in the archive, and so waits for the archive.
+	BodyArchived bool
 }
 
 // BreakerPolicy sets when a destination is held. Zero failures: never.

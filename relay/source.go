@@ -30,6 +30,7 @@ type Source struct {
 	AckWithin        time.Duration
 	Response         Response
 	Destinations     []*Destination
+	Recover          *Recovery // nil: nothing is recovered
 	Logger           *slog.Logger
 }
 

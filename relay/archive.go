@@ -1,0 +1,27 @@
+package relay
+
+import "context"
+
+// ArchiveName is the reserved name of the destination that archives a source's files.
+const ArchiveName = "archive"
+
+// Archiver stores the files that an event names. A destination that has one is no webhook. It is safe for concurrent use.
+type Archiver interface {
+	// Archive fetches the files of an event, and stores them. done are those that an earlier attempt has stored already, which
+	// are neither fetched nor returned again. It returns what it stored, also beside an error, and the error of the files that
+	// it could not store: one sentence, without the URLs.
+	Archive(ctx context.Context, ev *Event, done []File) (stored []File, err error)
+	// Rewrite returns the body of an event with the URLs of its archived files replaced by those in the archive, where the
+	// archive has a public URL. All else stays byte for byte.
+	Rewrite(ev *Event, files []File) []byte
+}
+
+// File is a file of an event in the archive.
+type File struct {
+	Field       string `json:"field"`  // where the body names it, as a gjson path
+	URL         string `json:"url"`    // as the body has it
+	Object      string `json:"object"` // its name in the archive
+	ContentType string `json:"content_type,omitempty"`
+	Size        int64  `json:"size"`   // bytes
+	SHA256      string `json:"sha256"` // hex
+}
