@@ -284,6 +284,51 @@ func TestLogCut(t *testing.T) {
 	}
 }
 
+// A copy written back over the log begins with its head. What stands behind it is still there, so nothing is lost.
+func TestLogHeadOverwritten(t *testing.T) {
+	for _, at := range []int64{0, 12, 16, 24} {
+		t.Run(fmt.Sprint("from byte ", at), func(t *testing.T) {
+			p := newPatient(t)
+			p.fill(10)
+			overwrite(t, p.path+"-wal", at, []byte("somebody"))
+			a := newAccept("in doubt")
+			if err := p.accept(a); !errors.Is(err, relay.ErrUnavailable) {
+				t.Errorf("a callback is answered with %v", err)
+			}
+			p.tend()
+			p.must(p.accept(a))
+			p.wantWell()
+			if log := p.log.String(); !strings.Contains(log, "relay.db-wal has been overwritten") || !strings.Contains(log, "healthy again") {
+				t.Errorf("the log says %s", log)
+			}
+		})
+	}
+}
+
+func TestFileHeadOverwritten(t *testing.T) {
+	p := newPatient(t)
+	p.fill(10)
+	p.write.Lock()
+	p.must(p.db.TruncateLog())
+	p.write.Unlock()
+	p.tend()
+	overwrite(t, p.path, 0, make([]byte, 100))
+	p.tend()
+	p.wantIll("relay.db has been overwritten")
+}
+
+func overwrite(t *testing.T, name string, at int64, content []byte) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(content, at)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // The log's index is memory that is shared by a file: to read what was cut from it is a memory fault.
 func TestIndexHarmed(t *testing.T) {
 	for name, harm := range map[string]func(index string) error{

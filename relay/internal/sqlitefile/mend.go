@@ -1,6 +1,7 @@
 package sqlitefile
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +69,11 @@ func (d *DB) putDown() error {
 	}
 	cut := short || known && unlike != nil
 	w.cut = w.cut || cut
+	if cut && known {
+		if err := w.restoreHead(h); err != nil {
+			return err
+		}
+	}
 	if cut && known && w.wholeFrames(h, size) < h.copied {
 		// What is left is older than the database, and would be written over it. Once empty it does no harm.
 		err = dropLog(w.log)
@@ -80,6 +86,15 @@ func (d *DB) putDown() error {
 	// A connection that cannot be closed stays open. If it holds a lock, the file can be written again after a restart.
 	_ = d.disconnect(false)
 	return nil
+}
+
+// restoreHead writes the log's head again, as it was when it was last seen whole: the frames behind it may all be there.
+func (w *watch) restoreHead(h logHeader) error {
+	if _, err := w.wholeHead(h); err == nil || w.head == nil || int64(binary.NativeEndian.Uint64(w.head[16:])) != h.salt {
+		return nil // of an earlier round: it is of no use
+	}
+	_, err := w.log.WriteAt(w.head, 0)
+	return err
 }
 
 // wholeFrames returns how many frames a log of this size has from its beginning.

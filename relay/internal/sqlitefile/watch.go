@@ -27,7 +27,8 @@ type watch struct {
 	indexSize int64      // of the log's index, at least
 	frames    uint32     // in the log, after the last commit
 	logEnd    int64      // where they end
-	cut       bool       // somebody has cut the database or its log: the content is to be checked
+	head      []byte     // of the log, when it was last seen whole
+	cut       bool       // somebody has cut or overwritten the database or its log: the content is to be checked
 }
 
 const (
@@ -37,7 +38,7 @@ const (
 
 // openLog opens the handles of the log and its index, which SQLite has made by now.
 func (w *watch) openLog() (err error) {
-	if w.log, err = os.Open(w.path + logSuffix); err != nil {
+	if w.log, err = os.OpenFile(w.path+logSuffix, os.O_RDWR, 0); err != nil {
 		return err
 	}
 	if w.index, err = os.OpenFile(w.path+indexSuffix, os.O_RDWR, 0); err != nil {
@@ -157,8 +158,45 @@ func (w *watch) wholeNow() (links uint64, err error) {
 	w.frames, w.logEnd = h.frames, 0
 	if h.frames > 0 {
 		w.logEnd = h.frameAt(h.frames + 1)
+		head, err := w.wholeHead(h)
+		if err != nil {
+			return 0, err
+		}
+		w.head = head
 	}
 	return links, nil
+}
+
+// wholeHead returns the log's head. Without it nothing of the log would be found again after a crash.
+func (w *watch) wholeHead(h logHeader) ([]byte, error) {
+	head := make([]byte, logHead)
+	if _, err := w.log.ReadAt(head, 0); err != nil {
+		return nil, fmt.Errorf("%s has been truncated: %w", w.log.Name(), err)
+	}
+	if int64(binary.NativeEndian.Uint64(head[16:])) != h.salt || !validHead(head) {
+		return nil, fmt.Errorf("%s has been overwritten", w.log.Name())
+	}
+	return head, nil
+}
+
+// validHead reports whether the checksum in a log's head is that of the rest of it
+// (https://www.sqlite.org/fileformat2.html, "Checksum Algorithm").
+func validHead(head []byte) bool {
+	const littleEndian = 0x377f0682 // bigEndian is one more
+	var order binary.ByteOrder = binary.LittleEndian
+	switch binary.BigEndian.Uint32(head) {
+	case littleEndian:
+	case littleEndian + 1:
+		order = binary.BigEndian
+	default:
+		return false
+	}
+	var s0, s1 uint32
+	for at := 0; at < 24; at += 8 {
+		s0 += order.Uint32(head[at:]) + s1
+		s1 += order.Uint32(head[at+4:]) + s0
+	}
+	return s0 == binary.BigEndian.Uint32(head[24:]) && s1 == binary.BigEndian.Uint32(head[28:])
 }
 
 // check looks at all of it, names too.
@@ -199,6 +237,11 @@ func (w *watch) checkDatabase() error {
 	_, size, err := linksAndSize(w.db)
 	if err != nil {
 		return err
+	}
+	var magic [16]byte
+	if _, err := w.db.ReadAt(magic[:], 0); size > 0 && (err != nil || string(magic[:]) != "SQLite format 3\x00") {
+		w.cut = true
+		return fmt.Errorf("%s has been overwritten; put its content back from a backup", w.path)
 	}
 	if size < w.size {
 		// A VACUUM may have made it smaller: then so does its header (https://www.sqlite.org/fileformat.html, "In-header
