@@ -104,6 +104,9 @@ func decodeFiles(text string) (files []relay.File, err error) {
 	return files, nil
 }
 
+// held is the time at which a delivery stands among the due ones that waits for another one of its event, in microseconds.
+const held = 9e15
+
 // record is a delivery's record, as prelude.lua encodes it.
 type record struct {
 	state                  relay.State

@@ -16,9 +16,6 @@ import (
 
 const defaultLimit = 50
 
-// held is from when on nothing is due, as prelude.lua has it: a delivery that waits for another one of its event.
-const held = 9e15
-
 // Events implements relay.Store.
 func (s *Store) Events(ctx context.Context, f relay.EventFilter) ([]relay.EventRecord, string, error) {
 	from, err := parseCursor(f.Cursor)

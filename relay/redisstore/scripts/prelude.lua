@@ -12,10 +12,6 @@
 
 local META, SEEN, WINDOW, EVENTS, TASKS, NOTES, SETTLED, BURIED = unpack(KEYS, 1, 8)
 
--- A delivery behind another one of its event stands in `due` at HELD, whether or not it has its task's turn, until it is
--- freed: later than any time, and still exact as a double. Its record's reason is the destination that it waits for.
-local HELD = 9e15
-
 local now, run, seq
 
 -- text writes a whole number. Redis would write one that it is given as a number with all digits of a fraction, which takes
@@ -97,6 +93,9 @@ local function first_of(q, task)
   local m = redis.call('ZRANGEBYLEX', q.order, '[' .. task .. '\0', '(' .. task .. '\1', 'LIMIT', 0, 1)[1]
   return m and string.sub(m, #task + 18)
 end
+
+-- A delivery behind another one of its event stands in `due` at HELD, whether or not it has its task's turn, until it is
+-- freed: later than any time, and still exact as a double. Its record's reason is the destination that it waits for.
 
 -- held says that a delivery is behind another one.
 local function held(q, id)
