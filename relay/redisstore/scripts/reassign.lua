@@ -1,5 +1,5 @@
--- Hands deliveries of a destination to another one. What is leased stays, what waits behind that in its task's order or behind another
--- delivery of its event, and what the other destination has a delivery of.
+-- Hands deliveries of a destination to another one. What is leased stays, what waits behind that in its task's order, what
+-- is behind another delivery of its event, and what the other destination has a delivery of.
 -- KEYS: source; 9-14 destination; 15-20 the other one; events
 -- ARGV: 1 destination, 2 the other one; ids, oldest event first
 -- Returns {moved, left}
