@@ -116,11 +116,11 @@ func TestAPIs(t *testing.T) {
 				}
 			}
 			path, ok := family.(relay.DetailsReader).DetailsPath("api/v1/"+api, id)
-			method := "GET"
-			if api == "veo/get-4k-video" {
+			method, posted := "GET", family.(relay.DetailsPoster).DetailsBody("api/v1/"+api, id)
+			if posted != nil {
 				method = "POST"
 			}
-			status, body := ask(t, method, s.URL+"/"+path, `{"taskId":"`+id+`"}`)
+			status, body := ask(t, method, s.URL+"/"+path, string(posted))
 			v := family.(relay.DetailsReader).Judge("api/v1/"+api, id, status, body)
 			want := relay.VerdictSuccess
 			if code != 0 {

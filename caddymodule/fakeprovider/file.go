@@ -65,7 +65,14 @@ func (c *content) Read(p []byte) (n int, err error) {
 	p = p[:min(int64(len(p)), c.size-c.off)]
 	var w [8]byte
 	for n < len(p) {
-		binary.LittleEndian.PutUint64(w[:], word(c.seed, uint64(c.off/8)))
+		next := word(c.seed, uint64(c.off/8))
+		if c.off%8 == 0 && len(p)-n >= len(w) {
+			binary.LittleEndian.PutUint64(p[n:], next)
+			n += len(w)
+			c.off += int64(len(w))
+			continue
+		}
+		binary.LittleEndian.PutUint64(w[:], next)
 		k := copy(p[n:], w[c.off%8:])
 		n += k
 		c.off += int64(k)
