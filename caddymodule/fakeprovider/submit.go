@@ -60,7 +60,7 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, a *api) {
 		return
 	}
 	t := &task{
-		api: a, id: fmt.Sprintf("%016x%016x", word(s.opts.Seed, n), word(s.opts.Seed, ^n)), fate: fate,
+		api: a, id: fmt.Sprintf("%016x%016x", word(s.opts.Seed, 2*n), word(s.opts.Seed, 2*n+1)), fate: fate,
 		urls: make(map[string]string), served: make(map[string]int),
 	}
 	if earlier, ok := request["taskId"].(string); ok && a.same {
