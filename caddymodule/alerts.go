@@ -76,6 +76,9 @@ func (a *Alerts) build(ctx caddy.Context) (*relay.Alerts, *relay.Source, error) 
 	if src.Provider, err = provider.Custom(provider.Paths{TaskID: []string{"task_id"}, Stage: []string{"state"}}); err != nil {
 		return nil, nil, err
 	}
+	if src.Response, err = (*Response)(nil).build(); err != nil {
+		return nil, nil, err
+	}
 	list := a.destinations()
 	if src.Destinations, err = buildDestinations(ctx, list); err != nil {
 		return nil, nil, err
