@@ -11,7 +11,7 @@ func (s *Store) acceptCall(a *relay.Accept) *call {
 	keys := s.keys.source(e.Source, 1+blockSize*len(a.Deliveries))
 	keys = append(keys, s.keys.event(e.Source, e.ID))
 	args := make([]any, 0, 13+3*len(a.Deliveries))
-	args = append(args, e.ID, e.Key[:], e.Fingerprint[:], a.Window.Microseconds(), e.TaskID, encodeMeta(e), e.Headers.Encode(), e.Body, a.Again, e.Headers[relay.ProofHeader])
+	args = append(args, e.ID, e.Key[:], e.Fingerprint[:], a.Window.Microseconds(), e.TaskID, encodeMeta(e), e.EncodedHeaders(), e.Body, a.Again, e.Headers[relay.ProofHeader])
 	args = append(args, separateArgs(a)...)
 	for i := range a.Deliveries {
 		d := &a.Deliveries[i]

@@ -152,7 +152,7 @@ func (s *Store) keepVariant(event int64, ev *relay.Event) (relay.Result, error) 
 	st.BindInt64(2, n+1)
 	st.BindBytes(3, ev.Fingerprint[:])
 	st.BindInt64(4, millis(ev.ReceivedAt))
-	st.BindBlob(5, ev.Headers.Encode())
+	st.BindBlob(5, ev.EncodedHeaders())
 	st.BindBytes(6, ev.Body)
 	return relay.Conflict, st.Exec()
 }
@@ -173,7 +173,7 @@ func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id 
 	st.BindText(9, string(ev.Origin))
 	st.BindInt64(10, tx.now)
 	st.BindInt64(11, millis(ev.ReceivedAt))
-	st.BindBlob(12, ev.Headers.Encode())
+	st.BindBlob(12, ev.EncodedHeaders())
 	st.BindBytes(13, ev.Body)
 	if err := st.Exec(); err != nil {
 		return false, err
