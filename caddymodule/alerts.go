@@ -7,9 +7,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/callbackrelay/caddy-relay/relay/engine/alert"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/alert"
 	"github.com/callbackrelay/caddy-relay/relay/provider"
 )
 
@@ -33,7 +33,7 @@ type Alerts struct {
 type AlertDestination struct {
 	Destination
 
-	// What is sent: `json`, the alert, or `slack`, `{"text":"…"}` for Slack and what is compatible with it. Default: json.
+	// The body: `json`, the alert, or `slack`, `{"text":"…"}` for Slack and what is compatible with it. Default: json.
 	Format string `json:"format,omitempty"`
 }
 

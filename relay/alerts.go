@@ -11,7 +11,7 @@ const (
 	DefaultAlertEvery  = 15 * time.Minute
 )
 
-// Condition is what an alert is about.
+// Condition names a trouble that alerts are about.
 type Condition string
 
 // The conditions that alerts exist for.

@@ -156,7 +156,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	e.started = true
 	e.spooling.Open(ctx)
 	e.meter.Show(e)
-	e.loops.Go(func() { e.alerts.Run(e.watching) })
+	defer func() { e.loops.Go(func() { e.alerts.Run(e.watching) }) }() // not before the store has begun to work
 	if err == nil {
 		e.run(store)
 		return nil

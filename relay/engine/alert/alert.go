@@ -11,7 +11,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// State is whether a condition holds.
+// State distinguishes an alert that a condition holds from one that it is over.
 type State string
 
 // The states of an alert.
@@ -23,7 +23,7 @@ const (
 // maxTask bounds the task id of an alert, in bytes, as that of every callback.
 const maxTask = 128
 
-// Subject is what an alert is about. Alerts of one subject are paced together.
+// Subject names the condition of an alert, and where it holds. Alerts of one subject are paced together.
 type Subject struct {
 	Condition   relay.Condition `json:"alert"`
 	Source      string          `json:"source,omitempty"`      // empty where the condition is the gateway's
@@ -40,7 +40,7 @@ func (s Subject) Task() string {
 	return id[:maxTask-33] + "-" + hex.EncodeToString(sum[:16])
 }
 
-// Detail is what is known about a condition.
+// Detail describes a condition.
 type Detail struct {
 	Reason  string `json:"reason"`
 	EventID string `json:"event_id,omitempty"` // of an example, where there is one

@@ -133,7 +133,7 @@ func (m *machine) fired(now time.Time, task, id string, spooled bool, every time
 	e.spooled, e.next = spooled, now.Add(every)
 }
 
-// joined notes that another alert of the last `every` says the same, and is open. How old it is is not known here.
+// joined notes that another alert of the last `every` says the same, and is open. Its age is not known here.
 func (m *machine) joined(now time.Time, task, id string, every time.Duration) {
 	e := m.entries[task]
 	e.owed, e.open, e.spooled, e.told, e.resolve = false, id, false, e.fact.Count, time.Time{}

@@ -12,7 +12,7 @@ import (
 // recentCallbacks is how many of a source's newest events are looked at for one that its sender brought.
 const recentCallbacks = 20
 
-// quiet is what is known of when a source was called last.
+// quiet remembers when a source was called last.
 type quiet struct {
 	last   time.Time // zero: never, as far as is known
 	looked time.Time // at the store, which knows what other nodes and earlier processes accepted

@@ -27,7 +27,7 @@ type Params struct {
 	Accept func(context.Context, *relay.Source, *relay.Event) (Stored, error)
 }
 
-// Stored is what became of an alert that was accepted.
+// Stored describes how an alert was accepted.
 type Stored struct {
 	ID        string // of the event that has the key
 	Duplicate bool   // another alert of the last `every` says the same
@@ -148,7 +148,7 @@ func (w *Watcher) send(ctx context.Context, store relay.Store, s *relay.Settings
 		a.Reason, a.Count = "it is over", 0
 	}
 	if s.Alerts.Dashboard != nil {
-		a.Link = a.Subject.link(s.Alerts.Dashboard())
+		a.Link = a.link(s.Alerts.Dashboard())
 	}
 	body, err := json.Marshal(a)
 	if err != nil {
