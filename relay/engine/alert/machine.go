@@ -64,7 +64,7 @@ func (m *machine) observe(now time.Time, facts []Fact) {
 			if e.open == "" {
 				e.since, e.told = now, 0
 			}
-			e.holds = true
+			e.holds, e.resolve = true, time.Time{}
 		}
 		e.fact = f
 	}

@@ -101,6 +101,11 @@ func TestAnAlertOfAnEarlierProcess(t *testing.T) {
 	m = new(machine)
 	m.adopt(letters(3), start.Add(-time.Hour), "1", start.Add(every))
 	expect(t, step(m, 0, letters(3)), "")
+	expect(t, step(m, time.Minute), "resolved")
+
+	m = new(machine)
+	m.adopt(letters(3), start.Add(-time.Hour), "1", start.Add(every))
+	expect(t, step(m, 0, letters(3)), "")
 	expect(t, step(m, every, letters(3)), "")
 	expect(t, step(m, every, letters(4)), "firing")
 }
