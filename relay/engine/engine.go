@@ -124,6 +124,10 @@ func (e *Engine) openSpool() func(context.Context) (relay.Spool, error) {
 // log returns the logger of the current settings. Its lines go through the reporter, so it never blocks.
 func (e *Engine) log() *slog.Logger { return e.settings.Load().Logger }
 
+// Logger returns a logger whose lines go to the given one's sink, without waiting for it. Lines that the sink is too slow for
+// are dropped and counted.
+func (e *Engine) Logger(to *slog.Logger) *slog.Logger { return e.report.Logger(to) }
+
 // Receive handles one callback: it checks, identifies, accepts and answers, never later than the source's AckWithin.
 // client is the caller's address after trusted proxies; it may be invalid where it is unknown.
 func (e *Engine) Receive(w http.ResponseWriter, r *http.Request, src *relay.Source, client netip.Addr) intake.Receipt {
