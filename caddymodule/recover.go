@@ -92,8 +92,8 @@ func (h *Handler) checkRecover() error {
 		return fmt.Errorf("expected callbacks in JSON, as a recovered one is; got body %s", h.Body)
 	}
 	for _, field := range h.Dedupe {
-		if kind, _, named := strings.Cut(field, ":"); named {
-			return fmt.Errorf("expected dedupe by task_id, stage and code alone, which a recovered callback shares with the provider's; got %s:", kind)
+		if strings.Contains(field, ":") {
+			return fmt.Errorf("expected dedupe by task_id, stage and code alone, which a recovered callback shares with the provider's; got %q", field)
 		}
 	}
 	return nil

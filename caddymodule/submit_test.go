@@ -64,8 +64,8 @@ func (s *tasksSeen) reset(fail error) {
 	s.tasks, s.answered, s.early, s.fail = nil, false, false, fail
 }
 
-// submitGateway runs a gateway in front of a provider, and returns how to send a request through it.
-func submitGateway(t *testing.T, provider http.HandlerFunc, more ...map[string]any) *gateway {
+// submitGateway runs a gateway in front of a provider.
+func submitGateway(t *testing.T, provider http.HandlerFunc) *gateway {
 	t.Helper()
 	upstream := httptest.NewServer(provider)
 	t.Cleanup(upstream.Close)
@@ -75,16 +75,22 @@ func submitGateway(t *testing.T, provider http.HandlerFunc, more ...map[string]a
 	submit := map[string]any{
 		"handler": "relay_test_submit", "source": "vocals", "callback_url": "https://hooks.example.com/vocals?a=1&token=s3cret",
 	}
-	handle := append(append([]map[string]any{}, more...), submit, proxy)
-	site := map[string]any{"handler": "subroute", "routes": []any{map[string]any{"handle": handle}}}
+	site := map[string]any{"handler": "subroute", "routes": []any{map[string]any{"handle": []any{submit, proxy}}}}
 	source := handlerConfig(t, map[string]any{"recover": map[string]any{}}, nil)
 	plain := handlerConfig(t, map[string]any{"source": "plain"}, nil)
 	g.mustLoad(`{}`, source, plain, site)
 	return g
 }
 
-// submit sends a request and returns the answer, with its body read.
-func (g *gateway) submit(method, path, contentType string, body io.Reader, header ...string) (*http.Response, string, error) {
+// answered is what an application gets.
+type answered struct {
+	status          int
+	header, trailer http.Header
+	body            string
+}
+
+// submit sends a request. The error may come beside a part of the answer.
+func (g *gateway) submit(method, path, contentType string, body io.Reader, header ...string) (answered, error) {
 	g.t.Helper()
 	r, err := http.NewRequest(method, "http://gateway"+path, body)
 	if err != nil {
@@ -98,14 +104,14 @@ func (g *gateway) submit(method, path, contentType string, body io.Reader, heade
 	}
 	res, err := g.client.Transport.(redialing).RoundTrip(r)
 	if err != nil {
-		return nil, "", err
+		return answered{}, err
 	}
 	defer func() { _ = res.Body.Close() }()
 	expectedTasks.Lock()
 	expectedTasks.answered = true
 	expectedTasks.Unlock()
 	b, err := io.ReadAll(res.Body)
-	return res, string(b), err
+	return answered{res.StatusCode, res.Header, res.Trailer, string(b)}, err
 }
 
 const vocalPath = "/api/v1/vocal-removal/generate"
@@ -125,10 +131,10 @@ func TestSubmit(t *testing.T) {
 	var seen http.Request
 	var body string
 	g := submitGateway(t, echo(&seen, &body))
-	res, answer, err := g.submit("POST", vocalPath+"?a=b", "application/json",
+	res, err := g.submit("POST", vocalPath+"?a=b", "application/json",
 		strings.NewReader(`{"taskId": "x",  "CallBackUrl":"http://evil.example.com", "n": 1.0}`), "Accept-Encoding", "gzip")
-	if err != nil || res.StatusCode != 200 || answer != `{"code":200,"msg":"success","data":{"taskId":"t-1"}}` || res.Header.Get("X-Provider") != "suno" {
-		t.Errorf("answer %v %q, %v", res, answer, err)
+	if err != nil || res.status != http.StatusOK || res.body != `{"code":200,"msg":"success","data":{"taskId":"t-1"}}` || res.header.Get("X-Provider") != "suno" {
+		t.Errorf("answer %+v, %v", res, err)
 	}
 	if body != `{"callBackUrl":"https://hooks.example.com/vocals?a=1&token=s3cret","taskId": "x", "n": 1.0}` {
 		t.Errorf("the provider got %s", body)
@@ -143,7 +149,7 @@ func TestSubmit(t *testing.T) {
 		t.Error("the token is in the log")
 	}
 
-	if _, _, err = g.submit("POST", "/api/v1/voice/regenerate", "application/json; charset=utf-8", strings.NewReader(`{"calbackurl":1,"callBackUrl":2}`)); err != nil {
+	if _, err = g.submit("POST", "/api/v1/voice/regenerate", "application/json; charset=utf-8", strings.NewReader(`{"calbackurl":1,"callBackUrl":2}`)); err != nil {
 		t.Error(err)
 	}
 	if body != `{"calBackUrl":"https://hooks.example.com/vocals?a=1&token=s3cret"}` {
@@ -169,14 +175,14 @@ func TestSubmitRefuses(t *testing.T) {
 		"empty":         {strings.NewReader(``), nil, 400, "invalid_body"},
 		"invalid UTF-8": {strings.NewReader("{\"a\":\"\xff\"}"), nil, 400, "invalid_body"},
 	} {
-		res, answer, err := g.submit("POST", vocalPath, "application/json", c.body, c.header...)
+		res, err := g.submit("POST", vocalPath, "application/json", c.body, c.header...)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		var e struct{ Error, Message string }
-		if json.Unmarshal([]byte(answer), &e) != nil || res.StatusCode != c.status || e.Error != c.code || !strings.HasSuffix(e.Message, ".") {
-			t.Errorf("%s: %d %s", name, res.StatusCode, answer)
+		if json.Unmarshal([]byte(res.body), &e) != nil || res.status != c.status || e.Error != c.code || !strings.HasSuffix(e.Message, ".") {
+			t.Errorf("%s: %d %s", name, res.status, res.body)
 		}
 	}
 }
@@ -187,8 +193,8 @@ func TestSubmitLargest(t *testing.T) {
 	var body string
 	g := submitGateway(t, echo(&seen, &body))
 	largest := `{"a":"` + strings.Repeat("x", maxSubmission-8) + `"}`
-	res, _, err := g.submit("POST", vocalPath, "application/json", io.MultiReader(strings.NewReader(largest)))
-	if err != nil || res.StatusCode != 200 || !strings.HasSuffix(body, `,`+largest[1:]) || len(expectedTasks.tasks) != 1 {
+	res, err := g.submit("POST", vocalPath, "application/json", io.MultiReader(strings.NewReader(largest)))
+	if err != nil || res.status != http.StatusOK || !strings.HasSuffix(body, `,`+largest[1:]) || len(expectedTasks.tasks) != 1 {
 		t.Errorf("%v, %v, %d bytes, %q", res, err, len(body), expectedTasks.tasks)
 	}
 }
@@ -200,11 +206,15 @@ func TestSubmitPasses(t *testing.T) {
 	g := submitGateway(t, echo(&seen, &body))
 	large := `{"callBackUrl":"x","a":"` + strings.Repeat("x", 2*maxSubmission) + `"}`
 	for _, c := range []struct{ method, contentType, body string }{
-		{"GET", "", ""}, {"PUT", "application/json", `{"callBackUrl":"x"}`}, {"POST", "application/octet-stream", large},
-		{"POST", "multipart/form-data; boundary=x", "--x--"}, {"POST", "", "{}"}, {"POST", "application/jsonl", "{}\n{}"},
+		{"GET", "", ""},
+		{"PUT", "application/json", `{"callBackUrl":"x"}`},
+		{"POST", "application/octet-stream", large},
+		{"POST", "multipart/form-data; boundary=x", "--x--"},
+		{"POST", "", "{}"},
+		{"POST", "application/jsonl", "{}\n{}"},
 	} {
-		res, _, err := g.submit(c.method, vocalPath, c.contentType, io.MultiReader(strings.NewReader(c.body)), "Accept-Encoding", "br")
-		if err != nil || res.StatusCode != 200 || body != c.body || seen.Header.Get("Accept-Encoding") != "br" {
+		res, err := g.submit(c.method, vocalPath, c.contentType, io.MultiReader(strings.NewReader(c.body)), "Accept-Encoding", "br")
+		if err != nil || res.status != http.StatusOK || body != c.body || seen.Header.Get("Accept-Encoding") != "br" {
 			t.Errorf("%s %s: %v, %v, %.50s, %v", c.method, c.contentType, res, err, body, seen.Header)
 		}
 	}
@@ -255,7 +265,7 @@ func TestSubmitAnswers(t *testing.T) {
 		"not JSON":              {typed("application/json", `{"code":200,`, 200), 200, `{"code":200,`, false},
 		"a page":                {typed("text/html", task, 200), 200, task, false},
 		"nothing":               {typed("application/json", "", 200), 200, "", false},
-		"no content":            {func(w http.ResponseWriter) { w.WriteHeader(204) }, 204, "", false},
+		"no content":            {func(w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) }, 204, "", false},
 		"chunked":               {chunked(task[:10], task[10:]), 200, task, true},
 		"64 KiB":                {typed("application/json", padded(maxAnswer), 200), 200, padded(maxAnswer), true},
 		"more than 64 KiB":      {typed("application/json", padded(maxAnswer+1), 200), 200, padded(maxAnswer + 1), false},
@@ -266,9 +276,9 @@ func TestSubmitAnswers(t *testing.T) {
 	} {
 		expectedTasks.reset(nil)
 		answer = c.answer
-		res, body, err := g.submit("POST", vocalPath, "application/json", strings.NewReader(`{}`))
-		if err != nil || res.StatusCode != c.status || body != c.body {
-			t.Errorf("%s: %v, %d bytes, %v", name, res, len(body), err)
+		res, err := g.submit("POST", vocalPath, "application/json", strings.NewReader(`{}`))
+		if err != nil || res.status != c.status || res.body != c.body {
+			t.Errorf("%s: %d, %d bytes, %v", name, res.status, len(res.body), err)
 		}
 		want := []string(nil)
 		if c.task {
@@ -281,9 +291,9 @@ func TestSubmitAnswers(t *testing.T) {
 
 	expectedTasks.reset(errors.New("the store is away"))
 	answer = typed("application/json", task, 200)
-	res, body, err := g.submit("POST", vocalPath, "application/json", strings.NewReader(`{}`))
-	if err != nil || res.StatusCode != 200 || body != task || len(expectedTasks.tasks) != 1 {
-		t.Errorf("a task that cannot be registered: %v, %q, %v", res, body, err)
+	res, err := g.submit("POST", vocalPath, "application/json", strings.NewReader(`{}`))
+	if err != nil || res.status != http.StatusOK || res.body != task || len(expectedTasks.tasks) != 1 {
+		t.Errorf("a task that cannot be registered: %+v, %v", res, err)
 	}
 }
 
@@ -298,9 +308,9 @@ func TestSubmitEncoded(t *testing.T) {
 		w.Header().Set("Content-Encoding", "gzip")
 		_, _ = w.Write(zipped.Bytes())
 	})
-	res, body, err := g.submit("POST", vocalPath, "application/json", strings.NewReader(`{}`), "Accept-Encoding", "gzip")
-	if err != nil || res.Header.Get("Content-Encoding") != "gzip" || body != zipped.String() || len(expectedTasks.tasks) > 0 {
-		t.Errorf("%v, %q, %v, %q", res, body, err, expectedTasks.tasks)
+	res, err := g.submit("POST", vocalPath, "application/json", strings.NewReader(`{}`), "Accept-Encoding", "gzip")
+	if err != nil || res.header.Get("Content-Encoding") != "gzip" || res.body != zipped.String() || len(expectedTasks.tasks) > 0 {
+		t.Errorf("%+v, %v, %q", res, err, expectedTasks.tasks)
 	}
 }
 
@@ -309,7 +319,7 @@ func TestSubmitStreams(t *testing.T) {
 	more := make(chan bool)
 	g := submitGateway(t, func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)
-		_ = rc.EnableFullDuplex()
+		_, _ = io.Copy(io.Discard, r.Body)
 		switch r.URL.Path {
 		case "/events":
 			w.Header().Set("Content-Type", "text/event-stream")
@@ -329,7 +339,7 @@ func TestSubmitStreams(t *testing.T) {
 			w.Header().Set(http.TrailerPrefix+"X-Late", "def")
 		}
 	})
-	r, _ := http.NewRequest("POST", "http://gateway/events", strings.NewReader("{}"))
+	r, _ := http.NewRequest(http.MethodPost, "http://gateway/events", strings.NewReader("{}"))
 	r.Header.Set("Content-Type", "application/json")
 	res, err := g.client.Do(r)
 	if err != nil {
@@ -345,9 +355,9 @@ func TestSubmitStreams(t *testing.T) {
 		t.Errorf("%q, %v", rest, err)
 	}
 
-	res, body, err := g.submit("POST", "/trailer", "application/json", strings.NewReader("{}"))
-	if err != nil || body == "" || res.Trailer.Get("X-Sum") != "abc" || res.Trailer.Get("X-Late") != "def" || res.Header.Get("X-Sum") != "" || res.Header.Get("Link") != "" {
-		t.Errorf("%+v, %q, %v", res, body, err)
+	answer, err := g.submit("POST", "/trailer", "application/json", strings.NewReader("{}"))
+	if err != nil || answer.body == "" || answer.trailer.Get("X-Sum") != "abc" || answer.trailer.Get("X-Late") != "def" || answer.header.Get("X-Sum") != "" || answer.header.Get("Link") != "" {
+		t.Errorf("%+v, %v", answer, err)
 	}
 	if !reflect.DeepEqual(expectedTasks.tasks, []string{"vocals t-1 trailer"}) {
 		t.Errorf("expected %q", expectedTasks.tasks)
@@ -377,9 +387,9 @@ func TestSubmitCut(t *testing.T) {
 	} {
 		expectedTasks.reset(nil)
 		head, part = c.head, c.part
-		res, body, err := g.submit("POST", vocalPath, "application/json", strings.NewReader("{}"))
-		if err == nil || res == nil || res.StatusCode != 200 || body != c.body || len(expectedTasks.tasks) != c.tasks {
-			t.Errorf("%v, %q, %v, %q", res, body, err, expectedTasks.tasks)
+		res, err := g.submit("POST", vocalPath, "application/json", strings.NewReader("{}"))
+		if err == nil || res.status != http.StatusOK || res.body != c.body || len(expectedTasks.tasks) != c.tasks {
+			t.Errorf("%+v, %v, %q", res, err, expectedTasks.tasks)
 		}
 	}
 }
@@ -395,9 +405,9 @@ func TestSubmitNames(t *testing.T) {
 		{"/xapi/v1/generate", "", "xapi/v1/generate"},
 		{"/", "", ""},
 	} {
-		r := httptest.NewRequest("POST", c[0], nil)
+		r := httptest.NewRequest(http.MethodPost, c[0], nil)
 		if c[1] != "" {
-			original := *httptest.NewRequest("POST", c[1], nil)
+			original := *httptest.NewRequest(http.MethodPost, c[1], nil)
 			r = r.WithContext(context.WithValue(r.Context(), caddyhttp.OriginalRequestCtxKey, original))
 		}
 		if api := submittedTo(r); api != c[2] {
