@@ -59,7 +59,8 @@ type Store struct {
 	log     *slog.Logger
 	self    string // names this process among those that share the store
 
-	tally tally
+	tally     tally
+	taskTally taskTally
 	seen  seen
 
 	wakeups chan relay.DestinationName
