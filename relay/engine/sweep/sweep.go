@@ -18,7 +18,8 @@ import (
 const (
 	sweepLongest  = time.Minute
 	sweepShortest = time.Second
-	healthEvery   = 5 * time.Second
+	healthEvery   = time.Second
+	sharedEvery   = 5 * time.Second // where a look costs a round to another host (5)
 	healthTimeout = 2 * time.Second
 	sweepPause    = 5 * time.Millisecond
 )
@@ -64,6 +65,10 @@ func (s *Sweeper) Healthy() bool { return s.healthy.Load() }
 
 // Run sweeps until ctx ends.
 func (s *Sweeper) Run(ctx context.Context, store relay.Store) {
+	look := healthEvery
+	if _, shared := store.(relay.SharedStore); shared {
+		look = sharedEvery
+	}
 	var next time.Time // of the sweeps
 	for {
 		settings, lasting := s.params.Settings()
@@ -89,7 +94,7 @@ func (s *Sweeper) Run(ctx context.Context, store relay.Store) {
 			return
 		case <-s.again: // what the new settings watch over may be shorter
 			next = time.Time{}
-		case <-time.After(min(next.Sub(now), healthEvery)):
+		case <-time.After(min(next.Sub(now), look)):
 		}
 	}
 }
