@@ -61,7 +61,7 @@ type Store struct {
 
 	tally     tally
 	taskTally taskTally
-	seen  seen
+	seen      seen
 
 	wakeups chan relay.DestinationName
 	news    chan struct{} // capacity 1: something is dirty
