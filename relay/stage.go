@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-// Ending is what an event says about the end of its task.
+// Ending classifies events by what they say about the end of their task.
 type Ending int
 
 const (

@@ -16,7 +16,7 @@ type ExpectedTask struct {
 	At time.Time
 }
 
-// TaskState is what has become of an expected task.
+// TaskState is the state of an expected task.
 type TaskState string
 
 const (

@@ -187,7 +187,7 @@ func encode(a *relay.Accept) []byte {
 	return b
 }
 
-// taskMeta is what an entry holds that registers a task. A meta has no "expect".
+// taskMeta is the meta of an entry that registers a task. That of an accept has no "expect".
 type taskMeta struct {
 	Expect string `json:"expect"` // the task's id
 	API    string `json:"api,omitempty"`

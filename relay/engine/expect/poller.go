@@ -13,7 +13,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 )
 
-// Accepted is what became of a recovered callback.
+// Accepted names the event that a recovered callback has become, or repeats.
 type Accepted struct {
 	Result  relay.Result
 	EventID string // of the event that has its dedupe key
