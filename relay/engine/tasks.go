@@ -60,7 +60,7 @@ func (e *Engine) expectTask(ctx context.Context, task *relay.Expectation) error 
 	if spool == nil {
 		return e.expectInStore(ctx, task)
 	}
-	if !spool.Follows(ctx, task.Source) {
+	if !spool.Follows(ctx, task.Source, time.Now().Add(e.options.StoreTimeout)) {
 		bounded, cancel := context.WithTimeout(ctx, e.options.StoreTimeout)
 		defer cancel()
 		err := e.expectInStore(bounded, task)

@@ -61,7 +61,7 @@ func (s *Spool) Append(accepts []*relay.Accept) error {
 	}
 	return s.transact(func(stat *relay.SpoolStat) error {
 		for _, a := range accepts {
-			meta, headers := encode(a), a.Event.Headers.Encode()
+			meta, headers := encode(a), a.Event.EncodedHeaders()
 			if err := s.insert(stat, a.Event.Source, meta, headers, a.Event.Body); err != nil {
 				return err
 			}

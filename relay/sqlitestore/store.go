@@ -30,13 +30,16 @@ const (
 )
 
 // migrations bring a file from the version of their index to the next one. They are never changed, only added to.
-var migrations = []string{schema, tasksSchema}
+var migrations = []string{schema, behind, tasks}
 
-//go:embed schema.sql
-var schema string
-
-//go:embed tasks.sql
-var tasksSchema string
+var (
+	//go:embed schema.sql
+	schema string
+	//go:embed behind.sql
+	behind string
+	//go:embed tasks.sql
+	tasks string
+)
 
 // Options set where the store is, and how it behaves.
 type Options struct {
@@ -188,7 +191,7 @@ func (s *Store) load() error {
 	}); err != nil {
 		return err
 	}
-	if err := errors.Join(s.loadRecent(&k.recent), s.loadExpected(&k)); err != nil {
+	if err := errors.Join(s.loadAwaited(&k), s.loadRecent(&k.recent), s.loadExpected(&k)); err != nil {
 		return err
 	}
 	s.outlived = outlived != 0
