@@ -15,6 +15,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
 	"github.com/callbackrelay/caddy-relay/relay/engine/courier"
+	"github.com/callbackrelay/caddy-relay/relay/engine/expect"
 	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
 	"github.com/callbackrelay/caddy-relay/relay/engine/lane"
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
@@ -59,6 +60,7 @@ type Engine struct {
 	spooling   *spooling.Spooling
 	sweeper    *sweep.Sweeper
 	intake     *intake.Intake
+	poller     *expect.Poller
 	hub        stream.Hub
 
 	starting sync.Mutex // held while Start opens the store; guards started and closed
@@ -111,6 +113,9 @@ func New(o Options) *Engine {
 		StoreTimeout: o.StoreTimeout, Meter: e.meter, Report: e.report,
 	})
 	e.intake = intake.New(intake.Params{Door: door, Meter: e.meter, Report: e.report})
+	e.poller = expect.New(expect.Params{
+		Accept: e.recover, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
+	})
 	return e
 }
 
@@ -195,6 +200,7 @@ func (e *Engine) reopen(before error) {
 func (e *Engine) run(store relay.Store) {
 	e.committers.Run(store, e.lanes)
 	e.access.Opened(store)
+	e.poller.Run(store)
 	e.loops.Go(func() { e.sweeper.Run(e.ctx, store) })
 	settings := e.settings.Load()
 	if shared, ok := store.(relay.SharedStore); ok {
@@ -247,6 +253,7 @@ func (e *Engine) Close() error {
 	}
 	e.closed = true
 	e.endWatching()
+	e.poller.Stop()
 	drain := e.settings.Load().Drain
 	if drain <= 0 {
 		drain = relay.DefaultDrain

@@ -23,6 +23,7 @@ type Metrics struct {
 	latency         *prometheus.HistogramVec
 	whenErrors      *prometheus.CounterVec
 	purged          *prometheus.CounterVec
+	recoveries      *prometheus.CounterVec
 	storeDuration   *prometheus.HistogramVec
 	storeErrors     *prometheus.CounterVec
 	submissions     *prometheus.CounterVec
@@ -91,6 +92,7 @@ func New() *Metrics {
 			[]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 60, 300, 900, 3600, 21600, 86400}, "source", "destination"),
 		whenErrors:    counter("when_errors_total", "Events that a `when` could not be evaluated for, and which were delivered.", "source", "destination"),
 		purged:        counter("purged_total", "Deliveries deleted past their retention.", "source", "destination"),
+		recoveries:    counter("recoveries_total", "Expected tasks whose callback did not come, by what their details have brought.", "source", "result"),
 		storeDuration: histogram("store_duration_seconds", "Time that an operation of the store took.", prometheus.ExponentialBuckets(.0002, 4, 9), "operation"),
 		storeErrors:   counter("store_errors_total", "Operations of the store that failed.", "operation"),
 		submissions:   counter("submissions_total", "Submissions through the gateway by what became of their task.", "source", "result"),
@@ -105,7 +107,7 @@ func New() *Metrics {
 func (m *Metrics) vectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.callbacks, m.lastCallback, m.ackDuration, m.attempts, m.attemptDuration, m.latency,
-		m.whenErrors, m.purged, m.storeDuration, m.storeErrors, m.submissions, m.logDropped,
+		m.whenErrors, m.purged, m.recoveries, m.storeDuration, m.storeErrors, m.submissions, m.logDropped,
 	}
 }
 
@@ -205,8 +207,14 @@ func (m *Metrics) DropLane(n relay.DestinationName) {
 
 // KeepSources shows the series of the sources of the config, from before their first callback on, and deletes those of others.
 func (m *Metrics) KeepSources(sources map[string]*relay.Source) {
-	for name := range sources {
+	for name, src := range sources {
 		m.Source(name)
+		if src.Recover == nil {
+			continue
+		}
+		for _, r := range []string{Recovered, RecoveredFailure, GivenUp} {
+			m.recoveries.WithLabelValues(name, r)
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -218,8 +226,21 @@ func (m *Metrics) KeepSources(sources map[string]*relay.Source) {
 			m.lastCallback.DeletePartialMatch(labels)
 			m.submissions.DeletePartialMatch(labels)
 			m.ackDuration.DeletePartialMatch(labels)
+			m.recoveries.DeletePartialMatch(labels)
 		}
 	}
+}
+
+// The results of a recovery, as caddy_relay_recoveries_total has them.
+const (
+	Recovered        = "recovered" // the task has a result
+	RecoveredFailure = "failed"    // the task ended without one
+	GivenUp          = "given_up"
+)
+
+// CountRecovery counts what became of a task whose callback did not come.
+func (m *Metrics) CountRecovery(source, result string) {
+	m.recoveries.WithLabelValues(source, result).Inc()
 }
 
 // CountPurged counts deliveries that were deleted past their retention.
