@@ -89,7 +89,7 @@ func gatewayWith(t *testing.T, handler string, provider http.HandlerFunc) *gatew
 	return g
 }
 
-// answered is what an application gets.
+// answered holds the answer that an application gets.
 type answered struct {
 	status          int
 	header, trailer http.Header
