@@ -60,7 +60,7 @@ func (s *Submit) Provision(ctx caddy.Context) error {
 }
 
 func (s *Submit) provision(ctx caddy.Context) error {
-	if err := checkName(s.Source); err != nil {
+	if err := checkSourceName(s.Source); err != nil {
 		return fmt.Errorf("relay_submit: source: %w", err)
 	}
 	if s.CallbackURL == "" {
@@ -153,7 +153,7 @@ func (s *Submit) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	s.Source = args[0]
-	if err := checkName(s.Source); err != nil {
+	if err := checkSourceName(s.Source); err != nil {
 		return d.Errf("source: %w", err)
 	}
 	for d.NextBlock(0) {

@@ -26,7 +26,7 @@ type rejection struct {
 
 // answer answers a callback that is durable.
 func (in *Intake) answer(ctx context.Context, w http.ResponseWriter, src *relay.Source, ev *relay.Event, o Outcome) Receipt {
-	receipt := Receipt{Result: o.result(), EventID: o.EventID, TaskID: ev.TaskID}
+	receipt := Receipt{Result: o.Name(), EventID: o.EventID, TaskID: ev.TaskID}
 	header := w.Header()
 	header["Relay-Event-Id"] = []string{o.EventID}
 	if o.Result != relay.Accepted {

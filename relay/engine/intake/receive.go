@@ -18,6 +18,8 @@ type Params struct {
 	Door   *Door
 	Meter  *meter.Metrics
 	Report *report.Reporter
+	// Counted, if set, is called for each callback with its result, one of relay.Results; it must not block.
+	Counted func(source, result string)
 }
 
 // Intake handles callbacks over HTTP.
@@ -61,6 +63,9 @@ func (in *Intake) Receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 		m.Called(start)
 	}
 	m.Count(receipt.Result)
+	if in.params.Counted != nil {
+		in.params.Counted(src.Name, receipt.Result)
+	}
 	m.AckDuration.Observe(time.Since(start).Seconds())
 	return receipt
 }
