@@ -16,6 +16,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/alert"
 	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
 	"github.com/callbackrelay/caddy-relay/relay/engine/courier"
+	"github.com/callbackrelay/caddy-relay/relay/engine/expect"
 	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
 	"github.com/callbackrelay/caddy-relay/relay/engine/lane"
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
@@ -61,6 +62,7 @@ type Engine struct {
 	sweeper    *sweep.Sweeper
 	door       *intake.Door
 	intake     *intake.Intake
+	poller     *expect.Poller
 	alerts     *alert.Watcher
 	hub        stream.Hub
 
@@ -117,6 +119,9 @@ func New(o Options) *Engine {
 		Settings: e.settings.Load, Logger: e.log, Observe: e.conditions, Store: e.access.Store, Accept: e.raise,
 	})
 	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Counted: e.alerts.Count})
+	e.poller = expect.New(expect.Params{
+		Accept: e.recover, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
+	})
 	return e
 }
 
@@ -129,6 +134,10 @@ func (e *Engine) openSpool() func(context.Context) (relay.Spool, error) {
 
 // log returns the logger of the current settings. Its lines go through the reporter, so it never blocks.
 func (e *Engine) log() *slog.Logger { return e.settings.Load().Logger }
+
+// Logger returns a logger whose lines go to the given one's sink, without waiting for it. Lines that the sink is too slow for
+// are dropped and counted.
+func (e *Engine) Logger(to *slog.Logger) *slog.Logger { return e.report.Logger(to) }
 
 // Receive handles one callback: it checks, identifies, accepts and answers, never later than the source's AckWithin.
 // client is the caller's address after trusted proxies; it may be invalid where it is unknown.
@@ -198,6 +207,7 @@ func (e *Engine) reopen(before error) {
 func (e *Engine) run(store relay.Store) {
 	e.committers.Run(store, e.lanes)
 	e.access.Opened(store)
+	e.poller.Run(store)
 	e.loops.Go(func() { e.sweeper.Run(e.ctx, store) })
 	settings := e.settings.Load()
 	if shared, ok := store.(relay.SharedStore); ok {
@@ -250,6 +260,7 @@ func (e *Engine) Close() error {
 	}
 	e.closed = true
 	e.endWatching()
+	e.poller.Stop()
 	drain := e.settings.Load().Drain
 	if drain <= 0 {
 		drain = relay.DefaultDrain
