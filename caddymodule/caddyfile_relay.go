@@ -43,6 +43,13 @@ import (
 //	        body original
 //	        transport http [{ ... }]
 //	    }
+//	    recover [<details URL>] {
+//	        base <URL>
+//	        header <name> <value>
+//	        after <duration>
+//	        every <duration>
+//	        for <duration>
+//	    }
 //	}
 //
 // The subdirectives allow_from, verify and to may be repeated. A source needs at least one destination.
@@ -57,10 +64,13 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := checkName(h.Source); err != nil {
 		return d.Errf("source: %w", err)
 	}
-	mode := start
+	mode, recovery := start, start
 	for d.NextBlock(0) {
-		if d.Val() == "allow_mode" {
+		switch d.Val() {
+		case "allow_mode":
 			mode = here(d)
+		case "recover":
+			recovery = here(d)
 		}
 		if err := h.subdirective(d); err != nil {
 			return err
@@ -71,6 +81,11 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	if len(h.Destinations) == 0 {
 		return start.errf("source %q: %w", h.Source, errNoDestination)
+	}
+	if h.Recover != nil { // before the preset, whose name says more
+		if err := h.checkRecover(); err != nil {
+			return recovery.errf("recover: %w", err)
+		}
 	}
 	return h.expandPreset()
 }
@@ -125,8 +140,10 @@ func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
 		return h.setRespond(d)
 	case "to":
 		return h.addDestination(d)
+	case "recover":
+		return h.setRecover(d)
 	}
-	return errUnknown(d, "provider, body, allow, allow_from, allow_mode, verify, dedupe, dedupe_window, conflict, max_body, ack_within, respond or to")
+	return errUnknown(d, "provider, body, allow, allow_from, allow_mode, verify, dedupe, dedupe_window, conflict, max_body, ack_within, respond, to or recover")
 }
 
 func parseMaxBody(s string) (int64, error) {
@@ -182,10 +199,8 @@ func (h *Handler) addDestination(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return d.Errf("to: %w", err)
 	}
-	if !hasPlaceholder(to.URL) {
-		if _, err := parseURL(to.URL); err != nil {
-			return d.Errf("to: %w", err)
-		}
+	if err := checkURL(to.URL, nil); err != nil {
+		return d.Errf("to: %w", err)
 	}
 	if slices.ContainsFunc(h.Destinations, func(other *Destination) bool {
 		known, _ := other.name() // was checked when it was read

@@ -81,6 +81,10 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 	if src.Response, err = h.Respond.build(); err != nil {
 		return nil, fmt.Errorf("respond: %w", err)
 	}
+	if src.Recover, err = h.buildRecovery(); err != nil {
+		return nil, fmt.Errorf("recover: %w", err)
+	}
+	name := h.providerName() // which is not known any more once it is loaded
 	if err := h.loadGuests(ctx, src); err != nil {
 		return nil, err
 	}
@@ -100,7 +104,7 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 		}
 		src.Destinations = append(src.Destinations, destination)
 	}
-	h.warn(src)
+	h.warn(src, name)
 	return src, nil
 }
 
@@ -115,7 +119,7 @@ func (h *Handler) loadGuests(ctx caddy.Context, src *relay.Source) error {
 		if !ok {
 			return fmt.Errorf("provider: %T does not know callbacks", module)
 		}
-		src.Provider = p
+		src.Provider = unwrap(p)
 	}
 	if h.AllowFromRaw != nil {
 		modules, err := ctx.LoadModule(h, "AllowFromRaw")
@@ -148,7 +152,7 @@ func (h *Handler) loadGuests(ctx caddy.Context, src *relay.Source) error {
 }
 
 // warn logs what is allowed and rarely wanted.
-func (h *Handler) warn(src *relay.Source) {
+func (h *Handler) warn(src *relay.Source, provider string) {
 	log := src.Logger.With("source", src.Name)
 	switch {
 	case src.Observe && src.Open():
@@ -164,7 +168,7 @@ func (h *Handler) warn(src *relay.Source) {
 			log.Warn("a secret of verify is in the config, where the admin API shows it; use {env.NAME} or {file./path}")
 		}
 		if token, ok := v.(*Token); ok {
-			token.warn(log, src)
+			token.warn(log, src, provider == "kie")
 		}
 	}
 	for i, d := range h.Destinations {
@@ -172,6 +176,9 @@ func (h *Handler) warn(src *relay.Source) {
 			log.Warn("a secret of sign is in the config, where the admin API shows it; use {env.NAME} or {file./path}",
 				"destination", src.Destinations[i].Name)
 		}
+	}
+	if h.Recover != nil && h.Recover.literalSecret() {
+		log.Warn("a secret of recover is in the config, where the admin API shows it; use {env.NAME} or {file./path}")
 	}
 }
 

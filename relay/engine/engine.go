@@ -61,6 +61,7 @@ type Engine struct {
 	sweeper    *sweep.Sweeper
 	intake     *intake.Intake
 	poller     *expect.Poller
+	expecting  outlasting // registrations of tasks
 	hub        stream.Hub
 
 	starting sync.Mutex // held while Start opens the store; guards started and closed
@@ -128,6 +129,10 @@ func (e *Engine) openSpool() func(context.Context) (relay.Spool, error) {
 
 // log returns the logger of the current settings. Its lines go through the reporter, so it never blocks.
 func (e *Engine) log() *slog.Logger { return e.settings.Load().Logger }
+
+// Logger returns a logger whose lines go to the given one's sink, without waiting for it. Lines that the sink is too slow for
+// are dropped and counted.
+func (e *Engine) Logger(to *slog.Logger) *slog.Logger { return e.report.Logger(to) }
 
 // Receive handles one callback: it checks, identifies, accepts and answers, never later than the source's AckWithin.
 // client is the caller's address after trusted proxies; it may be invalid where it is unknown.
@@ -250,6 +255,7 @@ func (e *Engine) Close() error {
 	e.closed = true
 	e.endWatching()
 	e.poller.Stop()
+	e.expecting.stop()
 	drain := e.settings.Load().Drain
 	if drain <= 0 {
 		drain = relay.DefaultDrain

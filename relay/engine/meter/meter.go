@@ -26,6 +26,7 @@ type Metrics struct {
 	recoveries      *prometheus.CounterVec
 	storeDuration   *prometheus.HistogramVec
 	storeErrors     *prometheus.CounterVec
+	submissions     *prometheus.CounterVec
 	logDropped      prometheus.Counter
 
 	mu      sync.Mutex
@@ -38,12 +39,24 @@ type Metrics struct {
 type Source struct {
 	AckDuration prometheus.Observer
 	results     map[string]prometheus.Counter
-	last        *prometheus.GaugeVec // has a series only once a callback came
+	submissions *prometheus.CounterVec // has series only once a task was submitted
+	last        *prometheus.GaugeVec   // has a series only once a callback came
 	name        string
 }
 
 // Count counts a callback by what became of it, one of relay.Results.
 func (s *Source) Count(result string) { s.results[result].Inc() }
+
+// The results of a submission, as caddy_relay_submissions_total has them.
+const (
+	SubmissionExpected    = "expected"
+	SubmissionWithoutTask = "no_task" // the answer names none, or is an error
+	SubmissionUnread      = "unread"  // the answer is encoded
+	SubmissionFailed      = "failed"  // the task could not be registered
+)
+
+// CountSubmission counts a submission by what became of its task.
+func (s *Source) CountSubmission(result string) { s.submissions.WithLabelValues(s.name, result).Inc() }
 
 // Called notes when the last callback came that was not rejected.
 func (s *Source) Called(at time.Time) {
@@ -82,6 +95,7 @@ func New() *Metrics {
 		recoveries:    counter("recoveries_total", "Expected tasks whose callback did not come, by what their details have brought.", "source", "result"),
 		storeDuration: histogram("store_duration_seconds", "Time that an operation of the store took.", prometheus.ExponentialBuckets(.0002, 4, 9), "operation"),
 		storeErrors:   counter("store_errors_total", "Operations of the store that failed.", "operation"),
+		submissions:   counter("submissions_total", "Submissions through the gateway by what became of their task.", "source", "result"),
 		logDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "caddy_relay_log_dropped_total", Help: "Log lines and hooks dropped because their sink does not keep up.",
 		}),
@@ -93,7 +107,7 @@ func New() *Metrics {
 func (m *Metrics) vectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.callbacks, m.lastCallback, m.ackDuration, m.attempts, m.attemptDuration, m.latency,
-		m.whenErrors, m.purged, m.recoveries, m.storeDuration, m.storeErrors, m.logDropped,
+		m.whenErrors, m.purged, m.recoveries, m.storeDuration, m.storeErrors, m.submissions, m.logDropped,
 	}
 }
 
@@ -148,7 +162,7 @@ func (m *Metrics) Source(name string) *Source {
 		s = &Source{
 			AckDuration: m.ackDuration.WithLabelValues(name),
 			results:     map[string]prometheus.Counter{},
-			last:        m.lastCallback, name: name,
+			last:        m.lastCallback, submissions: m.submissions, name: name,
 		}
 		for _, r := range relay.Results {
 			s.results[r] = m.callbacks.WithLabelValues(name, r)
@@ -210,6 +224,7 @@ func (m *Metrics) KeepSources(sources map[string]*relay.Source) {
 			labels := prometheus.Labels{"source": name}
 			m.callbacks.DeletePartialMatch(labels)
 			m.lastCallback.DeletePartialMatch(labels)
+			m.submissions.DeletePartialMatch(labels)
 			m.ackDuration.DeletePartialMatch(labels)
 			m.recoveries.DeletePartialMatch(labels)
 		}
