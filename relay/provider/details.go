@@ -54,7 +54,7 @@ var apis = []api{
 	{submits: []string{"jobs/createTask"}, details: "jobs/recordInfo", state: []string{"state"}, form: marketForm},
 }
 
-// veo4K has no details: the request itself is asked again, and has no state but its result.
+// veo4K has no details: the request itself is repeated, and has no state but its result.
 const veo4K = "veo/get-4k-video"
 
 // root begins the paths of all APIs, for both providers.
@@ -83,6 +83,15 @@ func findAPI(path string) (a *api, before string) {
 
 func matches(name, submit string) bool {
 	return name == submit || strings.HasSuffix(submit, "/") && strings.HasPrefix(name, submit)
+}
+
+// DetailsBody implements relay.DetailsPoster.
+func (f *family) DetailsBody(path, taskID string) []byte {
+	if a, _ := findAPI(path); a == nil || a.details != veo4K {
+		return nil
+	}
+	body, _ := marshal(map[string]string{"taskId": taskID}) // a text always marshals
+	return body
 }
 
 // DetailsPath implements relay.DetailsReader.

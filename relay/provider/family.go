@@ -44,7 +44,7 @@ func Suno() relay.Provider { return newFamily(false) }
 // verifier of the same name does.
 func Kie() relay.Provider { return newFamily(true) }
 
-// family reads callbacks and details. It implements relay.DetailsReader, too.
+// family reads callbacks and details. It implements relay.DetailsPoster, too.
 type family struct {
 	*parser
 	kie bool // how a callback is written that is made of details

@@ -1,6 +1,9 @@
 package provider
 
-import "encoding/json"
+import (
+	"cmp"
+	"encoding/json"
+)
 
 // callback holds what a provider would have called back with.
 type callback struct {
@@ -15,10 +18,7 @@ type callback struct {
 func (c callback) object(a *answer) map[string]any {
 	code, msg := "200", c.msg
 	if a.failed {
-		code, msg = c.failure(a), a.message()
-		if msg == "" {
-			msg = a.state
-		}
+		code, msg = c.failure(a), cmp.Or(a.message(), "generation failed")
 	}
 	top := map[string]any{"code": json.Number(code), "msg": msg, "data": c.data}
 	if c.beside != "" {
@@ -103,24 +103,21 @@ func everyTrackHasAudio(a *answer) bool {
 }
 
 func lyricsForm(a *answer) callback {
+	c := callback{msg: "All generated successfully."}
 	data := map[string]any{"callbackType": "complete", "data": nil}
-	texts := a.lyrics()
+	id, texts := "taskId", any(a.lyrics())
 	switch {
-	case a.kie:
-		data["task_id"] = a.taskID
-		return lyricsCallback(data, snake(texts), "400", a.failed)
+	case a.kie: // its failures are complete, too
+		id, texts, c.code = "task_id", snake(texts), "400"
 	case a.failed:
 		data["callbackType"] = "error"
 	}
-	data["taskId"] = a.taskID
-	return lyricsCallback(data, texts, "", a.failed)
-}
-
-func lyricsCallback(data map[string]any, texts any, code string, failed bool) callback {
-	if !failed {
+	data[id] = a.taskID
+	if !a.failed {
 		data["data"] = texts
 	}
-	return callback{msg: "All generated successfully.", code: code, data: data}
+	c.data = data
+	return c
 }
 
 func (a *answer) lyrics() []any {

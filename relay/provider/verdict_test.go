@@ -46,6 +46,9 @@ func TestDetailsPath(t *testing.T) {
 		"api/v1/api/v1/generate/record-info/record-info": "",
 	} {
 		path, ok := provider.Suno().(relay.DetailsReader).DetailsPath(api, "a b&c=1")
+		if posted := provider.Suno().(relay.DetailsPoster).DetailsBody(api, "a"); (string(posted) == `{"taskId":"a"}`) != strings.HasSuffix(api, "4k-video") {
+			t.Errorf("%s: %s", api, posted)
+		}
 		if want != "" {
 			want += "?taskId=a+b%26c%3D1"
 		}

@@ -39,7 +39,7 @@ type Metrics struct {
 type Source struct {
 	AckDuration prometheus.Observer
 	results     map[string]prometheus.Counter
-	submissions *prometheus.CounterVec // has series only once a task was submitted
+	submissions *prometheus.CounterVec // has no series of a source that recovers nothing before its first submission
 	last        *prometheus.GaugeVec   // has a series only once a callback came
 	name        string
 }
@@ -215,6 +215,9 @@ func (m *Metrics) KeepSources(sources map[string]*relay.Source) {
 		for _, r := range []string{Recovered, RecoveredFailure, GivenUp} {
 			m.recoveries.WithLabelValues(name, r)
 		}
+		for _, r := range []string{SubmissionExpected, SubmissionWithoutTask, SubmissionUnread, SubmissionFailed} {
+			m.submissions.WithLabelValues(name, r)
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -251,10 +254,12 @@ func (m *Metrics) CountPurged(n relay.DestinationName, deliveries int) {
 // CountDropped counts a log line or a hook that was dropped because its sink does not keep up.
 func (m *Metrics) CountDropped() { m.logDropped.Inc() }
 
-// ObserveStore observes an operation of the store.
+// ObserveStore observes an operation of the store. The count of its errors is shown from the first operation on, because
+// Prometheus sees no increase in a series that begins with its first error.
 func (m *Metrics) ObserveStore(operation string, start time.Time, err error) {
 	m.storeDuration.WithLabelValues(operation).Observe(time.Since(start).Seconds())
+	failed := m.storeErrors.WithLabelValues(operation)
 	if err != nil {
-		m.storeErrors.WithLabelValues(operation).Inc()
+		failed.Inc()
 	}
 }
