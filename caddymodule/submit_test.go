@@ -82,7 +82,7 @@ func submitGateway(t *testing.T, provider http.HandlerFunc) *gateway {
 	return g
 }
 
-// answered is what an application gets.
+// answered holds the answer that an application gets.
 type answered struct {
 	status          int
 	header, trailer http.Header
