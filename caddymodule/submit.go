@@ -60,7 +60,7 @@ func (s *Submit) Provision(ctx caddy.Context) error {
 }
 
 func (s *Submit) provision(ctx caddy.Context) error {
-	if err := checkName(s.Source); err != nil {
+	if err := checkSourceName(s.Source); err != nil {
 		return fmt.Errorf("relay_submit: source: %w", err)
 	}
 	if s.CallbackURL == "" {
@@ -82,7 +82,7 @@ func (s *Submit) provision(ctx caddy.Context) error {
 		return fmt.Errorf("relay_submit %s: %w", s.Source, err)
 	}
 	s.source = func() *relay.Source { return app.source(s.Source) }
-	s.tasks, _ = any(app.pooled).(expecter)
+	s.tasks = app.pooled
 	s.logger = app.pooled.Logger(ctx.Slogger())
 	if url.RawQuery != "" && !hasPlaceholder(s.CallbackURL) {
 		ctx.Slogger().Warn("the query of callback_url is in the config, where the admin API shows it; use {env.NAME} or {file./path} for a token",
@@ -102,7 +102,7 @@ func (s *Submit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 		return nil
 	}
 	source := s.source()
-	if source == nil || source.Recover == nil || s.tasks == nil {
+	if source == nil || source.Recover == nil {
 		return next.ServeHTTP(w, r)
 	}
 	answer := &heldAnswer{ResponseWriter: w, encoded: func() { s.unread(source) }, read: func(body []byte) {
@@ -153,7 +153,7 @@ func (s *Submit) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	s.Source = args[0]
-	if err := checkName(s.Source); err != nil {
+	if err := checkSourceName(s.Source); err != nil {
 		return d.Errf("source: %w", err)
 	}
 	for d.NextBlock(0) {

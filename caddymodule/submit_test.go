@@ -19,6 +19,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/callbackrelay/caddy-relay/relay"
 )
 
 func init() { caddy.RegisterModule(new(watchedSubmit)) }
@@ -64,8 +66,13 @@ func (s *tasksSeen) reset(fail error) {
 	s.tasks, s.answered, s.early, s.fail = nil, false, false, fail
 }
 
-// submitGateway runs a gateway in front of a provider.
+// submitGateway runs a gateway in front of a provider. The test sees its tasks.
 func submitGateway(t *testing.T, provider http.HandlerFunc) *gateway {
+	t.Helper()
+	return gatewayWith(t, "relay_test_submit", provider)
+}
+
+func gatewayWith(t *testing.T, handler string, provider http.HandlerFunc) *gateway {
 	t.Helper()
 	upstream := httptest.NewServer(provider)
 	t.Cleanup(upstream.Close)
@@ -73,7 +80,7 @@ func submitGateway(t *testing.T, provider http.HandlerFunc) *gateway {
 	g := newGateway(t)
 	proxy := map[string]any{"handler": "reverse_proxy", "upstreams": []any{map[string]any{"dial": upstream.Listener.Addr().String()}}}
 	submit := map[string]any{
-		"handler": "relay_test_submit", "source": "vocals", "callback_url": "https://hooks.example.com/vocals?a=1&token=s3cret",
+		"handler": handler, "source": "vocals", "callback_url": "https://hooks.example.com/vocals?a=1&token=s3cret",
 	}
 	site := map[string]any{"handler": "subroute", "routes": []any{map[string]any{"handle": []any{submit, proxy}}}}
 	source := handlerConfig(t, map[string]any{"recover": map[string]any{}}, nil)
@@ -154,6 +161,20 @@ func TestSubmit(t *testing.T) {
 	}
 	if body != `{"calBackUrl":"https://hooks.example.com/vocals?a=1&token=s3cret"}` {
 		t.Errorf("voice/regenerate got %s", body)
+	}
+}
+
+// TestSubmitRegisters: the engine has the task once the application has its answer.
+func TestSubmitRegisters(t *testing.T) {
+	var seen http.Request
+	var body string
+	g := gatewayWith(t, "relay_submit", echo(&seen, &body))
+	if res, err := g.submit("POST", vocalPath, "application/json", strings.NewReader(`{}`)); err != nil || res.status != http.StatusOK {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	tasks, _, err := activeApp(t).pooled.Tasks(t.Context(), relay.TaskFilter{Limit: 10})
+	if err != nil || len(tasks) != 1 || tasks[0].Source != "vocals" || tasks[0].TaskID != "t-1" || tasks[0].API != "api/v1/vocal-removal/generate" {
+		t.Errorf("%+v, %v", tasks, err)
 	}
 }
 
