@@ -63,8 +63,8 @@ type Engine struct {
 	door       *intake.Door
 	intake     *intake.Intake
 	poller     *expect.Poller
-	alerts     *alert.Watcher
 	expecting  outlasting // registrations of tasks
+	alerts     *alert.Watcher
 	hub        stream.Hub
 
 	starting sync.Mutex // held while Start opens the store; guards started and closed
