@@ -34,6 +34,7 @@
 //	                     drains each source that has entries
 //	expect.Poller        one for each source that recovers, and one    Stop, which cuts polls under way short
 //	                     per poll under way
+//	Engine.expecting     one per registration of a task under way         Close
 //	Engine               one reopens a store that could not be opened,    Close
 //	                     one sweeps, one listens to the wake-ups of a
 //	                     shared store, one sends alerts

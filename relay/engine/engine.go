@@ -64,6 +64,7 @@ type Engine struct {
 	intake     *intake.Intake
 	poller     *expect.Poller
 	alerts     *alert.Watcher
+	expecting  outlasting // registrations of tasks
 	hub        stream.Hub
 
 	starting sync.Mutex // held while Start opens the store; guards started and closed
@@ -261,6 +262,7 @@ func (e *Engine) Close() error {
 	e.closed = true
 	e.endWatching()
 	e.poller.Stop()
+	e.expecting.stop()
 	drain := e.settings.Load().Drain
 	if drain <= 0 {
 		drain = relay.DefaultDrain

@@ -78,7 +78,7 @@ func (e *Engine) expectInStore(ctx context.Context, task *relay.Expectation) err
 		return err
 	}
 	start := time.Now()
-	err = store.Expect(ctx, task)
+	err = e.expecting.run(ctx, func() error { return store.Expect(ctx, task) })
 	e.meter.ObserveStore("expect", start, err)
 	e.poller.Rouse(task.Source)
 	return err

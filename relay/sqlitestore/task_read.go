@@ -24,34 +24,35 @@ func (s *Store) Tasks(ctx context.Context, f relay.TaskFilter) (tasks []relay.Ta
 		return nil, "", err
 	}
 	limit, n := cmp.Or(max(f.Limit, 0), defaultLimit), 0
-	take := func(st *sqlitefile.Stmt) (full bool, err error) {
+	take := func(st *sqlitefile.Stmt) {
 		r := s.readTask(st)
 		n++
 		if (f.Source == "" || f.Source == r.Source) && (f.State == "" || f.State == r.State) {
 			tasks = append(tasks, r)
 		}
-		if full = len(tasks) == limit || n == scanned; full {
-			next = strconv.FormatInt(st.ColumnInt64(0), 10)
-		}
-		return full, nil
 	}
 	err = s.read(ctx, func(c *sqlitefile.Conn) error {
 		if f.TaskID == "" {
 			st := c.Stmt(newestExpected)
 			st.Bind(from, scanned)
-			return st.Until(take)
+			return st.Until(func(st *sqlitefile.Stmt) (full bool, err error) {
+				take(st)
+				if full = len(tasks) == limit || n == scanned; full {
+					next = strconv.FormatInt(st.ColumnInt64(0), 10)
+				}
+				return full, nil
+			})
 		}
 		for _, source := range s.sourceIDs(f.Source) {
 			st := c.Stmt(namedExpected)
 			st.BindInt64(1, source)
 			st.BindText(2, f.TaskID)
 			st.BindInt64(3, from)
-			if err := st.Until(take); err != nil {
+			if err := st.Each(func() { take(st) }); err != nil {
 				return err
 			}
 		}
-		next = "" // there is one of each source
-		return nil
+		return nil // of each source there is one at most
 	})
 	return tasks, next, err
 }

@@ -1,6 +1,7 @@
 package expect
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -58,12 +59,27 @@ func address(reader relay.DetailsReader, r *relay.Recovery, t *relay.ExpectedTas
 	return u, t.API, true
 }
 
+// postBody returns what is to be POSTed to the target for a task; nil: it is asked by GET.
+func postBody(reader relay.DetailsReader, target *url.URL, taskID string) []byte {
+	if poster, ok := reader.(relay.DetailsPoster); ok {
+		return poster.DetailsBody(target.Path, taskID)
+	}
+	return nil
+}
+
 // ask sends a question and reads its answer, up to most bytes. Errors name neither the address, which may hold a key, nor a
 // header.
-func ask(ctx context.Context, client *http.Client, target *url.URL, header http.Header, version string, most int64) (status int, body []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+func ask(ctx context.Context, client *http.Client, target *url.URL, posted []byte, header http.Header, version string, most int64) (status int, body []byte, err error) {
+	method := http.MethodGet
+	if posted != nil {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(posted))
 	if err != nil {
 		return 0, nil, errors.New("the address of the details is not one")
+	}
+	if posted != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	req.Header.Set("User-Agent", "caddy-relay/"+version)
 	req.Header.Set("Accept", "application/json")

@@ -2,6 +2,7 @@ package expect
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -31,6 +32,16 @@ func (reader) Judge(api, _ string, status int, body []byte) relay.Verdict {
 		v.Body = []byte(api + ": " + reason)
 	}
 	return v
+}
+
+// poster is a reader that is asked at /posted by POST.
+type poster struct{ reader }
+
+func (poster) DetailsBody(api, taskID string) []byte {
+	if api == "/posted" {
+		return []byte(`"` + taskID + `"`)
+	}
+	return nil
 }
 
 func mustURL(t *testing.T, s string) *url.URL {
@@ -71,6 +82,12 @@ func TestAsk(t *testing.T) {
 		switch {
 		case r.Host != "api.example" || r.Header.Get("Authorization") != "Bearer secret" || r.Header.Get("User-Agent") != "caddy-relay/test":
 			w.WriteHeader(http.StatusTeapot)
+		case r.URL.Path == "/posted":
+			if r.Method == http.MethodPost && r.Header.Get("Content-Type") == "application/json" {
+				_, _ = io.Copy(w, r.Body)
+			}
+		case r.Method != http.MethodGet || r.Header.Get("Content-Type") != "":
+			w.WriteHeader(http.StatusMethodNotAllowed)
 		case r.URL.Path == "/moved":
 			http.Redirect(w, r, "/", http.StatusFound)
 		default:
@@ -80,10 +97,14 @@ func TestAsk(t *testing.T) {
 	t.Cleanup(server.Close)
 	header := http.Header{"Authorization": {"Bearer secret"}, "Host": {"api.example"}}
 	question := func(path string, most int64) (int, string, error) {
-		status, body, err := ask(context.Background(), client, mustURL(t, server.URL+path), header, "test", most)
+		target := mustURL(t, server.URL+path)
+		status, body, err := ask(context.Background(), client, target, postBody(poster{}, target, "4711"), header, "test", most)
 		return status, string(body), err
 	}
 	if status, body, err := question("/", 10); status != http.StatusOK || body != "0123456789" || err != nil {
+		t.Errorf("%d, %q, %v", status, body, err)
+	}
+	if status, body, err := question("/posted", 100); status != http.StatusOK || body != `"4711"` || err != nil {
 		t.Errorf("%d, %q, %v", status, body, err)
 	}
 	if status, _, err := question("/moved", 100); status != http.StatusFound || err != nil {

@@ -46,5 +46,5 @@ func pause(polls int, kind relay.VerdictKind, every time.Duration) time.Duration
 }
 
 func jittered(d time.Duration) time.Duration {
-	return d + rand.N(d/5+1) //nolint:gosec // nobody must be unable to guess it
+	return d + rand.N(d/5+1)
 }

@@ -124,7 +124,7 @@ func (l *line) verdict(ctx context.Context, src *relay.Source, t *relay.LeasedTa
 	if !ok {
 		return relay.Verdict{Reason: fmt.Sprintf("the provider has no details of the API %q", t.API)}, false
 	}
-	status, body, err := ask(ctx, l.client, target, src.Recover.Header, l.params.Version, src.MaxBody)
+	status, body, err := ask(ctx, l.client, target, postBody(reader, target, t.TaskID), src.Recover.Header, l.params.Version, src.MaxBody)
 	if err != nil {
 		return relay.Verdict{Kind: relay.VerdictAgain, Reason: err.Error()}, true
 	}

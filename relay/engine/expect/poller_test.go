@@ -72,12 +72,19 @@ func (b *bench) RoundTrip(r *http.Request) (*http.Response, error) {
 	task := r.URL.Query().Get("taskId")
 	b.mu.Lock()
 	b.asked = append(b.asked, question{task, time.Now()})
-	b.mu.Unlock()
 	text := b.answer(task)
+	b.mu.Unlock()
 	if text == "" {
 		return nil, errors.New("nobody answers")
 	}
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(text))}, nil
+}
+
+// says sets what the details say from now on.
+func (b *bench) says(text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answer = func(string) string { return text }
 }
 
 // in runs a test in a bubble.
@@ -218,7 +225,7 @@ func TestPollsUntilThereIsAResult(t *testing.T) {
 		if task := b.task("one"); task.State != relay.TaskOverdue || task.Polls != 1 || task.Reason != "PENDING" {
 			t.Errorf("task %+v", task)
 		}
-		b.pass(time.Hour)
+		b.pass(10 * time.Minute)
 		last := start
 		asked := b.questions()
 		for i, least := range []time.Duration{10 * time.Minute, 30 * time.Second, time.Minute, 2 * time.Minute} {
@@ -269,7 +276,7 @@ func TestGivesUp(t *testing.T) {
 			t.Fatalf("task %+v", task)
 		}
 		n := len(b.questions())
-		b.pass(3 * time.Hour)
+		b.pass(30 * time.Minute)
 		if len(b.questions()) != n {
 			t.Error("asked after it was given up")
 		}
@@ -295,7 +302,7 @@ func TestGivesUpWhatHasNoDetails(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	in(t, func(b *bench) {
-		b.answer = func(string) string { return "refused 401 You do not have access" }
+		b.says("refused 401 You do not have access")
 		b.expect("one", wav)
 		b.expect("two", wav)
 		b.pass(12 * time.Minute)
@@ -314,7 +321,7 @@ func TestRefused(t *testing.T) {
 
 func TestBacksOffForTheWholeSource(t *testing.T) {
 	in(t, func(b *bench) {
-		b.answer = func(string) string { return "" }
+		b.says("")
 		for i := range 100 {
 			b.expect(fmt.Sprint("task-", i), wav)
 		}
@@ -325,7 +332,7 @@ func TestBacksOffForTheWholeSource(t *testing.T) {
 		if task := b.task(b.questions()[0].task); !strings.Contains(task.Reason, "nobody answers") {
 			t.Errorf("task %+v", task)
 		}
-		b.answer = func(string) string { return "pending PENDING" }
+		b.says("pending PENDING")
 		b.pass(2 * time.Minute)
 		before := len(b.questions())
 		b.pass(10 * time.Second)
@@ -344,9 +351,9 @@ func TestTriesAgainWhatCannotBeAccepted(t *testing.T) {
 			}
 			return Accepted{Result: relay.Accepted}, nil
 		}
-		b.answer = func(string) string { return "failed 501" }
+		b.says("failed 501")
 		b.expect("one", wav)
-		b.pass(time.Hour)
+		b.pass(20 * time.Minute)
 		if tries != 3 || b.task("one").State != relay.TaskRecovered {
 			t.Errorf("%d tries, %+v", tries, b.task("one"))
 		}
@@ -358,7 +365,7 @@ func TestAReloadEndsAndBeginsPolls(t *testing.T) {
 	in(t, func(b *bench) {
 		b.expect("one", wav)
 		b.Configure(nil)
-		b.pass(time.Hour)
+		b.pass(15 * time.Minute)
 		if n := len(b.questions()); n > 0 {
 			t.Errorf("asked %d times for a source that has gone", n)
 		}

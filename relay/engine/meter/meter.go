@@ -39,7 +39,7 @@ type Metrics struct {
 type Source struct {
 	AckDuration prometheus.Observer
 	results     map[string]prometheus.Counter
-	submissions *prometheus.CounterVec // has series only once a task was submitted
+	submissions *prometheus.CounterVec // has no series of a source that recovers nothing before its first submission
 	last        *prometheus.GaugeVec   // has a series only once a callback came
 	name        string
 }
@@ -214,6 +214,9 @@ func (m *Metrics) KeepSources(sources map[string]*relay.Source) {
 		}
 		for _, r := range []string{Recovered, RecoveredFailure, GivenUp} {
 			m.recoveries.WithLabelValues(name, r)
+		}
+		for _, r := range []string{SubmissionExpected, SubmissionWithoutTask, SubmissionUnread, SubmissionFailed} {
+			m.submissions.WithLabelValues(name, r)
 		}
 	}
 	m.mu.Lock()

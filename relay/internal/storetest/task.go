@@ -64,9 +64,10 @@ func recoveredEvent(task string) *relay.Event {
 	return ev
 }
 
-func (b *bench) recover(task string) *relay.Event {
+// recover accepts what a poll of the task "one" has found.
+func (b *bench) recover() *relay.Event {
 	b.t.Helper()
-	ev := recoveredEvent(task)
+	ev := recoveredEvent("one")
 	b.wantResult(b.end(ev, relay.EndingSuccess), relay.Accepted, ev)
 	return ev
 }
@@ -337,7 +338,7 @@ func taskRecovered(b *bench) {
 	b.expect("one")
 	b.Advance(11 * time.Minute)
 	l := b.leaseTask("one")
-	ev := b.recover("one")
+	ev := b.recover()
 	b.wantTask("one", relay.TaskRecovered, ev.ID)
 	b.wantTaskCounts(0, 0)
 	if rec, err := b.Store.Event(b.ctx(), ev.ID); err != nil || rec.Origin != relay.OriginRecovered || len(rec.Deliveries) != 1 {
@@ -380,7 +381,7 @@ func taskUnexpected(b *bench) {
 
 func taskLateCallback(b *bench) {
 	b.expect("one")
-	ev := b.recover("one")
+	ev := b.recover()
 	same := repeated(ev)
 	same.Origin = relay.OriginCallback
 	b.wantResult(b.end(same, relay.EndingSuccess), relay.Duplicate, ev)
@@ -408,7 +409,7 @@ func taskInDoubt(b *bench) {
 
 func taskOtherOutcome(b *bench) {
 	b.expect("one")
-	ev := b.recover("one")
+	ev := b.recover()
 	failure := newEvent("one")
 	b.wantResult(b.end(failure, relay.EndingFailure), relay.Accepted, failure)
 	b.wantTask("one", relay.TaskRecovered, ev.ID)
@@ -422,7 +423,7 @@ func taskOtherOutcome(b *bench) {
 
 func taskVeryLate(b *bench) {
 	b.expect("one")
-	b.recover("one")
+	b.recover()
 	b.Advance(window + time.Minute)
 	ev := newEvent("one")
 	b.wantResult(b.end(ev, relay.EndingSuccess), relay.Accepted, ev)
