@@ -42,7 +42,7 @@ var layers = []layer{
 	{name: "intake", packages: []string{"relay/engine/intake"}},
 	{name: "delivery", packages: []string{"relay/engine/lane", "relay/engine/spooling", "relay/engine/sweep"}},
 	{name: "machinery", packages: []string{"relay/engine/commit", "relay/engine/courier", "relay/engine/meter", "relay/engine/report", "relay/engine/stream"}},
-	{name: "stores", packages: []string{"relay/sqlitestore", "relay/redisstore", "relay/spool", "relay/internal/sqlitefile"}, chosen: true},
+	{name: "stores", packages: []string{"relay/sqlitestore", "relay/redisstore", "relay/spool", "relay/archive", "relay/internal/sqlitefile"}, chosen: true},
 	{name: "readers", packages: []string{"relay/provider", "relay/verifier", "relay/signer", "relay/filter"}, chosen: true},
 	{name: "contracts", packages: []string{"relay"}},
 	{name: "ground", packages: []string{"relay/payload", "relay/internal/..."}},
@@ -50,7 +50,7 @@ var layers = []layer{
 
 // leftOut are helpers of tests, and what sees the gateway from outside. So are packages that stand neither below relay nor
 // below caddymodule, and those that are nothing but tests.
-var leftOut = []string{"caddymodule/bench", "relay/internal/redistest", "relay/internal/storetest"}
+var leftOut = []string{"caddymodule/bench", "relay/internal/redistest", "relay/internal/s3test", "relay/internal/storetest"}
 
 // imports are the packages of the module and what each imports of the module, both without the module's path.
 type imports map[string][]string
