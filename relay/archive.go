@@ -19,6 +19,13 @@ type Archiver interface {
 	Rewrite(ev *Event, files []File) []byte
 }
 
+// FileExpirer is implemented by archivers that delete files by their age.
+type FileExpirer interface {
+	// Expire deletes what is past its age. It asks delivered about the event of a file, and leaves the file unless nothing
+	// of its event is yet to be delivered.
+	Expire(ctx context.Context, delivered func(ctx context.Context, eventID string) (bool, error)) error
+}
+
 // File is a file of an event in the archive.
 type File struct {
 	Field       string `json:"field"`  // where the body names it, as a gjson path

@@ -39,8 +39,6 @@ type Storage interface {
 	// Put stores what r has under a name, which it replaces in one step where it is there already. size is -1 where it is
 	// not known. After an error, of r too, nothing of the name has changed and nothing is left over.
 	Put(ctx context.Context, name string, r io.Reader, size int64, contentType string) error
-	// Close ends what the storage does by itself.
-	Close() error
 }
 
 // Options are the settings of an archive.
@@ -72,7 +70,7 @@ type Archive struct {
 	slots   chan struct{} // holds one for each fetch
 }
 
-// New returns an archive, which owns its storage.
+// New returns an archive.
 func New(o Options) *Archive {
 	if o.MaxSize == 0 {
 		o.MaxSize = DefaultMaxSize
@@ -86,19 +84,13 @@ func New(o Options) *Archive {
 	return &Archive{options: o, fetcher: newFetcher(o), slots: make(chan struct{}, MaxFetches)}
 }
 
-// Expire deletes from the storage what is past its age, if the storage has one, and leaves the files of events that are not
-// delivered yet.
+// Expire implements relay.FileExpirer, as its storage does.
 func (a *Archive) Expire(ctx context.Context, delivered func(ctx context.Context, eventID string) (bool, error)) error {
-	if s, ok := a.options.Storage.(interface {
-		Expire(context.Context, func(context.Context, string) (bool, error)) error
-	}); ok {
+	if s, ok := a.options.Storage.(relay.FileExpirer); ok {
 		return s.Expire(ctx, delivered)
 	}
 	return nil
 }
-
-// Close closes the storage. No call of Archive may be under way.
-func (a *Archive) Close() error { return a.options.Storage.Close() }
 
 // Archive implements relay.Archiver. The error is a *relay.ArchiveError.
 func (a *Archive) Archive(ctx context.Context, ev *relay.Event, done []relay.File) ([]relay.File, error) {
@@ -217,4 +209,7 @@ func header(ev *relay.Event) http.Header {
 	return h
 }
 
-var _ relay.Archiver = (*Archive)(nil)
+var (
+	_ relay.Archiver    = (*Archive)(nil)
+	_ relay.FileExpirer = (*Archive)(nil)
+)

@@ -18,7 +18,7 @@ func TestArchive(t *testing.T) {
 	song := content(300_000)
 	url := server(t, serve(song)) + "/a song.mp3?token=secret&x=1"
 	o, folder := options(t)
-	a := open(t, o)
+	a := archive.New(o)
 	stored, err := a.Archive(t.Context(), event(url), nil)
 	if err != nil || len(stored) != 1 {
 		t.Fatal(stored, err)
@@ -59,7 +59,7 @@ func TestArchive(t *testing.T) {
 func TestArchiveNames(t *testing.T) {
 	url := server(t, serve(content(10)))
 	o, folder := options(t)
-	a := open(t, o)
+	a := archive.New(o)
 	first, second, variant := event(url+"/1.mp3"), event(url+"/1.mp3"), event(url+"/2.mp3")
 	second.ID = "01K5ZV9S5Q8VJ8A9YB0N7DQ2RZ"
 	for _, ev := range []*relay.Event{first, second, variant} {
@@ -96,7 +96,7 @@ func TestArchivePart(t *testing.T) {
 	o, _ := options(t)
 	ev := event(url)
 	ev.Body = fmt.Appendf(nil, `{"data":{"task_id":"t","vocal_removal_info":{"a_url":"%s/gone.mp3","b_url":"%[1]s/b.mp3","c_url":"http://[::1]/c.mp3"}}}`, url)
-	a := open(t, o)
+	a := archive.New(o)
 	stored, err := a.Archive(t.Context(), ev, nil)
 	failed, ok := errors.AsType[*relay.ArchiveError](err)
 	if !ok || len(stored) != 1 || failed.Failed != 2 || failed.Status != http.StatusGone || failed.Final {
@@ -138,7 +138,7 @@ func TestArchiveMany(t *testing.T) {
 		list = append(list, fmt.Sprintf(`{"audio_url":"%s/%d.mp3"}`, url, i))
 	}
 	ev.Body = []byte(`{"data":{"task_id":"t","data":[` + strings.Join(list, ",") + `]}}`)
-	stored, err := open(t, o).Archive(t.Context(), ev, nil)
+	stored, err := archive.New(o).Archive(t.Context(), ev, nil)
 	if len(stored) != archive.MaxFiles || len(names) != archive.MaxFiles {
 		t.Error(len(stored), len(names))
 	}

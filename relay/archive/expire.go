@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"path"
 	"strings"
 	"time"
@@ -13,13 +14,14 @@ import (
 // given up long before.
 const abandonedAfter = time.Hour
 
-// Expire deletes files that are older than the folder keeps them, unless their event is not delivered yet, and what a
+// Expire implements relay.FileExpirer: it deletes files that are older than the folder keeps them, unless their event is not delivered yet, and what a
 // process that was killed has left half-written.
 func (f *Folder) Expire(ctx context.Context, delivered func(ctx context.Context, eventID string) (bool, error)) error {
-	root, err := f.open()
+	root, err := os.OpenRoot(f.folder)
 	if err != nil {
-		return err
+		return ignoreMissing(err) // nothing has been archived yet
 	}
+	defer func() { _ = root.Close() }()
 	// A wall clock that jumps ahead deletes nothing: what has passed since the start is measured by the monotonic clock.
 	now := f.opened.Add(time.Since(f.opened))
 	return fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {

@@ -121,7 +121,7 @@ func TestRefused(t *testing.T) {
 			if reason := refused(t, o, folder, url); reason != field+": "+c.reason {
 				t.Errorf("reason %q, not %q", reason, c.reason)
 			}
-			_, err := open(t, o).Archive(t.Context(), event(url), nil)
+			_, err := archive.New(o).Archive(t.Context(), event(url), nil)
 			if failed, ok := errors.AsType[*relay.ArchiveError](err); !ok || failed.Final != c.final {
 				t.Errorf("%+v", err)
 			}
@@ -284,7 +284,7 @@ func TestResume(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := &cut{file: file, header: c.header, chunked: c.chunked, after: []int{100_000, 50_000}}
 			o, _ := options(t)
-			stored, err := open(t, o).Archive(t.Context(), event(server(t, s.ServeHTTP)+"/v.mp4"), nil)
+			stored, err := archive.New(o).Archive(t.Context(), event(server(t, s.ServeHTTP)+"/v.mp4"), nil)
 			if err != nil || stored[0].SHA256 != sum(file) || stored[0].Size != int64(len(file)) {
 				t.Fatal(stored, err)
 			}
@@ -321,7 +321,7 @@ func TestResumeChanged(t *testing.T) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(second))
 	})
 	o, folder := options(t)
-	stored, err := open(t, o).Archive(t.Context(), event(url+"/v.mp4"), nil)
+	stored, err := archive.New(o).Archive(t.Context(), event(url+"/v.mp4"), nil)
 	if err != nil || stored[0].SHA256 != sum(second) || asked.Load() != 3 {
 		t.Fatal(stored, err, asked.Load())
 	}
@@ -341,7 +341,7 @@ func TestStopped(t *testing.T) {
 		<-r.Context().Done()
 	})
 	o, folder := options(t)
-	stored, err := open(t, o).Archive(ctx, event(url+"/v.mp4"), nil)
+	stored, err := archive.New(o).Archive(ctx, event(url+"/v.mp4"), nil)
 	if len(stored) != 0 || err == nil || err.Error() != field+": the gateway stopped" {
 		t.Error(stored, err)
 	}
@@ -362,7 +362,7 @@ func TestRedirect(t *testing.T) {
 		serve(content(10))(w, r)
 	})
 	o, _ := options(t)
-	if _, err := open(t, o).Archive(t.Context(), event(url+"/first?secret"), nil); err != nil {
+	if _, err := archive.New(o).Archive(t.Context(), event(url+"/first?secret"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if referer.Load() != "[]" {
@@ -377,7 +377,7 @@ func TestNoProxy(t *testing.T) {
 	o, _ := options(t, "files.example")
 	o.Resolver = names(t, map[string][]string{"files.example": {"127.0.0.1"}})
 	url := server(t, serve(content(10)))
-	if _, err := open(t, o).Archive(t.Context(), event(strings.Replace(url, "127.0.0.1", "files.example", 1)), nil); err != nil {
+	if _, err := archive.New(o).Archive(t.Context(), event(strings.Replace(url, "127.0.0.1", "files.example", 1)), nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay/internal/durable"
@@ -32,9 +31,6 @@ type Folder struct {
 	keep   time.Duration
 	free   func(folder string) (percent float64, ok bool)
 	opened time.Time
-
-	mu   sync.Mutex
-	root *os.Root // nil before it was needed
 }
 
 // NewFolder returns a storage in a folder, which is made when the first file comes. keep is how long Expire leaves files;
@@ -47,37 +43,27 @@ func NewFolder(folder string, keep time.Duration) (*Folder, error) {
 	return &Folder{folder: folder, keep: keep, free: freePercent, opened: time.Now()}, nil
 }
 
-// open returns the root below which all is done: no name, and no link, leads out of it.
-func (f *Folder) open() (*os.Root, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.root != nil {
-		return f.root, nil
-	}
-	if err := durable.MakeFolder(f.folder); err != nil {
-		return nil, err
-	}
-	root, err := os.OpenRoot(f.folder)
-	f.root = root
-	return root, err
-}
-
 // Put implements Storage.
 func (f *Folder) Put(ctx context.Context, name string, r io.Reader, _ int64, _ string) error {
 	if !filepath.IsLocal(filepath.FromSlash(name)) || path.Clean(name) != name {
 		return fmt.Errorf("%q is no name of a file in the archive", name)
 	}
-	root, err := f.open()
-	if err == nil {
-		err = f.put(ctx, root, name, r)
-	}
+	err := f.put(ctx, name, r)
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("writing to the archive: %w", e.Err)
 	}
 	return err
 }
 
-func (f *Folder) put(ctx context.Context, root *os.Root, name string, r io.Reader) (err error) {
+func (f *Folder) put(ctx context.Context, name string, r io.Reader) (err error) {
+	if err := durable.MakeFolder(f.folder); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(f.folder) // no name, and no link, leads out of it
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
 	if err := f.room(); err != nil {
 		return err
 	}
@@ -129,16 +115,6 @@ func (f *Folder) room() error {
 		return errDiskFull
 	}
 	return nil
-}
-
-// Close implements Storage.
-func (f *Folder) Close() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.root == nil {
-		return nil
-	}
-	return f.root.Close()
 }
 
 // makeFolder makes a folder with its parents, and makes their names durable.

@@ -67,9 +67,6 @@ func TestFolder(t *testing.T) {
 	if names := files(t, folder); len(names) != 5 {
 		t.Error(names)
 	}
-	if err := f.Close(); err != nil {
-		t.Error(err)
-	}
 }
 
 var errFailing = errors.New("failing")
@@ -109,7 +106,7 @@ func TestExpire(t *testing.T) {
 		}
 		o, _ := options(t)
 		o.Storage = f
-		a := open(t, o)
+		a := archive.New(o)
 		if err := a.Expire(t.Context(), ask); err != nil {
 			t.Error(err)
 		}
@@ -133,7 +130,7 @@ func TestMemory(t *testing.T) {
 	const size = 64 << 20
 	url := server(t, serveSize(size))
 	o, _ := options(t)
-	a := open(t, o)
+	a := archive.New(o)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	if stored, err := a.Archive(t.Context(), event(url+"/a.wav"), nil); err != nil || stored[0].Size != size {

@@ -86,18 +86,6 @@ func options(t testing.TB, hosts ...string) (o archive.Options, folder string) {
 	}, folder
 }
 
-// open makes an archive, which ends with the test.
-func open(t testing.TB, o archive.Options) *archive.Archive {
-	t.Helper()
-	a := archive.New(o)
-	t.Cleanup(func() {
-		if err := a.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return a
-}
-
 // files lists the files below a folder.
 func files(t testing.TB, folder string) (names []string) {
 	t.Helper()
@@ -115,7 +103,6 @@ func files(t testing.TB, folder string) (names []string) {
 
 // memory is a storage that keeps the sizes of files alone.
 type memory struct {
-	archive.Storage
 	names chan string
 }
 
@@ -127,12 +114,10 @@ func (m memory) Put(_ context.Context, name string, r io.Reader, _ int64, _ stri
 	return err
 }
 
-func (memory) Close() error { return nil }
-
 // refused runs an attempt that must fail, and returns the reason.
 func refused(t *testing.T, o archive.Options, folder, url string) string {
 	t.Helper()
-	stored, err := open(t, o).Archive(t.Context(), event(url), nil)
+	stored, err := archive.New(o).Archive(t.Context(), event(url), nil)
 	if err == nil || len(stored) != 0 {
 		t.Fatalf("stored %v, error %v", stored, err)
 	}

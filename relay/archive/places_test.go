@@ -19,9 +19,8 @@ import (
 )
 
 // rewriting returns an archive that is asked for bodies alone.
-func rewriting(t testing.TB, p relay.Provider, format payload.Format) *archive.Archive {
-	t.Helper()
-	return open(t, archive.Options{Storage: memory{}, Provider: p, Reading: relay.ReadOptions{Format: format}, URLPrefix: "https://x.example"})
+func rewriting(p relay.Provider, format payload.Format) *archive.Archive {
+	return archive.New(archive.Options{Storage: memory{}, Provider: p, Reading: relay.ReadOptions{Format: format}, URLPrefix: "https://x.example"})
 }
 
 // Every file that the provider reads in any callback of the family is found where it stands, and replaced there alone.
@@ -42,7 +41,7 @@ func TestFamily(t *testing.T) {
 			continue // the manifest
 		}
 		ev := &relay.Event{Body: body}
-		fields := archive.Fields(rewriting(t, p, payload.JSON), ev)
+		fields := archive.Fields(rewriting(p, payload.JSON), ev)
 		if len(fields) != len(want.Files) {
 			t.Fatalf("%s: %v, not %q", name, fields, want.Files)
 		}
@@ -58,7 +57,7 @@ func TestFamily(t *testing.T) {
 			files = append(files, f)
 		}
 		all += len(files)
-		rewritten := rewriting(t, p, payload.JSON).Rewrite(ev, files)
+		rewritten := rewriting(p, payload.JSON).Rewrite(ev, files)
 		got, err := p.Read(rewritten, nil, relay.ReadOptions{})
 		if err != nil || len(got.Files) != len(files) {
 			t.Fatalf("%s: %v %q", name, err, got.Files)
@@ -147,7 +146,7 @@ func TestRewrite(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := rewriting(t, c.provider, c.format)
+			a := rewriting(c.provider, c.format)
 			ev := &relay.Event{Body: []byte(c.body)}
 			files := archive.Fields(a, ev)
 			var fields []string
@@ -179,7 +178,7 @@ func FuzzRewrite(f *testing.F) {
 	}
 	p := provider.Kie()
 	f.Fuzz(func(t *testing.T, body []byte) {
-		a := rewriting(t, p, payload.JSON)
+		a := rewriting(p, payload.JSON)
 		ev := &relay.Event{Body: body}
 		files := archive.Fields(a, ev)
 		for i := range files {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 )
 
 const (
@@ -37,6 +38,9 @@ type Bucket struct {
 
 // OpenBucket returns a storage. It asks nobody yet, so that a service that is away is an error of Put.
 func OpenBucket(o S3Options) (*Bucket, error) {
+	if err := s3utils.CheckValidBucketNameStrict(o.Bucket); err != nil {
+		return nil, err
+	}
 	transport, err := minio.DefaultTransport(!o.Insecure)
 	if err != nil {
 		return nil, err
@@ -69,8 +73,5 @@ func (b *Bucket) Put(ctx context.Context, name string, r io.Reader, size int64, 
 	return fmt.Errorf("the S3 service failed: %w", errors.New(sentence(err)))
 }
 
-// Close implements Storage.
-func (b *Bucket) Close() error {
-	b.transport.CloseIdleConnections()
-	return nil
-}
+// Close closes connections that are idle; those of a Put under way stay.
+func (b *Bucket) Close() { b.transport.CloseIdleConnections() }

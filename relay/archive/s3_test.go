@@ -28,13 +28,14 @@ func TestBucket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(b.Close)
 		return b
 	}
 	opened := func(t *testing.T, s3 archive.S3Options) *archive.Archive {
 		t.Helper()
 		o, _ := options(t)
 		o.Storage, o.Prefix, o.Stall = bucket(t, s3), "media", 5*time.Second
-		return open(t, o)
+		return archive.New(o)
 	}
 	empty := func(t *testing.T) {
 		t.Helper()
