@@ -40,9 +40,10 @@ import (
 //	        breaker <failures> <probe interval> | off
 //	        expire <duration>
 //	        order task
-//	        body original
+//	        body original|archived
 //	        transport http [{ ... }]
 //	    }
+//	    archive file <dir> | s3 <bucket> [{ ... }]
 //	}
 //
 // The subdirectives allow_from, verify and to may be repeated. A source needs at least one destination.
@@ -71,6 +72,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	if len(h.Destinations) == 0 {
 		return start.errf("source %q: %w", h.Source, errNoDestination)
+	}
+	if err := h.checkArchived(); err != nil {
+		return start.errf("source %q: %w", h.Source, err)
 	}
 	return h.expandPreset()
 }
@@ -125,8 +129,10 @@ func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
 		return h.setRespond(d)
 	case "to":
 		return h.addDestination(d)
+	case "archive":
+		return setGuest(d, "archive file <dir> | archive s3 <bucket> [{ ... }]", "relay.archives", "storage", &h.ArchiveRaw)
 	}
-	return errUnknown(d, "provider, body, allow, allow_from, allow_mode, verify, dedupe, dedupe_window, conflict, max_body, ack_within, respond or to")
+	return errUnknown(d, "provider, body, allow, allow_from, allow_mode, verify, dedupe, dedupe_window, conflict, max_body, ack_within, respond, to or archive")
 }
 
 func parseMaxBody(s string) (int64, error) {

@@ -83,6 +83,10 @@ type Handler struct {
 	// Where the events go: at least one.
 	Destinations []*Destination `json:"destinations,omitempty"`
 
+	// Where copies of the files go that callbacks name. It is a destination of its own kind, with the name archive.
+	// Default: none, files stay where they are.
+	ArchiveRaw json.RawMessage `json:"archive,omitempty" caddy:"namespace=relay.archives inline_key=storage"`
+
 	engine *pooledEngine
 	source *relay.Source
 }

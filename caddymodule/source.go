@@ -100,6 +100,13 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 		}
 		src.Destinations = append(src.Destinations, destination)
 	}
+	archive, err := h.archiveDestination(ctx, src)
+	if err != nil {
+		return nil, fmt.Errorf("archive: %w", err)
+	}
+	if archive != nil {
+		src.Destinations = append(src.Destinations, archive)
+	}
 	h.warn(src)
 	return src, nil
 }

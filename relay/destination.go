@@ -35,6 +35,12 @@ type Destination struct {
 	Transport   http.RoundTripper
 	// Archiver makes this the source's archive instead of a webhook: an attempt stores the event's files.
 	Archiver Archiver
+	// Stages are those whose events an archive gets: the final ones, as others name files that are not done. Empty: all.
+	Stages []string
+	// BeforeDelivery holds the source's other deliveries of an event until the archive's is settled.
+	BeforeDelivery bool
+	// FileLife is how long a sender keeps the files that an archive fetches.
+	FileLife time.Duration
 	// BodyArchived replaces the URLs of files in what is sent by those in the archive, and so waits for the archive.
 	BodyArchived bool
 }

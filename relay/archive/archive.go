@@ -170,7 +170,7 @@ func (a *Archive) storeOnce(ctx context.Context, ev *relay.Event, p place) (f re
 	}
 	defer d.close()
 	hash := sha256.New()
-	name := path.Join(a.options.Prefix, objectName(ev, p, d.contentType))
+	name := path.Join(strings.Trim(a.options.Prefix, "/"), objectName(ev, p, d.contentType))
 	err = a.options.Storage.Put(ctx, name, io.TeeReader(d, hash), d.size, d.contentType)
 	if d.err != nil {
 		err = d.err // what the storage makes of it says less

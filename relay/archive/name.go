@@ -3,6 +3,7 @@ package archive
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"path"
 	"strings"
 
@@ -73,4 +74,14 @@ func extension(rawURL, contentType string) string {
 func eventOf(object string) (id string, ok bool) {
 	id, _, ok = strings.Cut(path.Base(object), "-")
 	return id, ok && len(id) == 26 && strings.Trim(id, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") == ""
+}
+
+// CheckPrefix returns an error unless s can be Options.Prefix.
+func CheckPrefix(s string) error {
+	for part := range strings.SplitSeq(strings.Trim(s, "/"), "/") {
+		if s != "" && part != safe(part) {
+			return fmt.Errorf("expected names of letters, digits, dots, dashes and underscores, with slashes between them, got %q", s)
+		}
+	}
+	return nil
 }

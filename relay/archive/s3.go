@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -40,6 +41,9 @@ type Bucket struct {
 func OpenBucket(o S3Options) (*Bucket, error) {
 	if err := s3utils.CheckValidBucketNameStrict(o.Bucket); err != nil {
 		return nil, err
+	}
+	if u, err := url.Parse("//" + o.Endpoint); err != nil || u.Host != o.Endpoint || u.Hostname() == "" {
+		return nil, errors.New("expected the endpoint as host, or host:port")
 	}
 	transport, err := minio.DefaultTransport(!o.Insecure)
 	if err != nil {
