@@ -18,7 +18,8 @@ import (
 const (
 	sweepLongest  = time.Minute
 	sweepShortest = time.Second
-	healthEvery   = 5 * time.Second
+	healthEvery   = time.Second
+	sharedEvery   = 5 * time.Second // where a look costs a round to another host (5)
 	healthTimeout = 2 * time.Second
 	sweepPause    = 5 * time.Millisecond
 )
@@ -64,6 +65,10 @@ func (s *Sweeper) Healthy() bool { return s.healthy.Load() }
 
 // Run sweeps until ctx ends.
 func (s *Sweeper) Run(ctx context.Context, store relay.Store) {
+	look := healthEvery
+	if _, shared := store.(relay.SharedStore); shared {
+		look = sharedEvery
+	}
 	var next time.Time // of the sweeps
 	for {
 		settings, lasting := s.params.Settings()
@@ -89,7 +94,7 @@ func (s *Sweeper) Run(ctx context.Context, store relay.Store) {
 			return
 		case <-s.again: // what the new settings watch over may be shorter
 			next = time.Time{}
-		case <-time.After(min(next.Sub(now), healthEvery)):
+		case <-time.After(min(next.Sub(now), look)):
 		}
 	}
 }
@@ -149,6 +154,7 @@ func (s *Sweeper) expire(ctx context.Context, store relay.Store, settings *relay
 		if dst == nil || dst.Expire <= 0 || c.Pending == 0 {
 			continue
 		}
+		gaveUp := false
 		for ctx.Err() == nil {
 			start := time.Now()
 			expired, err := store.Expire(ctx, c.Source, c.Destination, dst.Expire)
@@ -158,14 +164,15 @@ func (s *Sweeper) expire(ctx context.Context, store relay.Store, settings *relay
 				break
 			}
 			for _, d := range expired {
+				gaveUp = true
 				s.params.GaveUp(d)
 			}
 			if len(expired) < relay.MaxTouched || !breathe(ctx) {
 				break
 			}
 		}
-		if l := s.params.Lanes.Get(relay.DestinationName{Source: c.Source, Destination: c.Destination}); l != nil && dst.OrderTask {
-			l.Wake() // what expired may have stood before others of its task
+		if gaveUp {
+			s.params.Lanes.Wake(c.Source) // what expired may have stood before others of its task or its event
 		}
 	}
 }
