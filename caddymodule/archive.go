@@ -297,8 +297,8 @@ func (a *S3Archive) literalSecret() bool { return literal([]string{a.SecretKey})
 
 // archiveDestination returns the destination of the handler's archive; nil if it has none.
 func (h *Handler) archiveDestination(ctx caddy.Context, src *relay.Source) (*relay.Destination, error) {
-	if err := h.checkArchived(); err != nil || h.ArchiveRaw == nil {
-		return nil, err
+	if h.ArchiveRaw == nil {
+		return nil, nil
 	}
 	module, err := ctx.LoadModule(h, "ArchiveRaw")
 	if err != nil {

@@ -180,7 +180,7 @@ func TestProvisionErrors(t *testing.T) {
 		"breaker off and on":        {nil, fields{"breaker": fields{"failures": 3, "off": true}}, "breaker: expected either off"},
 		"expire":                    {nil, fields{"expire": "-1h"}, "expire: expected a positive duration"},
 		"order":                     {nil, fields{"order": "strict"}, "order: expected task"},
-		"body":                      {nil, fields{"body": "archived"}, "body: expected original"},
+		"body":                      {nil, fields{"body": "rewritten"}, `body: expected original or archived, got "rewritten"`},
 		"transport":                 {nil, fields{"transport": fields{"protocol": "pigeon"}}, "unknown module: http.reverse_proxy.transport.pigeon"},
 		"proxy_protocol":            {nil, fields{"transport": fields{"protocol": "http", "proxy_protocol": "v1"}}, "proxy_protocol has no client"},
 		"tls on http":               {nil, fields{"url": "http://a", "transport": fields{"protocol": "http", "tls": fields{}}}, "tls has no effect on an http URL"},

@@ -100,6 +100,9 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 		}
 		src.Destinations = append(src.Destinations, destination)
 	}
+	if err := h.checkArchived(); err != nil {
+		return nil, err
+	}
 	archive, err := h.archiveDestination(ctx, src)
 	if err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
