@@ -344,4 +344,3 @@ var (
 	_ caddy.Provisioner  = (*S3Archive)(nil)
 	_ caddy.CleanerUpper = (*S3Archive)(nil)
 )
-

@@ -152,8 +152,6 @@ func (d *Destination) build(ctx caddy.Context) (*relay.Destination, error) {
 		MaxInFlight: cmp.Or(d.MaxInFlight, relay.DefaultMaxInFlight),
 		Expire:      d.Expire.or(relay.DefaultExpire),
 		OrderTask:   d.Order == orderTask,
-
-		BodyArchived: d.Body == bodyArchived,
 	}
 	if dst.Permanent == nil {
 		dst.Permanent = []int{http.StatusGone}

@@ -108,6 +108,11 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 		return nil, fmt.Errorf("archive: %w", err)
 	}
 	if archive != nil {
+		for i, d := range h.Destinations {
+			if d.Body == bodyArchived {
+				src.Destinations[i].BodyArchived = archive.Archiver
+			}
+		}
 		src.Destinations = append(src.Destinations, archive)
 	}
 	h.warn(src)

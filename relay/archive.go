@@ -45,6 +45,8 @@ type ArchiveError struct {
 	Others int // files that failed beside the one of Reason
 	// Status is the one by which the server of that file refused it; 0 where it did not.
 	Status int
+	// Storage reports that it was the archive itself that failed, and not where the files come from.
+	Storage bool
 	// Final reports that none of them is worth another try: they are not allowed, or too large.
 	Final bool
 }

@@ -41,8 +41,9 @@ type Destination struct {
 	BeforeDelivery bool
 	// FileLife is how long a sender keeps the files that an archive fetches.
 	FileLife time.Duration
-	// BodyArchived replaces the URLs of files in what is sent by those in the archive, and so waits for the archive.
-	BodyArchived bool
+	// BodyArchived is the source's archive, if the URLs of files in what is sent are to be those of the archive. Such a
+	// delivery waits for the archive's.
+	BodyArchived Archiver
 }
 
 // BreakerPolicy sets when a destination is held. Zero failures: never.

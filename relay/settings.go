@@ -70,7 +70,7 @@ func (s *Settings) Hash() string {
 		src := s.Sources[name]
 		_, _ = fmt.Fprintln(h, name, cmp.Or(src.Body, payload.JSON), src.Dedupe, src.DedupeWindow, src.DeliverConflicts) // a hash takes all
 		for _, d := range src.Destinations {
-			_, _ = fmt.Fprintln(h, d.Name, d.URL, d.Timeout, d.Retry, d.Permanent, d.Expire, d.OrderTask)
+			_, _ = fmt.Fprintln(h, d.Name, d.URL, d.Timeout, d.Retry, d.Permanent, d.Expire, d.OrderTask, d.Archiver != nil, d.Stages, d.BeforeDelivery, d.BodyArchived != nil)
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6])

@@ -138,6 +138,9 @@ func (a *Archive) Archive(ctx context.Context, ev *relay.Event, done []relay.Fil
 func note(e *relay.ArchiveError, field string, err error) {
 	r, refused := errors.AsType[*refusal](err)
 	e.Failed++
+	if _, ok := errors.AsType[*storageError](err); ok {
+		e.Storage = true
+	}
 	e.Final = e.Final && refused && r.final
 	if e.Reason != "" {
 		e.Others++
@@ -175,11 +178,14 @@ func (a *Archive) storeOnce(ctx context.Context, ev *relay.Event, p place) (f re
 	if d.err != nil {
 		err = d.err // what the storage makes of it says less
 	}
+	if err == nil && !d.ended && d.offset != d.size {
+		err = errors.New("the storage has kept a part of the file only")
+	}
+	if err != nil && d.err == nil && ctx.Err() == nil {
+		err = &storageError{err}
+	}
 	if err != nil {
 		return f, d.offset, err
-	}
-	if !d.ended && d.offset != d.size {
-		return f, d.offset, errors.New("the storage has kept a part of the file only")
 	}
 	return relay.File{
 		Field: p.field, URL: p.url, Object: name, ContentType: d.contentType,

@@ -33,6 +33,12 @@ func refuse(format string, args ...any) error {
 	return &refusal{text: fmt.Sprintf(format, args...), final: true}
 }
 
+// storageError is an error of the storage.
+type storageError struct{ err error }
+
+func (e *storageError) Error() string { return e.err.Error() }
+func (e *storageError) Unwrap() error { return e.err }
+
 // sentence returns what an operator reads about an error. It holds no URL, which may carry a secret.
 func sentence(err error) string {
 	if r, ok := errors.AsType[*refusal](err); ok {

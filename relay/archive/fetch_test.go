@@ -122,7 +122,7 @@ func TestRefused(t *testing.T) {
 				t.Errorf("reason %q, not %q", reason, c.reason)
 			}
 			_, err := archive.New(o).Archive(t.Context(), event(url), nil)
-			if failed, ok := errors.AsType[*relay.ArchiveError](err); !ok || failed.Final != c.final {
+			if failed, ok := errors.AsType[*relay.ArchiveError](err); !ok || failed.Final != c.final || failed.Storage {
 				t.Errorf("%+v", err)
 			}
 		})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
+	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/archive"
 	"github.com/callbackrelay/caddy-relay/relay/internal/s3test"
 )
@@ -112,7 +113,7 @@ func TestBucket(t *testing.T) {
 			other := s3
 			change(&other)
 			_, err := opened(t, other).Archive(t.Context(), event(url), nil)
-			if err == nil || err.Error() != field+": "+reason {
+			if failed, ok := errors.AsType[*relay.ArchiveError](err); !ok || !failed.Storage || failed.Final || err.Error() != field+": "+reason {
 				t.Errorf("%v, not %s", err, reason)
 			}
 		}
