@@ -31,8 +31,8 @@
 //	spooling.Spooling    one opens the spool, one appends to it, one      Stop
 //	                     drains each source that has entries
 //	Engine               one reopens a store that could not be opened,    Close
-//	                     one sweeps, one listens to the wake-ups of a
-//	                     shared store
+//	                     one sweeps, one sweeps archives, one listens to
+//	                     the wake-ups of a shared store
 //	sqlitestore.Store    one looks after the file (keep.go)               Close
 //	redisstore.Store     four: watch the sources, announce this node,     Close
 //	                     publish wake-ups, subscribe to them

@@ -192,6 +192,7 @@ func (e *Engine) run(store relay.Store) {
 	e.committers.Run(store, e.lanes)
 	e.access.Opened(store)
 	e.loops.Go(func() { e.sweeper.Run(e.ctx, store) })
+	e.loops.Go(func() { e.sweeper.RunFiles(e.ctx, store) })
 	settings := e.settings.Load()
 	if shared, ok := store.(relay.SharedStore); ok {
 		shared.Announce(settings.Hash())
