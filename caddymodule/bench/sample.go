@@ -18,7 +18,7 @@ type sample struct {
 	perCommit   float64 // events that were committed together
 }
 
-// look is what a round begins with.
+// look holds the counters at the beginning of a round.
 type look struct {
 	cpu, redisCPU time.Duration
 	bytes         int64
@@ -26,7 +26,7 @@ type look struct {
 	commits       float64
 }
 
-// look looks at gateways and Redis.
+// look reads the counters of gateways and Redis.
 func (b *bench) look(gateways []*gateway) (l look, err error) {
 	for _, g := range gateways {
 		allocations, err := g.metric("go_memstats_mallocs_total")

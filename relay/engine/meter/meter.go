@@ -236,10 +236,12 @@ func (m *Metrics) CountFiles(source string, stored []relay.File, missing *relay.
 // CountDropped counts a log line or a hook that was dropped because its sink does not keep up.
 func (m *Metrics) CountDropped() { m.logDropped.Inc() }
 
-// ObserveStore observes an operation of the store.
+// ObserveStore observes an operation of the store. The count of its errors is shown from the first operation on, because
+// Prometheus sees no increase in a series that begins with its first error.
 func (m *Metrics) ObserveStore(operation string, start time.Time, err error) {
 	m.storeDuration.WithLabelValues(operation).Observe(time.Since(start).Seconds())
+	failed := m.storeErrors.WithLabelValues(operation)
 	if err != nil {
-		m.storeErrors.WithLabelValues(operation).Inc()
+		failed.Inc()
 	}
 }
