@@ -14,7 +14,7 @@ import (
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/archive"
-	"github.com/callbackrelay/caddy-relay/relay/internal/s3test"
+	"github.com/callbackrelay/caddy-relay/internal/s3test"
 )
 
 func TestBucket(t *testing.T) {

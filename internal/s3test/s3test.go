@@ -16,8 +16,6 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
-
-	"github.com/callbackrelay/caddy-relay/relay/internal/redistest"
 )
 
 const (
@@ -29,16 +27,13 @@ const (
 )
 
 // Start starts a server with one bucket, and ends it with the test. The returned client is for the test's own look at it.
-func Start(t testing.TB, bucket string) (endpoint string, client *minio.Client) {
+func Start(t testing.TB, bucket string) (string, *minio.Client) {
 	t.Helper()
-	port, err := redistest.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	endpoint = fmt.Sprintf("127.0.0.1:%d", port)
+	port := freePort(t)
+	endpoint := net.JoinHostPort("127.0.0.1", port)
 	var log bytes.Buffer
 	// It listens on all addresses: versitygw was seen to fail with one before the port.
-	cmd := exec.Command(binary(t), "--port", fmt.Sprintf(":%d", port), "--access", AccessKey, "--secret", SecretKey, "posix", t.TempDir())
+	cmd := exec.Command(binary(t), "--port", ":"+port, "--access", AccessKey, "--secret", SecretKey, "posix", t.TempDir())
 	cmd.Stdout, cmd.Stderr = &log, &log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -48,13 +43,10 @@ func Start(t testing.TB, bucket string) (endpoint string, client *minio.Client) 
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // it was killed: that is the error
 	})
-	redistest.Eventually(t, 20*time.Second, "versitygw listens", func() bool {
-		conn, err := net.DialTimeout("tcp", endpoint, time.Second)
-		return err == nil && conn.Close() == nil
-	})
+	await(t, endpoint)
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	t.Cleanup(transport.CloseIdleConnections)
-	client, err = minio.New(endpoint, &minio.Options{
+	client, err := minio.New(endpoint, &minio.Options{
 		Creds: credentials.NewStaticV4(AccessKey, SecretKey, ""), Region: Region, BucketLookup: minio.BucketLookupPath, Transport: transport,
 	})
 	if err != nil {
@@ -64,6 +56,39 @@ func Start(t testing.TB, bucket string) (endpoint string, client *minio.Client) 
 		t.Fatalf("%v\n%s", err, log.String())
 	}
 	return endpoint, client
+}
+
+// freePort returns a port that nobody listens on.
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// await waits until somebody listens.
+func await(t testing.TB, address string) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		if conn, err := net.DialTimeout("tcp", address, time.Second); err == nil {
+			_ = conn.Close()
+			return
+		}
+		select {
+		case <-again.C:
+		case <-deadline:
+			t.Fatalf("versitygw does not listen on %s", address)
+		}
+	}
 }
 
 // Objects lists what is in a bucket, by name.
