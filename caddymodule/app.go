@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/callbackrelay/caddy-relay/relay/engine"
 
@@ -43,15 +44,20 @@ type App struct {
 	// in it until it is configured again. Default: false, such a reload is refused.
 	AbandonStore bool `json:"abandon_store,omitempty"`
 
+	// Who is alerted of what. Default: nobody.
+	Alerts *Alerts `json:"alerts,omitempty"`
+
 	ctx    caddy.Context
 	logger *slog.Logger
 	events *caddyevents.App
+	alerts *relay.Alerts // nil without alerts, whose source is among the sources
 	pooled *pooledEngine // nil until acquired
 
 	mu        sync.Mutex
 	sources   map[string]registration
 	inspected map[*caddyhttp.Server]bool // for a catch-all
 
+	dashboard  atomic.Bool // a dashboard is mounted
 	emitter    *emitter
 	generation *engine.Generation
 	running    context.Context // ends when Stop begins, and with it what admin clients follow
@@ -117,6 +123,11 @@ func (a *App) provision(ctx caddy.Context) error {
 	if s, ok := module.(interface{ literalSecret() bool }); ok && s.literalSecret() {
 		a.logger.Warn("the password of store is in the config, where the admin API shows it; use {env.NAME} or {file./path}")
 	}
+	if a.Alerts != nil {
+		if err := a.provisionAlerts(ctx); err != nil {
+			return fmt.Errorf("alerts: %w", err)
+		}
+	}
 	a.pooled, err = acquireEngine(store)
 	if err != nil {
 		return err
@@ -149,6 +160,26 @@ func (a *App) register(name string, canonical []byte, build func() (*relay.Sourc
 	}
 	a.sources[name] = registration{canonical, source}
 	return source, nil
+}
+
+// provisionAlerts makes the built-in source and what its events are about.
+func (a *App) provisionAlerts(ctx caddy.Context) error {
+	alerts, source, err := a.Alerts.build(ctx)
+	if err != nil {
+		return err
+	}
+	alerts.Dashboard = a.dashboardURL
+	a.alerts = alerts
+	a.sources[source.Name] = registration{source: source}
+	return nil
+}
+
+// dashboardURL returns the URL of the dashboard; empty where none is mounted, or nobody has opened it yet.
+func (a *App) dashboardURL() string {
+	if !a.dashboard.Load() {
+		return ""
+	}
+	return a.pooled.dashboard.link()
 }
 
 // inspect warns once for each server of relay handlers without a catch-all behind them.
@@ -206,6 +237,7 @@ func (a *App) Start() error {
 		DeadLetterRetention: a.DeadLetterRetention.or(relay.DefaultDeadLetterRetention),
 		Drain:               a.Drain.or(relay.DefaultDrain),
 		Logger:              a.logger,
+		Alerts:              a.alerts,
 		OnDeadLetter:        a.emitter.offer,
 	})
 	return nil

@@ -295,6 +295,27 @@ func (a *S3Archive) Cleanup() error {
 
 func (a *S3Archive) literalSecret() bool { return literal([]string{a.SecretKey}) }
 
+// addArchive adds the destination of the handler's archive, if it has one, and hands it to those whose body has its URLs.
+func (h *Handler) addArchive(ctx caddy.Context, src *relay.Source) error {
+	if err := checkArchived(h.Destinations, h.ArchiveRaw); err != nil {
+		return err
+	}
+	archive, err := h.archiveDestination(ctx, src)
+	if err != nil {
+		return fmt.Errorf("archive: %w", err)
+	}
+	if archive == nil {
+		return nil
+	}
+	for i, d := range h.Destinations {
+		if d.Body == bodyArchived {
+			src.Destinations[i].BodyArchived = archive.Archiver
+		}
+	}
+	src.Destinations = append(src.Destinations, archive)
+	return nil
+}
+
 // archiveDestination returns the destination of the handler's archive; nil if it has none.
 func (h *Handler) archiveDestination(ctx caddy.Context, src *relay.Source) (*relay.Destination, error) {
 	if h.ArchiveRaw == nil {
@@ -319,16 +340,16 @@ func (h *Handler) archiveDestination(ctx caddy.Context, src *relay.Source) (*rel
 	return a.Policy().destination(src, storage, folder, prefix)
 }
 
-// checkArchived returns an error where a destination's body is to have the URLs of an archive which has none.
-func (h *Handler) checkArchived() error {
+// checkArchived returns an error where a destination's body is to have the URLs of an archive which has none, or is not there.
+func checkArchived(list []*Destination, archiveRaw json.RawMessage) error {
 	var archive struct {
 		URLPrefix string `json:"url_prefix"`
 	}
-	_ = json.Unmarshal(h.ArchiveRaw, &archive) // what cannot be read is refused when it is loaded
+	_ = json.Unmarshal(archiveRaw, &archive) // what cannot be read is refused when it is loaded
 	if archive.URLPrefix != "" {
 		return nil
 	}
-	for i, d := range h.Destinations {
+	for i, d := range list {
 		if d != nil && d.Body == bodyArchived {
 			return fmt.Errorf("destination %s: body archived: expected archive with url_prefix in its source, which the URLs in the body are to begin with", d.label(i))
 		}

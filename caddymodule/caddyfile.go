@@ -56,6 +56,15 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //	    dead_letter_retention <duration>
 //	    drain <duration>
 //	    abandon_store
+//	    alerts {
+//	        on <condition>...
+//	        silent_after <duration>
+//	        every <duration>
+//	        to [<name>] <url> {
+//	            format json|slack
+//	            ... as in a source
+//	        }
+//	    }
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
@@ -83,8 +92,14 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			a.AbandonStore = true
 			_, err = arguments(d, name, 0, 0)
+		case "alerts":
+			if a.Alerts != nil {
+				return errRepeated(d, name)
+			}
+			a.Alerts = new(Alerts)
+			err = a.Alerts.unmarshalBlock(d)
 		default:
-			return errUnknown(d, "store, retention, dead_letter_retention, drain or abandon_store")
+			return errUnknown(d, "store, retention, dead_letter_retention, drain, abandon_store or alerts")
 		}
 		if err != nil {
 			return err

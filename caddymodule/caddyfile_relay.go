@@ -55,7 +55,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	h.Source = args[0]
-	if err := checkName(h.Source); err != nil {
+	if err := checkSourceName(h.Source); err != nil {
 		return d.Errf("source: %w", err)
 	}
 	mode := start
@@ -73,7 +73,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if len(h.Destinations) == 0 {
 		return start.errf("source %q: %w", h.Source, errNoDestination)
 	}
-	if err := h.checkArchived(); err != nil {
+	if err := checkArchived(h.Destinations, h.ArchiveRaw); err != nil {
 		return start.errf("source %q: %w", h.Source, err)
 	}
 	return h.expandPreset()
@@ -169,38 +169,47 @@ func (h *Handler) setRespond(d *caddyfile.Dispenser) error {
 }
 
 func (h *Handler) addDestination(d *caddyfile.Dispenser) error {
+	to, err := parseTo(d, h.Destinations)
+	if err != nil {
+		return err
+	}
+	h.Destinations = append(h.Destinations, to)
+	return to.unmarshalBlock(d)
+}
+
+// parseTo reads the line of a `to` subdirective, beside destinations that have been read already.
+func parseTo(d *caddyfile.Dispenser, others []*Destination) (*Destination, error) {
 	start := here(d)
 	args, err := arguments(d, "to [<name>] <url>", 1, 2)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	to := &Destination{URL: args[len(args)-1]}
 	if len(args) == 2 {
 		to.Name = args[0]
 		if to.Name == "" {
-			return d.Errf("to: expected to [<name>] <url>, got an empty name")
+			return nil, d.Errf("to: expected to [<name>] <url>, got an empty name")
 		}
 	}
 	if err := checkPlaceholders(to.URL); err != nil {
-		return d.Errf("to: %w", err)
+		return nil, d.Errf("to: %w", err)
 	}
 	name, err := to.name()
 	if err != nil {
-		return d.Errf("to: %w", err)
+		return nil, d.Errf("to: %w", err)
 	}
 	if !hasPlaceholder(to.URL) {
 		if _, err := parseURL(to.URL); err != nil {
-			return d.Errf("to: %w", err)
+			return nil, d.Errf("to: %w", err)
 		}
 	}
-	if slices.ContainsFunc(h.Destinations, func(other *Destination) bool {
+	if slices.ContainsFunc(others, func(other *Destination) bool {
 		known, _ := other.name() // was checked when it was read
 		return known == name
 	}) {
-		return start.errf("to: two destinations are named %q; expected a name of its own for each: to <name> <url>", name)
+		return nil, start.errf("to: two destinations are named %q; expected a name of its own for each: to <name> <url>", name)
 	}
-	h.Destinations = append(h.Destinations, to)
-	return to.unmarshalBlock(d)
+	return to, nil
 }
 
 // setList sets a list that check accepts.

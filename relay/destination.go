@@ -44,6 +44,8 @@ type Destination struct {
 	// BodyArchived is the source's archive, if the URLs of files in what is sent are to be those of the archive. Such a
 	// delivery waits for the archive's.
 	BodyArchived Archiver
+	// Rewrite returns the body that is sent for an event's; nil: the event's, byte for byte.
+	Rewrite func(body []byte) []byte
 }
 
 // BreakerPolicy sets when a destination is held. Zero failures: never.

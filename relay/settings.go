@@ -44,6 +44,7 @@ type Settings struct {
 	DeadLetterRetention time.Duration
 	Drain               time.Duration
 	Logger              *slog.Logger
+	Alerts              *Alerts // nil: there are none
 	// OnDeadLetter, if set, is called for each delivery given up. It must not block.
 	OnDeadLetter func(DeadLetter)
 }

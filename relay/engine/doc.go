@@ -11,6 +11,7 @@
 //	spooling  sends callbacks to the spool while the store cannot accept them, and drains the spool in order
 //	sweep     expires, purges, and watches the store's health
 //	report    passes log lines and hooks on, so that nobody waits for their sinks (6)
+//	alert     turns conditions (dead letters, a silent source and so on) into events of the built-in source `relay`
 //	stream    passes on to watchers what happens to events on this node; who publishes never waits for them
 //	meter     counts; it outlives engines and reloads
 //
@@ -32,7 +33,7 @@
 //	                     drains each source that has entries
 //	Engine               one reopens a store that could not be opened,    Close
 //	                     one sweeps, one sweeps archives, one listens to
-//	                     the wake-ups of a shared store
+//	                     the wake-ups of a shared store, one sends alerts
 //	sqlitestore.Store    one looks after the file (keep.go)               Close
 //	redisstore.Store     four: watch the sources, announce this node,     Close
 //	                     publish wake-ups, subscribe to them

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/alert"
 	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
 	"github.com/callbackrelay/caddy-relay/relay/engine/courier"
 	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
@@ -58,7 +59,9 @@ type Engine struct {
 	lanes      *lane.Lanes
 	spooling   *spooling.Spooling
 	sweeper    *sweep.Sweeper
+	door       *intake.Door
 	intake     *intake.Intake
+	alerts     *alert.Watcher
 	hub        stream.Hub
 
 	starting sync.Mutex // held while Start opens the store; guards started and closed
@@ -75,7 +78,7 @@ type Engine struct {
 	cancel      context.CancelFunc
 	watching    context.Context // ends when Close begins
 	endWatching context.CancelFunc
-	loops       sync.WaitGroup // the opener, the sweeper, the listener
+	loops       sync.WaitGroup // the opener, the sweeper, the listener, the watcher of alerts
 }
 
 // New returns an engine. It does nothing before Start; callbacks that come earlier wait for it.
@@ -106,11 +109,14 @@ func New(o Options) *Engine {
 	e.sweeper = sweep.New(sweep.Params{
 		Settings: e.lastingSettings, Commit: e.committers, Lanes: e.lanes, Meter: e.meter, GaveUp: e.gaveUp,
 	})
-	door := intake.NewDoor(intake.DoorParams{
+	e.door = intake.NewDoor(intake.DoorParams{
 		Access: e.access, Commit: e.committers, Lanes: e.lanes, Spooling: e.spooling,
 		StoreTimeout: o.StoreTimeout, Meter: e.meter, Report: e.report,
 	})
-	e.intake = intake.New(intake.Params{Door: door, Meter: e.meter, Report: e.report})
+	e.alerts = alert.New(alert.Params{
+		Settings: e.settings.Load, Logger: e.log, Observe: e.conditions, Store: e.access.Store, Accept: e.raise,
+	})
+	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Counted: e.alerts.Count})
 	return e
 }
 
@@ -150,6 +156,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	e.started = true
 	e.spooling.Open(ctx)
 	e.meter.Show(e)
+	defer func() { e.loops.Go(func() { e.alerts.Run(e.watching) }) }() // not before the store has begun to work
 	if err == nil {
 		e.run(store)
 		return nil

@@ -56,6 +56,7 @@ func (e *Engine) expose() {
 	e.lanes.Configure(s)
 	e.meter.KeepSources(s.Sources)
 	e.sweeper.Again()
+	e.alerts.Changed()
 	if store, err := e.Store(); err == nil {
 		if shared, ok := store.(relay.SharedStore); ok {
 			shared.Announce(s.Hash())

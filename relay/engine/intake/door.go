@@ -62,8 +62,8 @@ type Outcome struct {
 	ConflictWith string
 }
 
-// result returns the outcome as metrics have it.
-func (o Outcome) result() string {
+// Name returns the outcome as metrics have it, one of relay.Results.
+func (o Outcome) Name() string {
 	switch {
 	case o.Result == relay.Duplicate:
 		return relay.ResultDuplicate

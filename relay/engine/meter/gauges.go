@@ -76,7 +76,7 @@ func (g Gauges) collect(ch chan<- prometheus.Metric) {
 		gauge(descDeliveries, float64(d.InFlight), d.Source, d.Destination, string(relay.StateInFlight))
 		gauge(descDeliveries, float64(d.Dead), d.Source, d.Destination, string(relay.StateDead))
 		gauge(descOldestPending, d.OldestPending.Seconds(), d.Source, d.Destination)
-		if d.FileLife > 0 && d.Pending+d.InFlight > 0 {
+		if d.FileLife > 0 {
 			gauge(descArchiveExpires, (d.FileLife - d.OldestPending).Seconds(), d.Source)
 		}
 		gauge(descPaused, truth(d.Paused), d.Source, d.Destination)
