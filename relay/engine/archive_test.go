@@ -169,7 +169,7 @@ func TestBeforeDelivery(t *testing.T) {
 	}
 }
 
-// What is refused for what it is, is a dead letter at once; and what files' servers do does not hold the archive.
+// A file that is refused for what it is makes a dead letter at once, and what servers of files do does not hold the archive.
 func TestArchiveRefused(t *testing.T) {
 	at := newConsumer(t, nil)
 	a := archiveOf(t, t.TempDir())
