@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/minio/minio-go/v7"
-
 	"github.com/callbackrelay/caddy-relay/internal/s3test"
 )
 
@@ -42,11 +40,7 @@ func TestArchive(t *testing.T) {
 		"s3": {map[string]any{
 			"bucket": "files", "endpoint": endpoint, "access_key": s3test.AccessKey, "secret_key": "{env.S3_SECRET}", "path_style": true, "prefix": "relay",
 		}, func(object string) int64 {
-			info, err := client.StatObject(t.Context(), "files", object, minio.StatObjectOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return info.Size
+			return s3test.Objects(t, client, "files")[object].Size
 		}},
 	} {
 		t.Run(storage, func(t *testing.T) {

@@ -12,9 +12,9 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
+	"github.com/callbackrelay/caddy-relay/internal/s3test"
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/archive"
-	"github.com/callbackrelay/caddy-relay/internal/s3test"
 )
 
 func TestBucket(t *testing.T) {
