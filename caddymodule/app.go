@@ -55,6 +55,7 @@ type App struct {
 
 	mu        sync.Mutex
 	sources   map[string]registration
+	submitted map[string]bool            // sources of relay_submit handlers
 	inspected map[*caddyhttp.Server]bool // for a catch-all
 
 	dashboard  atomic.Bool // a dashboard is mounted
@@ -92,6 +93,7 @@ func (a *App) provision(ctx caddy.Context) error {
 	a.running, a.stop = context.WithCancel(ctx)
 	a.logger = ctx.Slogger()
 	a.sources = make(map[string]registration)
+	a.submitted = make(map[string]bool)
 	a.inspected = make(map[*caddyhttp.Server]bool)
 	for name, d := range map[string]Duration{
 		"retention": a.Retention, "dead_letter_retention": a.DeadLetterRetention, "drain": a.Drain,
@@ -216,7 +218,10 @@ func (a *App) Start() error {
 	if err := a.checkAbandoned(); err != nil {
 		return err
 	}
-	var err error
+	sources, err := a.settle()
+	if err != nil {
+		return err
+	}
 	if a.emitter, err = startEmitter(a.ctx, a.events, a.pooled.Event, a.logger); err != nil {
 		return err
 	}
@@ -225,12 +230,6 @@ func (a *App) Start() error {
 		a.pooled.loggers.remove(a.logger)
 		return fmt.Errorf("opening the store %s: %w", a.pooled.identity, err)
 	}
-	a.mu.Lock()
-	sources := make(map[string]*relay.Source, len(a.sources))
-	for name, r := range a.sources {
-		sources[name] = r.source
-	}
-	a.mu.Unlock()
 	a.generation = a.pooled.Push(&relay.Settings{
 		Sources:             sources,
 		Retention:           a.Retention.or(relay.DefaultRetention),
@@ -241,6 +240,22 @@ func (a *App) Start() error {
 		OnDeadLetter:        a.emitter.offer,
 	})
 	return nil
+}
+
+// settle returns the sources, of which there are no more to come, and checks that there are those that tasks are submitted for.
+func (a *App) settle() (map[string]*relay.Source, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	sources := make(map[string]*relay.Source, len(a.sources))
+	for name, r := range a.sources {
+		sources[name] = r.source
+	}
+	for name := range a.submitted {
+		if sources[name] == nil {
+			return nil, fmt.Errorf("relay_submit %s: %w", name, errUnknownSource)
+		}
+	}
+	return sources, nil
 }
 
 // Stop withdraws this config's settings. Those of a config that has started meanwhile stay the current ones; if this one

@@ -151,18 +151,25 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 		}
 		h.State["relay.sources"] = sources
 	}
-	at := here(h.Dispenser)
-	if h.IsNamedRoute() {
-		places.note(phaseNamedRoutes, !known, canonical, at)
-	} else {
-		places.note(phaseSites, !known, canonical, at)
-	}
+	at := noteHandler(h, canonical)
 	if first, ok := sources[handler.Source]; !ok {
 		sources[handler.Source] = parsedSource{canonical, at.String()}
 	} else if !bytes.Equal(first.canonical, canonical) {
 		return nil, h.Errf("source %q is defined differently at %s; expected the same settings, or another name", handler.Source, first.place)
 	}
 	return handler, nil
+}
+
+// noteHandler notes and returns the place of a handler, where its directive begins.
+func noteHandler(h httpcaddyfile.Helper, canonical []byte) place {
+	phase := phaseSites
+	if h.IsNamedRoute() {
+		phase = phaseNamedRoutes
+	}
+	at := here(h.Dispenser)
+	places.note(phase, h.State["relay.noted"] == nil, canonical, at)
+	h.State["relay.noted"] = true
+	return at
 }
 
 // namedSources returns the sources that named routes define. Caddy adapts those routes before the sites, and shares no state

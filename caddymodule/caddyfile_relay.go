@@ -43,6 +43,13 @@ import (
 //	        body original|archived
 //	        transport http [{ ... }]
 //	    }
+//	    recover [<details URL>] {
+//	        base <URL>
+//	        header <name> <value>
+//	        after <duration>
+//	        every <duration>
+//	        for <duration>
+//	    }
 //	    archive file <dir> | s3 <bucket> [{ ... }]
 //	}
 //
@@ -58,10 +65,13 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := checkSourceName(h.Source); err != nil {
 		return d.Errf("source: %w", err)
 	}
-	mode := start
+	mode, recovery := start, start
 	for d.NextBlock(0) {
-		if d.Val() == "allow_mode" {
+		switch d.Val() {
+		case "allow_mode":
 			mode = here(d)
+		case "recover":
+			recovery = here(d)
 		}
 		if err := h.subdirective(d); err != nil {
 			return err
@@ -75,6 +85,11 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	if err := checkArchived(h.Destinations, h.ArchiveRaw); err != nil {
 		return start.errf("source %q: %w", h.Source, err)
+	}
+	if h.Recover != nil { // before the preset, whose name says more
+		if err := h.checkRecover(); err != nil {
+			return recovery.errf("recover: %w", err)
+		}
 	}
 	return h.expandPreset()
 }
@@ -131,8 +146,10 @@ func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
 		return h.addDestination(d)
 	case "archive":
 		return setGuest(d, "archive file <dir> | archive s3 <bucket> [{ ... }]", "relay.archives", "storage", &h.ArchiveRaw)
+	case "recover":
+		return h.setRecover(d)
 	}
-	return errUnknown(d, "provider, body, allow, allow_from, allow_mode, verify, dedupe, dedupe_window, conflict, max_body, ack_within, respond, to or archive")
+	return errUnknown(d, "provider, body, allow, allow_from, allow_mode, verify, dedupe, dedupe_window, conflict, max_body, ack_within, respond, to, recover or archive")
 }
 
 func parseMaxBody(s string) (int64, error) {
@@ -198,10 +215,8 @@ func parseTo(d *caddyfile.Dispenser, others []*Destination) (*Destination, error
 	if err != nil {
 		return nil, d.Errf("to: %w", err)
 	}
-	if !hasPlaceholder(to.URL) {
-		if _, err := parseURL(to.URL); err != nil {
-			return nil, d.Errf("to: %w", err)
-		}
+	if err := checkURL(to.URL, nil); err != nil {
+		return nil, d.Errf("to: %w", err)
 	}
 	if slices.ContainsFunc(others, func(other *Destination) bool {
 		known, _ := other.name() // was checked when it was read

@@ -82,6 +82,10 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 	if src.Response, err = h.Respond.build(); err != nil {
 		return nil, fmt.Errorf("respond: %w", err)
 	}
+	if src.Recover, err = h.buildRecovery(); err != nil {
+		return nil, fmt.Errorf("recover: %w", err)
+	}
+	name := h.providerName() // which is not known any more once it is loaded
 	if err := h.loadGuests(ctx, src); err != nil {
 		return nil, err
 	}
@@ -91,7 +95,7 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 	if err := h.addArchive(ctx, src); err != nil {
 		return nil, err
 	}
-	h.warn(src)
+	h.warn(src, name)
 	return src, nil
 }
 
@@ -137,7 +141,7 @@ func (h *Handler) loadGuests(ctx caddy.Context, src *relay.Source) error {
 		if !ok {
 			return fmt.Errorf("provider: %T does not know callbacks", module)
 		}
-		src.Provider = p
+		src.Provider = unwrap(p)
 	}
 	if h.AllowFromRaw != nil {
 		modules, err := ctx.LoadModule(h, "AllowFromRaw")
@@ -170,7 +174,7 @@ func (h *Handler) loadGuests(ctx caddy.Context, src *relay.Source) error {
 }
 
 // warn logs what is allowed and rarely wanted.
-func (h *Handler) warn(src *relay.Source) {
+func (h *Handler) warn(src *relay.Source, provider string) {
 	log := src.Logger.With("source", src.Name)
 	switch {
 	case src.Observe && src.Open():
@@ -186,8 +190,11 @@ func (h *Handler) warn(src *relay.Source) {
 			log.Warn("a secret of verify is in the config, where the admin API shows it; use {env.NAME} or {file./path}")
 		}
 		if token, ok := v.(*Token); ok {
-			token.warn(log, src)
+			token.warn(log, src, provider == "kie")
 		}
+	}
+	if h.Recover != nil && h.Recover.literalSecret() {
+		log.Warn("a secret of recover is in the config, where the admin API shows it; use {env.NAME} or {file./path}")
 	}
 	warnOfLiteralSecrets(log, h.Destinations, src.Destinations)
 }

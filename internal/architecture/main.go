@@ -39,7 +39,7 @@ var layers = []layer{
 	{name: glue, packages: []string{"caddymodule", "caddymodule/..."}},
 	{name: "wire types", packages: []string{"caddymodule/api"}},
 	{name: "engine", packages: []string{"relay/engine"}},
-	{name: "intake", packages: []string{"relay/engine/intake"}},
+	{name: "intake and expect", packages: []string{"relay/engine/intake", "relay/engine/expect"}},
 	{name: "delivery", packages: []string{"relay/engine/lane", "relay/engine/spooling", "relay/engine/sweep"}},
 	{name: "machinery", packages: []string{"relay/engine/alert", "relay/engine/commit", "relay/engine/courier", "relay/engine/meter", "relay/engine/report", "relay/engine/stream"}},
 	{name: "stores", packages: []string{"relay/sqlitestore", "relay/redisstore", "relay/spool", "relay/archive", "relay/internal/sqlitefile"}, chosen: true},

@@ -16,6 +16,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/alert"
 	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
 	"github.com/callbackrelay/caddy-relay/relay/engine/courier"
+	"github.com/callbackrelay/caddy-relay/relay/engine/expect"
 	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
 	"github.com/callbackrelay/caddy-relay/relay/engine/lane"
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
@@ -61,7 +62,9 @@ type Engine struct {
 	sweeper    *sweep.Sweeper
 	door       *intake.Door
 	intake     *intake.Intake
+	poller     *expect.Poller
 	alerts     *alert.Watcher
+	expecting  outlasting // registrations of tasks
 	hub        stream.Hub
 
 	starting sync.Mutex // held while Start opens the store; guards started and closed
@@ -117,6 +120,9 @@ func New(o Options) *Engine {
 		Settings: e.settings.Load, Logger: e.log, Observe: e.conditions, Store: e.access.Store, Accept: e.raise,
 	})
 	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Counted: e.alerts.Count})
+	e.poller = expect.New(expect.Params{
+		Accept: e.recover, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
+	})
 	return e
 }
 
@@ -129,6 +135,10 @@ func (e *Engine) openSpool() func(context.Context) (relay.Spool, error) {
 
 // log returns the logger of the current settings. Its lines go through the reporter, so it never blocks.
 func (e *Engine) log() *slog.Logger { return e.settings.Load().Logger }
+
+// Logger returns a logger whose lines go to the given one's sink, without waiting for it. Lines that the sink is too slow for
+// are dropped and counted.
+func (e *Engine) Logger(to *slog.Logger) *slog.Logger { return e.report.Logger(to) }
 
 // Receive handles one callback: it checks, identifies, accepts and answers, never later than the source's AckWithin.
 // client is the caller's address after trusted proxies; it may be invalid where it is unknown.
@@ -198,6 +208,7 @@ func (e *Engine) reopen(before error) {
 func (e *Engine) run(store relay.Store) {
 	e.committers.Run(store, e.lanes)
 	e.access.Opened(store)
+	e.poller.Run(store)
 	e.loops.Go(func() { e.sweeper.Run(e.ctx, store) })
 	e.loops.Go(func() { e.sweeper.RunFiles(e.ctx, store) })
 	settings := e.settings.Load()
@@ -251,6 +262,8 @@ func (e *Engine) Close() error {
 	}
 	e.closed = true
 	e.endWatching()
+	e.poller.Stop()
+	e.expecting.stop()
 	drain := e.settings.Load().Drain
 	if drain <= 0 {
 		drain = relay.DefaultDrain

@@ -19,10 +19,10 @@ func judge(p relay.Provider, api, taskID string, status int, body string) relay.
 	return p.(relay.DetailsReader).Judge(api, taskID, status, []byte(body))
 }
 
-// kinds are the verdicts by the first word that the list of fixtures has for them. One of its refusals passes all the same.
+// kinds are the verdicts by the first word that the list of fixtures has for them.
 var kinds = map[string]relay.VerdictKind{
 	"pending": relay.VerdictPending, "pending,": relay.VerdictPending, "success": relay.VerdictSuccess, "failed": relay.VerdictFailed,
-	"ask": relay.VerdictAgain, "stop:": relay.VerdictRefused, "stop: feature disabled": relay.VerdictAgain,
+	"ask": relay.VerdictAgain, "stop:": relay.VerdictRefused,
 }
 
 func TestDetails(t *testing.T) {

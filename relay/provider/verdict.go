@@ -57,9 +57,9 @@ func (f *family) judge(a *api, taskID string, top fields) (relay.Verdict, map[st
 	asked := strings.TrimSpace("code " + code + ": " + msg)
 	data := top.object("data")
 	switch code {
-	case "401", "403", "404":
+	case "401", "403", "404", "505": // 505: the feature is disabled, and no key or time of ours enables it
 		return relay.Verdict{Kind: relay.VerdictRefused, Reason: asked}, nil
-	case "429", "433", "451", "455", "500", "505": // about the query, whatever the data say
+	case "429", "433", "451", "455", "500": // about the query, whatever the data say
 		return relay.Verdict{Kind: relay.VerdictAgain, Reason: asked}, nil
 	case "422": // "recordInfo is null", and a 4K request that is repeated
 		if a.details != veo4K {
