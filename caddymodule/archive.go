@@ -83,7 +83,7 @@ func (p *ArchivePolicy) check() error {
 func (p *ArchivePolicy) destination(src *relay.Source, storage archive.Storage, prefix, urlPrefix string) (*relay.Destination, error) {
 	dst := &relay.Destination{
 		Name: relay.ArchiveName, Timeout: p.Timeout.or(archive.DefaultTimeout), Permanent: []int{http.StatusGone},
-		MaxInFlight: archive.MaxFetches, Expire: relay.DefaultExpire, BeforeDelivery: p.BeforeDelivery, FileLife: fileLife(src.Provider),
+		MaxInFlight: archive.MaxFetches, Expire: relay.DefaultExpire, BeforeDelivery: p.BeforeDelivery,
 		Breaker: relay.BreakerPolicy{Failures: relay.DefaultBreakerFailures, Probe: relay.DefaultProbeInterval},
 	}
 	o := archive.Options{
@@ -114,10 +114,10 @@ func (p *ArchivePolicy) destination(src *relay.Source, storage archive.Storage, 
 	return dst, nil
 }
 
-// fileLife returns how long a sender keeps files. Those of suno are there for 14 days; of others it is known that some are
-// gone after a day.
-func fileLife(p relay.Provider) time.Duration {
-	if _, suno := p.(*Suno); suno {
+// fileLife returns how long a sender keeps files, by the name of its provider. Those of suno are there for 14 days; of others
+// it is known that some are gone after a day.
+func fileLife(provider string) time.Duration {
+	if provider == "suno" {
 		return 14 * 24 * time.Hour
 	}
 	return 24 * time.Hour
@@ -295,8 +295,9 @@ func (a *S3Archive) Cleanup() error {
 
 func (a *S3Archive) literalSecret() bool { return literal([]string{a.SecretKey}) }
 
-// addArchive adds the destination of the handler's archive, if it has one, and hands it to those whose body has its URLs.
-func (h *Handler) addArchive(ctx caddy.Context, src *relay.Source) error {
+// addArchive adds the destination of the handler's archive, if it has one, and hands it to those whose body
+// has its URLs. provider is the name of the source's.
+func (h *Handler) addArchive(ctx caddy.Context, src *relay.Source, provider string) error {
 	if err := checkArchived(h.Destinations, h.ArchiveRaw); err != nil {
 		return err
 	}
@@ -307,6 +308,7 @@ func (h *Handler) addArchive(ctx caddy.Context, src *relay.Source) error {
 	if archive == nil {
 		return nil
 	}
+	archive.FileLife = fileLife(provider)
 	for i, d := range h.Destinations {
 		if d.Body == bodyArchived {
 			src.Destinations[i].BodyArchived = archive.Archiver

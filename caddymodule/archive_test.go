@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -78,6 +79,28 @@ func TestArchive(t *testing.T) {
 				t.Errorf("files: %v", event["files"])
 			}
 			consumer.await(t)
+		})
+	}
+}
+
+// The gauge of files that expire goes by the sender, also where the configuration is silent about it.
+func TestArchiveFileLife(t *testing.T) {
+	for name, c := range map[string]struct {
+		fields map[string]any
+		hours  float64
+	}{
+		"default": {nil, 14 * 24}, "suno": {map[string]any{"provider": map[string]any{"name": "suno"}}, 14 * 24},
+		"kie": {map[string]any{"provider": map[string]any{"name": "kie"}}, 24},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGateway(t)
+			fields := map[string]any{"archive": map[string]any{"storage": "file", "dir": t.TempDir()}}
+			maps.Copy(fields, c.fields)
+			g.mustLoad(`{}`, to(t, "http://127.0.0.1:9", fields))
+			dst := activeApp(t).sources["vocals"].source.Destinations[1]
+			if dst.Name != "archive" || dst.FileLife.Hours() != c.hours {
+				t.Errorf("%s: %s", dst.Name, dst.FileLife)
+			}
 		})
 	}
 }
