@@ -63,8 +63,9 @@ type Engine struct {
 	door       *intake.Door
 	intake     *intake.Intake
 	poller     *expect.Poller
-	alerts     *alert.Watcher
 	expecting  outlasting // registrations of tasks
+	lost       lost       // tasks that were given up
+	alerts     *alert.Watcher
 	hub        stream.Hub
 
 	starting sync.Mutex // held while Start opens the store; guards started and closed
@@ -121,7 +122,7 @@ func New(o Options) *Engine {
 	})
 	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Counted: e.alerts.Count})
 	e.poller = expect.New(expect.Params{
-		Accept: e.recover, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
+		Accept: e.recover, GaveUp: e.lost.add, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
 	})
 	return e
 }
