@@ -34,7 +34,9 @@ func readRequest(r *bufio.Reader) bool {
 }
 
 // TestKeptConnectionIsClosed closes kept connections as they are used again.
-func TestKeptConnectionIsClosed(t *testing.T) {
+func TestKeptConnectionIsClosed(t *testing.T) { forClients(t, testKeptConnectionIsClosed) }
+
+func testKeptConnectionIsClosed(t *testing.T, k client) {
 	reset := func(c net.Conn) {
 		_ = c.(*net.TCPConn).SetLinger(0)
 		_ = c.Close()
@@ -61,7 +63,7 @@ func TestKeptConnectionIsClosed(t *testing.T) {
 					test.second(c, r)
 				}
 			})
-			dst, _ := destination(t, "http://"+address)
+			dst := k.to(t, "http://"+address)
 			for range 10 {
 				wantStatus(t, attempt(t, dst, test.body), http.StatusOK)
 			}
@@ -73,21 +75,25 @@ func TestKeptConnectionIsClosed(t *testing.T) {
 }
 
 // TestNewConnectionIsClosed is nobody's fault but the consumer's: nothing is repeated.
-func TestNewConnectionIsClosed(t *testing.T) {
+func TestNewConnectionIsClosed(t *testing.T) { forClients(t, testNewConnectionIsClosed) }
+
+func testNewConnectionIsClosed(t *testing.T, k client) {
 	var requests atomic.Int64
 	address := listen(t, func(c net.Conn) {
 		if readRequest(bufio.NewReader(c)) {
 			requests.Add(1)
 		}
 	})
-	dst, _ := destination(t, "http://"+address)
+	dst := k.to(t, "http://"+address)
 	if a := attempt(t, dst, "{}"); a.Error != "waiting for the response: the connection was closed" || requests.Load() != 1 {
 		t.Errorf("error %q after %d requests", a.Error, requests.Load())
 	}
 }
 
 // TestResponseIsCut breaks a kept connection within the answer, after which a repetition would be another attempt.
-func TestResponseIsCut(t *testing.T) {
+func TestResponseIsCut(t *testing.T) { forClients(t, testResponseIsCut) }
+
+func testResponseIsCut(t *testing.T, k client) {
 	var requests atomic.Int64
 	address := listen(t, func(c net.Conn) {
 		for r := bufio.NewReader(c); readRequest(r); {
@@ -98,7 +104,7 @@ func TestResponseIsCut(t *testing.T) {
 			_, _ = c.Write([]byte(ok))
 		}
 	})
-	dst, _ := destination(t, "http://"+address)
+	dst := k.to(t, "http://"+address)
 	wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
 	if a := attempt(t, dst, "{}"); a.Status != 0 || !strings.HasPrefix(a.Error, "waiting for the response: ") || requests.Load() != 2 {
 		t.Errorf("status %d, error %q after %d requests", a.Status, a.Error, requests.Load())
@@ -185,7 +191,9 @@ func hangFrames(f *http2.Framer) {
 }
 
 // TestNode posts to a real Node server that closes idle connections at once, and others as they are used again.
-func TestNode(t *testing.T) {
+func TestNode(t *testing.T) { forClients(t, testNode) }
+
+func testNode(t *testing.T, k client) {
 	const script = `
 		const server = require('http').createServer((req, res) => {
 			req.socket.requests = (req.socket.requests || 0) + 1
@@ -218,7 +226,7 @@ func TestNode(t *testing.T) {
 	}
 	for _, path := range []string{"/", "/destroy"} {
 		// An idle time of the operator's own, so that the announcement does not help.
-		dst, _ := destinationOver(t, "http://127.0.0.1:"+strings.TrimSpace(port)+path, &http.Transport{}, time.Minute)
+		dst := k.over(t, "http://127.0.0.1:"+strings.TrimSpace(port)+path, &http.Transport{}, time.Minute)
 		for i := range 200 {
 			if a := attempt(t, dst, "{}"); a.Status != http.StatusOK || a.Error != "" {
 				t.Fatalf("%s, attempt %d: status %d, error %q", path, i+1, a.Status, a.Error)
@@ -228,7 +236,9 @@ func TestNode(t *testing.T) {
 }
 
 // TestEarlyAnswer answers before a large body has been read, and hangs up.
-func TestEarlyAnswer(t *testing.T) {
+func TestEarlyAnswer(t *testing.T) { forClients(t, testEarlyAnswer) }
+
+func testEarlyAnswer(t *testing.T, k client) {
 	server := httptest.NewUnstartedServer(nil)
 	server.StartTLS()
 	config := server.TLS.Clone()
@@ -251,7 +261,7 @@ func TestEarlyAnswer(t *testing.T) {
 					_ = readHeader(bufio.NewReader(c))
 					_, _ = c.Write([]byte(strings.Replace(ok, "200 OK", status, 1)))
 				})
-				dst, _ := destination(t, scheme+"://"+address)
+				dst := k.to(t, scheme+"://"+address)
 				body := strings.Repeat("x", 8<<20)
 				for range 25 {
 					a := attempt(t, dst, body)
@@ -262,20 +272,23 @@ func TestEarlyAnswer(t *testing.T) {
 			})
 		}
 	}
-	t.Run("HTTP/2", func(t *testing.T) {
-		server := serveHTTP2(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
-		dst, _ := destination(t, server.URL)
-		body := strings.Repeat("x", 8<<20)
-		for range 25 {
-			wantStatus(t, attempt(t, dst, body), http.StatusAccepted)
-		}
-	})
+}
+
+func TestEarlyAnswerHTTP2(t *testing.T) {
+	server := serveHTTP2(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
+	dst, _ := destination(t, server.URL)
+	body := strings.Repeat("x", 8<<20)
+	for range 25 {
+		wantStatus(t, attempt(t, dst, body), http.StatusAccepted)
+	}
 }
 
 // TestNoAnswerToALargeBody hangs up without one.
-func TestNoAnswerToALargeBody(t *testing.T) {
+func TestNoAnswerToALargeBody(t *testing.T) { forClients(t, testNoAnswerToALargeBody) }
+
+func testNoAnswerToALargeBody(t *testing.T, k client) {
 	address := listen(t, func(c net.Conn) { _ = readHeader(bufio.NewReader(c)) })
-	dst, _ := destination(t, "http://"+address)
+	dst := k.to(t, "http://"+address)
 	a := attempt(t, dst, strings.Repeat("x", 8<<20))
 	if a.Status != 0 || !regexp.MustCompile("^(sending the request|waiting for the response): (connection reset by peer|broken pipe|the connection was closed)$").MatchString(a.Error) {
 		t.Errorf("status %d, error %q", a.Status, a.Error)
@@ -325,19 +338,23 @@ func counted(tb testing.TB, http2 bool, handler http.HandlerFunc) (*httptest.Ser
 }
 
 // TestAge uses a connection every minute: after five it is replaced, and closed.
-func TestAge(t *testing.T) {
+func TestAge(t *testing.T) { forClients(t, testAge) }
+
+func testAge(t *testing.T, k client) {
 	for name, protocol := range map[string]int{"HTTP/1.1": 1, "HTTP/2": 2} {
 		t.Run(name, func(t *testing.T) {
+			if protocol == 2 && k == lean {
+				t.Skip("it speaks HTTP/1.1")
+			}
 			server, counter := counted(t, protocol == 2, func(_ http.ResponseWriter, r *http.Request) {
 				if r.ProtoMajor != protocol {
 					t.Errorf("the request came by %s", r.Proto)
 				}
 			})
-			dst, connections := destination(t, server.URL)
+			dst := k.over(t, server.URL, &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}, time.Hour)
 			start := time.Now()
 			var minutes atomic.Int64
-			connections.now = func() time.Time { return start.Add(time.Duration(minutes.Load()) * time.Minute) }
-			connections.current.Store(connections.generation(connectionIdle))
+			setClock(dst.Transport, func() time.Time { return start.Add(time.Duration(minutes.Load()) * time.Minute) })
 			for range 13 {
 				wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
 				minutes.Add(1)
@@ -353,7 +370,9 @@ func TestAge(t *testing.T) {
 }
 
 // TestAgeOfABusyConnection ends it after the request that it serves.
-func TestAgeOfABusyConnection(t *testing.T) {
+func TestAgeOfABusyConnection(t *testing.T) { forClients(t, testAgeOfABusyConnection) }
+
+func testAgeOfABusyConnection(t *testing.T, k client) {
 	arrived, release := make(chan struct{}), make(chan struct{})
 	server, counter := counted(t, false, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
@@ -361,14 +380,14 @@ func TestAgeOfABusyConnection(t *testing.T) {
 			<-release
 		}
 	})
-	dst, connections := destination(t, server.URL+"/slow")
+	dst := k.to(t, server.URL+"/slow")
 	var old atomic.Bool
-	connections.now = func() time.Time {
+	setClock(dst.Transport, func() time.Time {
 		if old.Load() {
 			return time.Now().Add(connectionAge)
 		}
 		return time.Now()
-	}
+	})
 	var group sync.WaitGroup
 	group.Go(func() { wantStatus(t, attempt(t, dst, "{}"), http.StatusOK) })
 	<-arrived
@@ -382,12 +401,14 @@ func TestAgeOfABusyConnection(t *testing.T) {
 }
 
 // TestAnnouncedIdleTime closes an idle connection before the consumer does.
-func TestAnnouncedIdleTime(t *testing.T) {
+func TestAnnouncedIdleTime(t *testing.T) { forClients(t, testAnnouncedIdleTime) }
+
+func testAnnouncedIdleTime(t *testing.T, k client) {
 	handler := func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Keep-Alive", "max=100, Timeout=2") }
 	t.Run("announced", func(t *testing.T) {
 		t.Parallel()
 		server, counter := counted(t, false, handler)
-		dst, _ := destination(t, server.URL)
+		dst := k.to(t, server.URL)
 		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK) // the connection on which the consumer announces it
 		counter.awaitClosed(t, 1)
 		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
@@ -400,14 +421,17 @@ func TestAnnouncedIdleTime(t *testing.T) {
 	t.Run("the operator wins", func(t *testing.T) {
 		t.Parallel()
 		server, counter := counted(t, false, handler)
-		dst, connections := destinationOver(t, server.URL, &http.Transport{}, time.Hour)
+		dst := k.over(t, server.URL, &http.Transport{}, time.Hour)
 		for range 3 {
 			wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
 		}
-		if got := connections.current.Load().transport.IdleConnTimeout; got != time.Hour || counter.opened.Load() != 1 {
-			t.Errorf("idle connections are kept for %v, after %d were opened", got, counter.opened.Load())
+		if counter.opened.Load() != 1 {
+			t.Errorf("%d connections", counter.opened.Load())
 		}
 	})
+}
+
+func TestAnnounced(t *testing.T) {
 	for header, want := range map[string]time.Duration{
 		"timeout=5": 4 * time.Second, "timeout=5, max=1000": 4 * time.Second, "max=3,TIMEOUT = 75": 74 * time.Second,
 		"timeout=1": 500 * time.Millisecond, "timeout=0": time.Millisecond, "timeout=-1": -1, "timeout": -1, "max=5": -1, "": -1, "timeout=5.5": -1,
@@ -519,24 +543,26 @@ func TestSilentDeath(t *testing.T) {
 			t.Errorf("%d connections", hole.opened.Load())
 		}
 	})
-	t.Run("HTTP/1.1", func(t *testing.T) {
-		t.Parallel()
-		server, _ := counted(t, false, handler)
-		var hole blackHole
-		address := hole.listen(t, server.Listener.Addr().String())
-		dst, _ := destination(t, "http://"+address)
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-		hole.freeze()
-		timeout := dst.Timeout
-		dst.Timeout = 300 * time.Millisecond
-		if a := attempt(t, dst, "{}"); a.Error != "waiting for the response: timeout after 300ms" {
-			t.Fatalf("status %d, error %q", a.Status, a.Error)
-		}
-		dst.Timeout = timeout
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-	})
 	h2 := NewConnections(&http.Transport{}, 0).current.Load().transport.HTTP2
 	if sum := h2.SendPingTimeout + h2.PingTimeout; h2.SendPingTimeout == 0 || h2.PingTimeout == 0 || sum > 30*time.Second {
 		t.Errorf("a silent connection is given up after %v", sum)
 	}
+}
+
+func TestSilentDeathOfHTTP1(t *testing.T) { forClients(t, testSilentDeathOfHTTP1) }
+
+func testSilentDeathOfHTTP1(t *testing.T, k client) {
+	server, _ := counted(t, false, func(http.ResponseWriter, *http.Request) {})
+	var hole blackHole
+	address := hole.listen(t, server.Listener.Addr().String())
+	dst := k.to(t, "http://"+address)
+	wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
+	hole.freeze()
+	timeout := dst.Timeout
+	dst.Timeout = 300 * time.Millisecond
+	if a := attempt(t, dst, "{}"); a.Error != "waiting for the response: timeout after 300ms" {
+		t.Fatalf("status %d, error %q", a.Status, a.Error)
+	}
+	dst.Timeout = timeout
+	wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
 }

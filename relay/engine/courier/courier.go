@@ -4,7 +4,6 @@ package courier
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -36,13 +35,9 @@ func (c *Courier) Attempt(ctx context.Context, dst *relay.Destination, d *relay.
 	a := &Answer{Attempt: relay.Attempt{At: time.Now()}}
 	defer func() { a.Duration = time.Since(a.At) }()
 
-	// One timer serves for both bounds: the attempt's, and that of the response's body.
-	attempt, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	timer := time.AfterFunc(dst.Timeout, func() { cancel(context.DeadlineExceeded) })
-	defer timer.Stop()
-
-	req, err := c.request(attempt, dst, d, a.At)
+	bounds := within(ctx, dst, a.At)
+	defer bounds.end()
+	req, err := c.request(bounds.ctx, dst, d, a.At)
 	if err != nil {
 		a.Error = err.Error()
 		return a
@@ -51,7 +46,7 @@ func (c *Courier) Attempt(ctx context.Context, dst *relay.Destination, d *relay.
 	if err != nil {
 		a.Released = ctx.Err() != nil
 		a.Error = sentence(err)
-		if errors.Is(context.Cause(attempt), context.DeadlineExceeded) {
+		if !a.Released && bounds.passed() {
 			a.Error = sentence(timedOut(err)) + " after " + dst.Timeout.String()
 		}
 		return a
@@ -65,13 +60,13 @@ func (c *Courier) Attempt(ctx context.Context, dst *relay.Destination, d *relay.
 	if res.ContentLength == 0 {
 		return a
 	}
-	timer.Reset(min(bodyWithin, dst.Timeout-time.Since(a.At)))
+	bounds.boundBody(res)
 	a.Response, err = readBody(res.Body)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
 		a.Error = "reading the response: the gateway stopped"
-	case attempt.Err() != nil:
+	case bounds.passed():
 		a.Error = "reading the response: it took too long"
 	default:
 		a.Error = "reading the response: " + sentence(err)

@@ -44,7 +44,9 @@ func echo(before string) func(net.Conn) {
 }
 
 // TestSentences provokes what may go wrong with real servers.
-func TestSentences(t *testing.T) {
+func TestSentences(t *testing.T) { forClients(t, testSentences) }
+
+func testSentences(t *testing.T, k client) {
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.Config.ErrorLog = quiet
 	server.StartTLS()
@@ -70,7 +72,7 @@ func TestSentences(t *testing.T) {
 		"no header's sequel": {url: "http://" + listen(t, echo("HTTP/1.1 200 OK\r\n ")), want: "waiting for the response: malformed MIME header initial line"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dst, _ := destinationOver(t, test.url+secretPath, &http.Transport{TLSClientConfig: test.tls}, 0)
+			dst := k.over(t, test.url+secretPath, &http.Transport{TLSClientConfig: test.tls}, 0)
 			a := attempt(t, dst, "{}")
 			if a.Error != test.want || a.Status != 0 {
 				t.Errorf("status %d, error %q", a.Status, a.Error)

@@ -1,0 +1,49 @@
+package courier
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"syscall"
+	"time"
+)
+
+// errHeaderLimit is what net/http calls it, but for the number.
+var errHeaderLimit = errors.New("server response headers exceeded the limit")
+
+// link is a connection of Lean.
+type link struct {
+	net.Conn
+	raw        syscall.RawConn // of the socket beneath; nil where it is not known
+	reader     *bufio.Reader   // of this link
+	limit      int64           // how many bytes may still be received
+	generation int
+	old        time.Time     // when it may not be used any more
+	idle       time.Duration // how long it may be idle
+	until      time.Time     // when an idle one is closed
+}
+
+func newLink(conn, socket net.Conn, c *Lean, generation int) *link {
+	l := &link{Conn: conn, generation: generation, old: c.now().Add(c.age), idle: c.idle}
+	if s, ok := socket.(syscall.Conn); ok {
+		l.raw, _ = s.SyscallConn() // without it, a repetition finds out what a look would have
+	}
+	l.reader = bufio.NewReader(l)
+	return l
+}
+
+// Read reads what was received, within the limit.
+func (l *link) Read(p []byte) (int, error) {
+	if l.limit <= 0 {
+		return 0, errHeaderLimit
+	}
+	n, err := l.Conn.Read(p[:min(int64(len(p)), l.limit)])
+	l.limit -= int64(n)
+	return n, err
+}
+
+// quiet reports whether nothing was received on an idle connection: neither its end, nor an answer without a request, as
+// some servers send before they close, which would be taken for the answer of the next one.
+func (l *link) quiet() bool { return l.raw == nil || nothingToRead(l.raw) }
+
+func (l *link) close() { _ = l.Conn.Close() }
