@@ -18,6 +18,18 @@ type Courier struct {
 // New returns a courier that calls itself userAgent.
 func New(userAgent string) *Courier { return &Courier{userAgent} }
 
+// ClientOf returns the name of the client that sends a destination's requests: lean for Lean, caddy for every other
+// transport. An archive has none.
+func ClientOf(dst *relay.Destination) string {
+	if dst.Archiver != nil {
+		return ""
+	}
+	if _, ok := dst.Transport.(*Lean); ok {
+		return "lean"
+	}
+	return "caddy"
+}
+
 // Answer is the outcome of one attempt. Its Error may be set beside a Status: the response's body could then not be read,
 // which changes nothing about the destination's answer.
 type Answer struct {

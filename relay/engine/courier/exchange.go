@@ -3,6 +3,7 @@ package courier
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -116,7 +117,7 @@ func (e *exchange) receive() (answered bool, err error) {
 		e.response, err = http.ReadResponse(l.reader, e.request) //nolint:bodyclose // the exchange is the body
 		if err != nil {
 			if l.limit <= 0 {
-				err = errHeaderLimit
+				err = fmt.Errorf("server response headers exceeded %d bytes", e.client.headerLimit)
 			}
 			return true, err
 		}

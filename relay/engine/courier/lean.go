@@ -64,8 +64,11 @@ func NewLean(base *http.Transport, target *url.URL, idle time.Duration) (*Lean, 
 	if c.idle <= 0 {
 		c.idle, c.announce = connectionIdle, true
 	}
-	if c.pool.most <= 0 {
+	if c.pool.most == 0 {
 		c.pool.most = http.DefaultMaxIdleConnsPerHost
+	}
+	if base.MaxIdleConns > 0 {
+		c.pool.most = min(c.pool.most, base.MaxIdleConns)
 	}
 	if target.Scheme == "https" {
 		c.tls = new(tls.Config)

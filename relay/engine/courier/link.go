@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// errHeaderLimit is what net/http calls it, but for the number.
-var errHeaderLimit = errors.New("server response headers exceeded the limit")
+var errLimit = errors.New("too many bytes were received")
 
 // link is a connection of Lean.
 type link struct {
@@ -35,7 +34,7 @@ func newLink(conn, socket net.Conn, c *Lean, generation int) *link {
 // Read reads what was received, within the limit.
 func (l *link) Read(p []byte) (int, error) {
 	if l.limit <= 0 {
-		return 0, errHeaderLimit
+		return 0, errLimit
 	}
 	n, err := l.Conn.Read(p[:min(int64(len(p)), l.limit)])
 	l.limit -= int64(n)
