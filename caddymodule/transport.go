@@ -97,7 +97,9 @@ func isLean(configured json.RawMessage, h *reverseproxy.HTTPTransport, u *url.UR
 	return proxy == nil && err == nil
 }
 
-func environmentProxy(u *url.URL) (*url.URL, error) { return http.ProxyFromEnvironment(&http.Request{URL: u}) }
+func environmentProxy(u *url.URL) (*url.URL, error) {
+	return http.ProxyFromEnvironment(&http.Request{URL: u})
+}
 
 // adjust fits a transport of reverse_proxy for requests that nobody but the relay sends.
 func adjust(h *reverseproxy.HTTPTransport) error {
