@@ -40,7 +40,7 @@ func (b *bounds) boundBody(res *http.Response) {
 	if b.timer != nil {
 		b.timer.Reset(b.at.Sub(now))
 	} else if e, ok := res.Body.(*exchange); ok && !e.buffered() {
-		_ = e.SetReadDeadline(b.at) // an error would be that of the next read
+		e.bound(b.at)
 	}
 }
 

@@ -2,7 +2,6 @@ package courier
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"math"
@@ -27,21 +26,15 @@ type exchange struct {
 	request  *http.Request
 	response *http.Response
 	body     io.Reader
-	detach   func() bool   // from the request's context
 	written  chan error    // what became of a request that is written beside; nil: it has been written
 	complete bool          // the response has been read to its end
 	idle     time.Duration // how long the connection may then be idle; negative: not at all
 }
 
 func begin(c *Lean, l *link, r *http.Request) *exchange {
-	ctx := r.Context()
-	at, _ := ctx.Deadline() // the zero time is none
-	_ = l.SetDeadline(at)   // an error would be that of the next write
-	e := &exchange{client: c, link: l, request: r, idle: -1}
-	if ctx.Done() != nil {
-		e.detach = context.AfterFunc(ctx, func() { _ = l.SetDeadline(past) })
-	}
-	return e
+	at, _ := r.Context().Deadline() // the zero time is none
+	l.bound(r.Context(), l.SetDeadline, at)
+	return &exchange{client: c, link: l, request: r, idle: -1}
 }
 
 // send writes the request and reads the header of the response. It returns the phase in which it failed, and whether any
@@ -152,14 +145,8 @@ func (e *exchange) buffered() bool {
 	return n >= 0 && n <= int64(e.link.reader.Buffered())
 }
 
-// SetReadDeadline bounds the reading of the body. The end of the request's context ends it nevertheless.
-func (e *exchange) SetReadDeadline(at time.Time) error {
-	err := e.link.SetReadDeadline(at)
-	if e.request.Context().Err() != nil {
-		err = e.link.SetReadDeadline(past)
-	}
-	return err
-}
+// bound sets the time at which the reading of the body ends.
+func (e *exchange) bound(at time.Time) { e.link.bound(e.request.Context(), e.link.SetReadDeadline, at) }
 
 // Close keeps the connection for another request where both sides are done with this one, and closes it otherwise.
 func (e *exchange) Close() error {
@@ -174,7 +161,7 @@ func (e *exchange) Close() error {
 			}
 			e.written = nil
 		}
-		if e.idle >= 0 && (e.detach == nil || e.detach()) {
+		if e.idle >= 0 && e.release() {
 			e.client.pool.put(e.link, e.client.now(), e.idle)
 			e.link = nil
 			return nil
@@ -184,11 +171,18 @@ func (e *exchange) Close() error {
 	return nil
 }
 
+// release reports whether the end of the request's context has not broken off the connection, and will not. The context
+// of attempts is that of all other attempts, too, and is followed on.
+func (e *exchange) release() bool {
+	ctx := e.request.Context()
+	if _, ok := ctx.(*deadline); ok {
+		return ctx.Err() == nil
+	}
+	return e.link.alone()
+}
+
 // abandon closes the connection, and waits for what is still being written.
 func (e *exchange) abandon() {
-	if e.detach != nil {
-		e.detach()
-	}
 	if e.written != nil {
 		_ = e.interrupt()
 	}

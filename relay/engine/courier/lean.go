@@ -90,7 +90,7 @@ func (c *Lean) CloseIdleConnections() { c.pool.clear() }
 // deadline of the request's context without waiting for Done. Its errors are those of Connections.
 func (c *Lean) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
-	res, fault := c.try(r, c.pool.get(c.now()))
+	res, fault := c.try(r, c.pool.get(ctx, c.now()))
 	if fault != nil && fault.stale && ctx.Err() == nil {
 		if again, ok := repeatable(r); ok {
 			c.pool.clear()
@@ -135,6 +135,7 @@ func (c *Lean) try(r *http.Request, l *link) (*http.Response, *fault) {
 		if l, err = c.connect(r.Context()); err != nil {
 			return nil, &fault{failure: failure{"", connecting, err}}
 		}
+		l.follow(r.Context())
 	}
 	e := begin(c, l, r)
 	phase, answered, err := e.send(head)

@@ -1,6 +1,7 @@
 package courier
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
@@ -24,8 +25,8 @@ func (p *pool) generation() int {
 	return p.current
 }
 
-// get returns a connection that can be used, or nil where there is none.
-func (p *pool) get(now time.Time) *link {
+// get returns a connection that can be used, and follows a context. It is nil where there is none.
+func (p *pool) get(ctx context.Context, now time.Time) *link {
 	for {
 		p.mu.Lock()
 		n := len(p.links) - 1
@@ -37,7 +38,7 @@ func (p *pool) get(now time.Time) *link {
 		p.links[n] = nil
 		p.links = p.links[:n]
 		p.mu.Unlock()
-		if now.Before(l.until) && l.quiet() {
+		if now.Before(l.until) && l.follow(ctx) && l.quiet() {
 			return l
 		}
 		l.close()

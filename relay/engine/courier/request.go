@@ -15,10 +15,9 @@ import (
 // request returns the request of an attempt: the body byte for byte, and headers by which a consumer can distinguish deliveries.
 func (c *Courier) request(ctx context.Context, dst *relay.Destination, d *relay.Leased, at time.Time) (*http.Request, error) {
 	ev := d.Event
-	u := *dst.URL
 	header := make(http.Header, 13+len(dst.Header))
 	req := (&http.Request{
-		Method: http.MethodPost, URL: &u, Host: u.Host, Header: header,
+		Method: http.MethodPost, URL: dst.URL, Host: dst.URL.Host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Body: http.NoBody, ContentLength: int64(len(ev.Body)),
 	}).WithContext(ctx)

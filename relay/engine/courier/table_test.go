@@ -252,7 +252,9 @@ func testBody(t *testing.T, k client) {
 }
 
 // TestEarlyAnswerOnAnOpenConnection answers without reading a large body, and neither reads it nor hangs up afterwards.
-func TestEarlyAnswerOnAnOpenConnection(t *testing.T) { forClients(t, testEarlyAnswerOnAnOpenConnection) }
+func TestEarlyAnswerOnAnOpenConnection(t *testing.T) {
+	forClients(t, testEarlyAnswerOnAnOpenConnection)
+}
 
 func testEarlyAnswerOnAnOpenConnection(t *testing.T, k client) {
 	wait := make(chan struct{})
