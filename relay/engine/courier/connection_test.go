@@ -2,7 +2,6 @@ package courier
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -17,8 +16,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -108,85 +105,6 @@ func testResponseIsCut(t *testing.T, k client) {
 	wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
 	if a := attempt(t, dst, "{}"); a.Status != 0 || !strings.HasPrefix(a.Error, "waiting for the response: ") || requests.Load() != 2 {
 		t.Errorf("status %d, error %q after %d requests", a.Status, a.Error, requests.Load())
-	}
-}
-
-// TestKeptHTTP2ConnectionIsClosed closes, in several ways, an HTTP/2 connection as it is used again.
-func TestKeptHTTP2ConnectionIsClosed(t *testing.T) {
-	for name, test := range map[string]struct {
-		second func(*http2.Framer, uint32)
-		err    string
-		conns  int64
-	}{
-		"without a word": {second: func(*http2.Framer, uint32) {}, conns: 2},
-		"by GOAWAY": {
-			second: func(f *http2.Framer, _ uint32) { _ = f.WriteGoAway(1, http2.ErrCodeNo, nil) }, conns: 2,
-		},
-		"for this one request": {
-			second: func(f *http2.Framer, id uint32) { _ = f.WriteRSTStream(id, http2.ErrCodeInternal); hangFrames(f) },
-			err:    "waiting for the response: the stream was reset: INTERNAL_ERROR", conns: 1,
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var conns atomic.Int64
-			certificate := httptest.NewUnstartedServer(nil)
-			certificate.StartTLS()
-			config := certificate.TLS.Clone()
-			certificate.Close()
-			config.NextProtos = []string{"h2"}
-			address := listen(t, func(c net.Conn) {
-				conns.Add(1)
-				serveFrames(tls.Server(c, config), test.second)
-			})
-			dst, _ := destination(t, "https://"+address)
-			wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-			if a := attempt(t, dst, "{}"); a.Error != test.err || (a.Status == 200) != (test.err == "") {
-				t.Errorf("status %d, error %q", a.Status, a.Error)
-			}
-			if conns.Load() != test.conns {
-				t.Errorf("%d connections", conns.Load())
-			}
-		})
-	}
-}
-
-// serveFrames answers the first request of an HTTP/2 connection, and leaves the second to a function before it closes.
-func serveFrames(c net.Conn, second func(*http2.Framer, uint32)) {
-	defer func() { _ = c.Close() }()
-	if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
-		return
-	}
-	f := http2.NewFramer(c, c)
-	_ = f.WriteSettings()
-	for requests := 0; ; {
-		frame, err := f.ReadFrame()
-		if err != nil {
-			return
-		}
-		switch frame := frame.(type) {
-		case *http2.SettingsFrame:
-			if !frame.IsAck() {
-				_ = f.WriteSettingsAck()
-			}
-		case *http2.PingFrame:
-			_ = f.WritePing(true, frame.Data)
-		case *http2.HeadersFrame:
-			if requests++; requests == 2 {
-				second(f, frame.StreamID)
-				return
-			}
-			_ = f.WriteHeaders(http2.HeadersFrameParam{
-				StreamID: frame.StreamID, EndHeaders: true, EndStream: true, BlockFragment: []byte{0x88}, // :status 200
-			})
-		}
-	}
-}
-
-func hangFrames(f *http2.Framer) {
-	for {
-		if _, err := f.ReadFrame(); err != nil {
-			return
-		}
 	}
 }
 
@@ -444,125 +362,4 @@ func TestAnnounced(t *testing.T) {
 	if _, ok := announced(&http.Response{ProtoMajor: 2, Header: http.Header{"Keep-Alive": {"timeout=5"}}}); ok {
 		t.Error("it has a meaning in HTTP/2")
 	}
-}
-
-// blackHole relays connections to a server until they are frozen: those that are open then stay so, and stay silent.
-type blackHole struct {
-	mu     sync.Mutex
-	frozen chan struct{} // of the connections that are opened now
-	opened atomic.Int64
-}
-
-func (b *blackHole) freeze() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	close(b.frozen)
-	b.frozen = make(chan struct{})
-}
-
-func (b *blackHole) listen(tb testing.TB, to string) string {
-	tb.Helper()
-	b.frozen = make(chan struct{})
-	ctx, cancel := context.WithCancel(context.Background())
-	address := listen(tb, func(c net.Conn) {
-		b.opened.Add(1)
-		b.mu.Lock()
-		frozen := b.frozen
-		b.mu.Unlock()
-		server, err := net.Dial("tcp", to)
-		if err != nil {
-			tb.Error(err)
-			return
-		}
-		forward := func(to, from net.Conn) {
-			buffer := make([]byte, 4096)
-			for {
-				n, err := from.Read(buffer)
-				select {
-				case <-frozen:
-					<-ctx.Done()
-					return
-				default:
-				}
-				if err == nil {
-					_, err = to.Write(buffer[:n])
-				}
-				if err != nil {
-					_, _ = to.Close(), from.Close()
-					return
-				}
-			}
-		}
-		defer context.AfterFunc(ctx, func() { _, _ = c.Close(), server.Close() })()
-		var group sync.WaitGroup
-		group.Go(func() { forward(server, c) })
-		group.Go(func() { forward(c, server) })
-		group.Wait()
-		_ = server.Close()
-	})
-	tb.Cleanup(cancel) // before the listener waits for its connections
-	return address
-}
-
-// TestSilentDeath lets the way to a consumer swallow everything on the connections that are open.
-func TestSilentDeath(t *testing.T) {
-	handler := func(http.ResponseWriter, *http.Request) {}
-	t.Run("HTTP/2, by timeouts", func(t *testing.T) {
-		t.Parallel()
-		var hole blackHole
-		address := hole.listen(t, serveHTTP2(t, handler).Listener.Addr().String())
-		dst, _ := destination(t, "https://"+address)
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-		hole.freeze()
-		timeout := dst.Timeout
-		dst.Timeout = 300 * time.Millisecond
-		for range suspiciousTimeouts {
-			if a := attempt(t, dst, "{}"); a.Error != "waiting for the response: timeout after 300ms" {
-				t.Fatalf("status %d, error %q", a.Status, a.Error)
-			}
-		}
-		dst.Timeout = timeout
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-		if hole.opened.Load() != 2 {
-			t.Errorf("%d connections", hole.opened.Load())
-		}
-	})
-	t.Run("HTTP/2, by ping", func(t *testing.T) {
-		t.Parallel()
-		var hole blackHole
-		address := hole.listen(t, serveHTTP2(t, handler).Listener.Addr().String())
-		dst, _ := destinationOver(t, "https://"+address, &http.Transport{
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true,
-			HTTP2: &http.HTTP2Config{SendPingTimeout: 200 * time.Millisecond, PingTimeout: 200 * time.Millisecond},
-		}, 0)
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-		hole.freeze()
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK) // repeated at once when the connection is given up
-		if hole.opened.Load() != 2 {
-			t.Errorf("%d connections", hole.opened.Load())
-		}
-	})
-	h2 := NewConnections(&http.Transport{}, 0).current.Load().transport.HTTP2
-	if sum := h2.SendPingTimeout + h2.PingTimeout; h2.SendPingTimeout == 0 || h2.PingTimeout == 0 || sum > 30*time.Second {
-		t.Errorf("a silent connection is given up after %v", sum)
-	}
-}
-
-func TestSilentDeathOfHTTP1(t *testing.T) { forClients(t, testSilentDeathOfHTTP1) }
-
-func testSilentDeathOfHTTP1(t *testing.T, k client) {
-	server, _ := counted(t, false, func(http.ResponseWriter, *http.Request) {})
-	var hole blackHole
-	address := hole.listen(t, server.Listener.Addr().String())
-	dst := k.to(t, "http://"+address)
-	wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-	hole.freeze()
-	timeout := dst.Timeout
-	dst.Timeout = 300 * time.Millisecond
-	if a := attempt(t, dst, "{}"); a.Error != "waiting for the response: timeout after 300ms" {
-		t.Fatalf("status %d, error %q", a.Status, a.Error)
-	}
-	dst.Timeout = timeout
-	wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
 }

@@ -49,12 +49,7 @@ func (c *Courier) Attempt(ctx context.Context, dst *relay.Destination, d *relay.
 
 	bounds := within(ctx, dst, a.At)
 	defer bounds.end()
-	req, err := c.request(bounds.ctx, dst, d, a.At)
-	if err != nil {
-		a.Error = err.Error()
-		return a
-	}
-	res, err := dst.Transport.RoundTrip(req)
+	res, err := c.send(bounds.ctx, dst, d, a.At)
 	if err != nil {
 		a.Released = ctx.Err() != nil
 		a.Error = sentence(err)

@@ -2,6 +2,7 @@ package courier
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math"
@@ -23,7 +24,7 @@ var past = time.Unix(1, 0)
 type exchange struct {
 	client   *Lean
 	link     *link
-	request  *http.Request
+	ctx      context.Context // of the request
 	response *http.Response
 	body     io.Reader
 	written  chan error    // what became of a request that is written beside; nil: it has been written
@@ -31,20 +32,20 @@ type exchange struct {
 	idle     time.Duration // how long the connection may then be idle; negative: not at all
 }
 
-func begin(c *Lean, l *link, r *http.Request) *exchange {
-	at, _ := r.Context().Deadline() // the zero time is none
-	l.bound(r.Context(), l.SetDeadline, at)
-	return &exchange{client: c, link: l, request: r, idle: -1}
+func begin(c *Lean, l *link, ctx context.Context) *exchange {
+	at, _ := ctx.Deadline() // the zero time is none
+	l.bound(ctx, l.SetDeadline, at)
+	return &exchange{client: c, link: l, ctx: ctx, idle: -1}
 }
 
 // send writes the request and reads the header of the response. It returns the phase in which it failed, and whether any
 // of the response had been received.
-func (e *exchange) send(head *bytes.Buffer) (phase string, answered bool, err error) {
+func (e *exchange) send(m *message) (phase string, answered bool, err error) {
 	phase, failed := waiting, error(nil)
-	if head.Len()+int(e.request.ContentLength) <= writtenAtOnce {
-		failed = e.write(head)
+	if len(m.body) == 0 {
+		_, failed = e.link.Write(m.head.Bytes())
 	} else {
-		e.writeBeside(head)
+		e.writeBeside(bytes.Clone(m.head.Bytes()), m.body)
 	}
 	if failed != nil {
 		phase = sending
@@ -68,26 +69,17 @@ func (e *exchange) send(head *bytes.Buffer) (phase string, answered bool, err er
 	return phase, answered, err
 }
 
-func (e *exchange) write(head *bytes.Buffer) error {
-	if e.request.ContentLength > 0 {
-		if _, err := io.CopyN(head, e.request.Body, e.request.ContentLength); err != nil {
-			return err
-		}
-	}
-	_, err := e.link.Write(head.Bytes())
-	return err
-}
-
 // writeBeside writes while the response is read, since a consumer may answer before it has read everything, or hang up.
-func (e *exchange) writeBeside(head *bytes.Buffer) {
-	first := bytes.Clone(head.Bytes())
+func (e *exchange) writeBeside(parts ...[]byte) {
 	e.written = make(chan error, 1)
 	go func() {
-		_, err := e.link.Write(first)
-		if err == nil {
-			_, err = io.CopyN(e.link, e.request.Body, e.request.ContentLength)
+		for _, part := range parts {
+			if _, err := e.link.Write(part); err != nil {
+				e.written <- err
+				return
+			}
 		}
-		e.written <- err
+		e.written <- nil
 	}()
 }
 
@@ -107,7 +99,7 @@ func (e *exchange) receive() (answered bool, err error) {
 		return false, err
 	}
 	for {
-		e.response, err = http.ReadResponse(l.reader, e.request) //nolint:bodyclose // the exchange is the body
+		e.response, err = http.ReadResponse(l.reader, nil) //nolint:bodyclose // the exchange is the body
 		if err != nil {
 			if l.limit <= 0 {
 				err = fmt.Errorf("server response headers exceeded %d bytes", e.client.headerLimit)
@@ -146,7 +138,7 @@ func (e *exchange) buffered() bool {
 }
 
 // bound sets the time at which the reading of the body ends.
-func (e *exchange) bound(at time.Time) { e.link.bound(e.request.Context(), e.link.SetReadDeadline, at) }
+func (e *exchange) bound(at time.Time) { e.link.bound(e.ctx, e.link.SetReadDeadline, at) }
 
 // Close keeps the connection for another request where both sides are done with this one, and closes it otherwise.
 func (e *exchange) Close() error {
@@ -174,9 +166,8 @@ func (e *exchange) Close() error {
 // release reports whether the end of the request's context has not broken off the connection, and will not. The context
 // of attempts is that of all other attempts, too, and is followed on.
 func (e *exchange) release() bool {
-	ctx := e.request.Context()
-	if _, ok := ctx.(*deadline); ok {
-		return ctx.Err() == nil
+	if _, ok := e.ctx.(*deadline); ok {
+		return e.ctx.Err() == nil
 	}
 	return e.link.alone()
 }

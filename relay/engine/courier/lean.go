@@ -22,8 +22,8 @@ const defaultHeaderLimit = 10 << 20
 // response itself, so that it costs neither a goroutine nor a hand-off between some: only a request that may be too large
 // for the buffers of the connection is written beside. Otherwise it behaves as Connections does.
 type Lean struct {
-	scheme  string
-	host    string // of requests that have none of their own
+	target  string // the host as the URL names it
+	host    string // the host as requests name it
 	address string
 	dial    dialer
 	tls     *tls.Config // nil without TLS
@@ -51,7 +51,7 @@ func NewLean(base *http.Transport, target *url.URL, idle time.Duration) (*Lean, 
 		port = map[string]string{"http": "80", "https": "443"}[target.Scheme]
 	}
 	c := &Lean{
-		scheme: target.Scheme, host: withoutZone(host), address: net.JoinHostPort(u.Hostname(), port), dial: base.DialContext,
+		target: target.Host, host: withoutZone(host), address: net.JoinHostPort(u.Hostname(), port), dial: base.DialContext,
 		handshake: base.TLSHandshakeTimeout, headerLimit: base.MaxResponseHeaderBytes,
 		idle: idle, age: connectionAge, now: time.Now, pool: pool{most: base.MaxIdleConnsPerHost},
 	}
@@ -86,16 +86,28 @@ func NewLean(base *http.Transport, target *url.URL, idle time.Duration) (*Lean, 
 // CloseIdleConnections closes the connections that serve no request, and lets the others close after theirs.
 func (c *Lean) CloseIdleConnections() { c.pool.clear() }
 
-// RoundTrip sends a request, whose ContentLength must be that of its body, and returns the response. It keeps to the
-// deadline of the request's context without waiting for Done. Its errors are those of Connections.
+// RoundTrip sends a request, but for HEAD and CONNECT, and returns the response. Attempts do not need the detour by a
+// request of net/http. Its errors are those of Connections.
 func (c *Lean) RoundTrip(r *http.Request) (*http.Response, error) {
-	ctx := r.Context()
-	res, fault := c.try(r, c.pool.get(ctx, c.now()))
-	if fault != nil && fault.stale && ctx.Err() == nil {
-		if again, ok := repeatable(r); ok {
-			c.pool.clear()
-			res, fault = c.try(again, nil)
-		}
+	m, err := c.messageOf(r)
+	if err != nil {
+		return nil, err
+	}
+	return c.send(m)
+}
+
+// send sends a request whose headers have been set, and returns the response. It keeps to the deadline of the request's
+// context without waiting for Done.
+func (c *Lean) send(m *message) (*http.Response, error) {
+	defer heads.Put(m.head)
+	if m.err != nil {
+		return nil, &failure{"", connecting, m.err}
+	}
+	m.complete()
+	res, fault := c.try(m, c.pool.get(m.ctx, c.now()))
+	if fault != nil && fault.stale && m.ctx.Err() == nil {
+		c.pool.clear()
+		res, fault = c.try(m, nil)
 	}
 	if fault == nil {
 		if c.timeouts.Load() != 0 {
@@ -103,10 +115,10 @@ func (c *Lean) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return res, nil
 	}
-	if err := ctx.Err(); err != nil {
+	if err := m.ctx.Err(); err != nil {
 		fault.err = err
 	}
-	if isTimeout(fault.err) || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+	if isTimeout(fault.err) || errors.Is(context.Cause(m.ctx), context.DeadlineExceeded) {
 		if c.timeouts.Add(1) >= suspiciousTimeouts {
 			c.pool.clear()
 		}
@@ -121,28 +133,20 @@ type fault struct {
 }
 
 // try makes one request, on a kept connection or, where l is nil, on a new one.
-func (c *Lean) try(r *http.Request, l *link) (*http.Response, *fault) {
-	head, err := c.head(r)
-	if err != nil {
-		if l != nil {
-			l.close()
-		}
-		return nil, &fault{failure: failure{"", connecting, err}}
-	}
-	defer heads.Put(head)
+func (c *Lean) try(m *message, l *link) (*http.Response, *fault) {
 	reused := l != nil
 	if !reused {
-		if l, err = c.connect(r.Context()); err != nil {
+		var err error
+		if l, err = c.connect(m.ctx); err != nil {
 			return nil, &fault{failure: failure{"", connecting, err}}
 		}
-		l.follow(r.Context())
+		l.follow(m.ctx)
 	}
-	e := begin(c, l, r)
-	phase, answered, err := e.send(head)
+	e := begin(c, l, m.ctx)
+	phase, answered, err := e.send(m)
 	if err != nil {
 		e.abandon()
-		stale := reused && !answered && !isTimeout(err)
-		return nil, &fault{failure{"", phase, err}, stale}
+		return nil, &fault{failure{"", phase, err}, reused && !answered && !isTimeout(err)}
 	}
 	return e.response, nil
 }
