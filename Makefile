@@ -2,6 +2,7 @@
 # make test    every check, as CI runs them (a few minutes on two cores)
 # make build   ./caddy, from xcaddy.json
 # make bench   the gateway measured against plain Caddy on this machine
+# make bench-compare BASE=<git ref>   the same, by turns with the gateway of another commit
 # make lint, make fmt, make prose
 
 # xcaddy's own flags, for everything: binaries, vet and lint then share one build cache. Nothing here needs git.
@@ -31,7 +32,7 @@ OUTSIDE := ./caddymodule/integration ./caddymodule/bench ./docs
 BROWSER := ./caddymodule/dashboard/browser
 
 .NOTPARALLEL:
-.PHONY: run build test bench fmt format vet lint prose unit conformance goldens integration browser smoke tools
+.PHONY: run build test bench bench-compare fmt format vet lint prose unit conformance goldens integration browser smoke tools
 
 run:
 	@mkdir -p .run
@@ -92,6 +93,14 @@ smoke:
 
 bench:
 	go run ./caddymodule/bench
+
+# The other commit is checked out beside this one for as long as its binary takes to build.
+bench-compare:
+	@test -n "$(BASE)" || { echo 'which commit? make bench-compare BASE=<git ref>' >&2; exit 2; }
+	@dir=$$(mktemp -d) && trap 'git worktree remove --force "$$dir/base"; rm -rf "$$dir"' EXIT && \
+	git worktree add --quiet --detach "$$dir/base" "$(BASE)" && \
+	(cd "$$dir/base" && go build -o "$$dir/caddy-base" ./caddymodule/caddy) && \
+	go run ./caddymodule/bench -base "$$dir/caddy-base" $(BENCH)
 
 fmt: $(LINT)
 	$(LINT) fmt

@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
 )
 
 func init() {
@@ -140,12 +141,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	receipt := h.engine.Receive(w, r, h.source, clientAddr(r))
 
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Set("http.relay.source", h.source.Name)
-		repl.Set("http.relay.event_id", receipt.EventID)
-		repl.Set("http.relay.task_id", receipt.TaskID)
-		repl.Set("http.relay.result", receipt.Result)
+		repl.Map(func(key string) (any, bool) { return h.placeholder(key, &receipt) })
 	}
 	return nil
+}
+
+// placeholder returns the value of a placeholder for whoever asks, which is seldom anyone.
+func (h *Handler) placeholder(key string, receipt *intake.Receipt) (any, bool) {
+	switch key {
+	case "http.relay.source":
+		return h.source.Name, true
+	case "http.relay.event_id":
+		return receipt.EventID, true
+	case "http.relay.task_id":
+		return receipt.TaskID, true
+	case "http.relay.result":
+		return receipt.Result, true
+	}
+	return nil, false
 }
 
 // allowedBy returns the name of the field that lists who may call; empty if everyone may.

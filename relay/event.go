@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // Origin is how an event came to be.
@@ -47,6 +49,8 @@ type Event struct {
 
 	// Body is the callback's body, byte for byte.
 	Body []byte
+
+	packed []byte // the headers, encoded
 }
 
 // Headers maps lowercase header names to their values, several of one name joined by ", ".
@@ -61,13 +65,37 @@ const ProofHeader = "relay-proof"
 // something else and was accepted all the same (Accept.Separate).
 const ConflictHeader = "relay-conflict-with"
 
-// Encode returns the form in which stores keep headers.
+// Encode returns the form in which stores keep headers, a JSON object. An event has it made before it waits for the store
+// (Event.Pack).
 func (h Headers) Encode() []byte {
 	if len(h) == 0 {
 		return nil
 	}
-	b, _ := json.Marshal(h) // a map of strings always marshals
-	return b
+	size := 2
+	for name, value := range h {
+		size += len(name) + len(value) + len(`"":"",`)
+	}
+	b := append(make([]byte, 0, size), '{')
+	for name, value := range h {
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = payload.AppendQuoted(b, name)
+		b = append(b, ':')
+		b = payload.AppendQuoted(b, value)
+	}
+	return append(b, '}')
+}
+
+// Pack encodes the headers, which must not change afterwards, so that whoever stores the event need not.
+func (e *Event) Pack() { e.packed = e.Headers.Encode() }
+
+// EncodedHeaders returns the headers as Headers.Encode does.
+func (e *Event) EncodedHeaders() []byte {
+	if e.packed != nil {
+		return e.packed
+	}
+	return e.Headers.Encode()
 }
 
 // DecodeHeaders reads what Encode wrote.
@@ -95,6 +123,7 @@ func (e *Event) Separated(first string) *Event {
 		s.Headers = Headers{}
 	}
 	s.Headers[ConflictHeader] = first
+	s.Pack()
 	return &s
 }
 

@@ -252,6 +252,7 @@ func (e *Engine) Close() error {
 	}
 	e.committers.Stop()
 	e.spooling.Stop()
+	e.intake.Stop()
 	e.cancel()
 	e.loops.Wait()
 	e.meter.Hide(e)

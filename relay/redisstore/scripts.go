@@ -59,12 +59,12 @@ const acceptedBefore = relay.Replayed + 1
 var constants = fmt.Sprintf(`local PENDING, EXPIRED, LEASED, DELIVERED, DEAD = %q, %q, %q, %q, %q
 local ACCEPTED, DUPLICATE, CONFLICT, UNKEPT, REPLAYED, ACCEPTED_BEFORE = %d, %d, %d, %d, %d, %d
 local OUTCOME_DELIVERED, OUTCOME_RETRY, OUTCOME_DEAD = '%d', '%d', '%d'
-local MAX_TOUCHED, MAX_VARIANTS, PROOF_HEADER, CONFLICT_HEADER, CONFLICT_HEADER_PATTERN = %d, %d, %q, %q, %q
+local MAX_TOUCHED, MAX_VARIANTS, MAX_FILES, HELD, PROOF_HEADER, CONFLICT_HEADER, CONFLICT_HEADER_PATTERN = %d, %d, %d, %d, %q, %q, %q
 `,
 	statusPending, statusExpired, statusLeased, statusDelivered, statusDead,
 	relay.Accepted, relay.Duplicate, relay.Conflict, relay.Unkept, relay.Replayed, acceptedBefore,
 	relay.OutcomeDelivered, relay.OutcomeRetry, relay.OutcomeDead,
-	relay.MaxTouched, relay.MaxVariants, relay.ProofHeader, relay.ConflictHeader, strings.ReplaceAll(relay.ConflictHeader, "-", "%-"),
+	relay.MaxTouched, relay.MaxVariants, relay.MaxFiles, int64(held), relay.ProofHeader, relay.ConflictHeader, strings.ReplaceAll(relay.ConflictHeader, "-", "%-"),
 )
 
 // script is a Lua script with the name that Redis gives it.

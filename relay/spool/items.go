@@ -63,7 +63,7 @@ func (s *Spool) Append(accepts []*relay.Accept) error {
 	now := time.Now().UnixMilli()
 	return s.transact(func(stat *relay.SpoolStat) error {
 		for _, a := range accepts {
-			meta, headers := encode(a), a.Event.Headers.Encode()
+			meta, headers := encode(a), a.Event.EncodedHeaders()
 			size := int64(len(meta) + len(headers) + len(a.Event.Body))
 			stat.Events++
 			if stat.Bytes += size; stat.Bytes > s.options.MaxBytes {

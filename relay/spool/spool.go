@@ -180,7 +180,7 @@ func encode(a *relay.Accept) []byte {
 		Origin: e.Origin, ReceivedAt: e.ReceivedAt.UnixMicro(), Window: a.Window.Microseconds(), Separate: a.Separate,
 	}
 	for i := range a.Deliveries {
-		m.Deliveries = append(m.Deliveries, relay.NewDelivery{Destination: a.Deliveries[i].Destination, Ordered: a.Deliveries[i].Ordered})
+		m.Deliveries = append(m.Deliveries, relay.NewDelivery{Destination: a.Deliveries[i].Destination, Ordered: a.Deliveries[i].Ordered, Behind: a.Deliveries[i].Behind})
 	}
 	b, _ := json.Marshal(m) // strings, bytes and numbers always marshal
 	return b

@@ -152,7 +152,7 @@ func (s *Store) keepVariant(event int64, ev *relay.Event) (relay.Result, error) 
 	st.BindInt64(2, n+1)
 	st.BindBytes(3, ev.Fingerprint[:])
 	st.BindInt64(4, millis(ev.ReceivedAt))
-	st.BindBlob(5, ev.Headers.Encode())
+	st.BindBlob(5, ev.EncodedHeaders())
 	st.BindBytes(6, ev.Body)
 	return relay.Conflict, st.Exec()
 }
@@ -173,7 +173,7 @@ func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id 
 	st.BindText(9, string(ev.Origin))
 	st.BindInt64(10, tx.now)
 	st.BindInt64(11, millis(ev.ReceivedAt))
-	st.BindBlob(12, ev.Headers.Encode())
+	st.BindBlob(12, ev.EncodedHeaders())
 	st.BindBytes(13, ev.Body)
 	if err := st.Exec(); err != nil {
 		return false, err
@@ -207,6 +207,14 @@ func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, ev *relay.Even
 			state = blocked
 		}
 	}
+	due, awaited := int64(0), (*destination)(nil)
+	if behind := op.Awaited(n); behind != "" {
+		awaited = s.find(ev.Source, behind)
+		due, awaited.awaited = never, true
+		if state == ready {
+			state = waiting
+		}
+	}
 	tx.tallies.of(d).pending++
 	switch {
 	case state != ready:
@@ -219,12 +227,17 @@ func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, ev *relay.Even
 	default:
 		d.readyMaybe = true
 	}
-	st := s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, chain) VALUES (?, ?, ?, ?)")
-	st.Bind(ev.Seq, d.id, state)
+	st := s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, due, chain, behind) VALUES (?, ?, ?, ?, ?, ?)")
+	st.Bind(ev.Seq, d.id, state, due)
 	if chain == "" {
-		st.BindNull(4)
+		st.BindNull(5)
 	} else {
-		st.BindText(4, chain)
+		st.BindText(5, chain)
+	}
+	if awaited == nil {
+		st.BindNull(6)
+	} else {
+		st.BindInt64(6, awaited.id)
 	}
 	return st.Exec()
 }

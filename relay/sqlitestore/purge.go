@@ -229,7 +229,7 @@ func (w *sweep) event(r eventRow) error {
 func (w *sweep) deleteEvent(r eventRow) error {
 	for _, query := range []string{
 		"DELETE FROM attempt WHERE event = ?", "DELETE FROM variant WHERE event = ?",
-		"DELETE FROM repeat WHERE event = ?",
+		"DELETE FROM repeat WHERE event = ?", "DELETE FROM file WHERE event = ?",
 	} {
 		st := w.db.Writer.Stmt(query)
 		st.BindInt64(1, r.seq)

@@ -30,10 +30,14 @@ const (
 )
 
 // migrations bring a file from the version of their index to the next one. They are never changed, only added to.
-var migrations = []string{schema}
+var migrations = []string{schema, behind}
 
-//go:embed schema.sql
-var schema string
+var (
+	//go:embed schema.sql
+	schema string
+	//go:embed behind.sql
+	behind string
+)
 
 // Options set where the store is, and how it behaves.
 type Options struct {
@@ -182,6 +186,9 @@ func (s *Store) load() error {
 			d.nextDue = 0
 		}
 	}); err != nil {
+		return err
+	}
+	if err := s.loadAwaited(&k); err != nil {
 		return err
 	}
 	if err := s.loadRecent(&k.recent); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,12 +22,13 @@ type Committer struct {
 	signal  chan struct{} // capacity 1: something waits
 	healthy atomic.Bool   // the last use of the store succeeded
 
-	mu      sync.Mutex
-	accepts []*Accepting
-	settles []*Settling
-	late    []*Settling       // settles that could not be written, until their next try
-	hungry  map[Lane]struct{} // lanes that may want a lease
-	closed  bool
+	mu       sync.Mutex
+	accepts  []*Accepting
+	applying []*Accepting // accepts of the step under way
+	settles  []*Settling
+	late     []*Settling       // settles that could not be written, until their next try
+	hungry   map[Lane]struct{} // lanes that may want a lease
+	closed   bool
 }
 
 // Accepting is an accept with those who wait for it.
@@ -34,6 +36,9 @@ type Accepting struct {
 	relay.Accept
 	Lanes []Lane        // per delivery; nil where none was configured
 	Done  chan struct{} // closed when the outcome is set
+
+	by   time.Time     // until when somebody waits
+	late chan struct{} // closed when nobody needs to wait any more; the outcome is not known then
 }
 
 // Abandon ends an accept that no committer has, and returns err.
@@ -59,8 +64,25 @@ func newCommitter(p Params, lanes Lanes) *Committer {
 	return c
 }
 
-// Accept queues an accept and reports whether it is still taken: not after the stop.
-func (c *Committer) Accept(a *Accepting) bool {
+// Accept applies an accept and waits for that until by, or a moment longer. After context.DeadlineExceeded it may be
+// stored all the same, unless Done is closed: then it was still in the queue, and is no longer. relay.ErrClosed means that
+// nothing is taken any more.
+func (c *Committer) Accept(a *Accepting, by time.Time) error {
+	late := make(chan struct{})
+	a.by, a.late = by, late
+	if !c.enqueue(a) {
+		return a.Abandon(relay.ErrClosed)
+	}
+	c.params.overdue.Watch()
+	select {
+	case <-a.Done:
+		return a.Err
+	case <-late:
+		return context.DeadlineExceeded
+	}
+}
+
+func (c *Committer) enqueue(a *Accepting) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -71,17 +93,34 @@ func (c *Committer) Accept(a *Accepting) bool {
 	return true
 }
 
-// Withdraw removes an accept that nobody waits for any more from the queue, and reports whether it was still there. While
-// the store hangs, the queue must not grow with callbacks that were answered 503. One that is being applied already may
-// be stored all the same.
-func (c *Committer) Withdraw(a *Accepting) (withdrawn bool) {
+// dismiss ends the wait for accepts that are overdue, and reports whether others wait. It removes those that are still in
+// the queue: while the store hangs, it must not grow with callbacks that were answered 503.
+func (c *Committer) dismiss(now time.Time) (waiting bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	i := slices.Index(c.accepts, a)
-	if i >= 0 {
-		c.accepts = slices.Delete(slices.Clone(c.accepts), i, i+1) // a batch may hold the same array
+	overdue := func(a *Accepting) bool { return !now.Before(a.by) }
+	if slices.ContainsFunc(c.accepts, overdue) {
+		queue := c.accepts
+		c.accepts = nil // a batch may hold the same array
+		for _, a := range queue {
+			if overdue(a) {
+				_ = a.Abandon(context.DeadlineExceeded)
+			} else {
+				c.accepts = append(c.accepts, a)
+			}
+		}
 	}
-	return i >= 0
+	for _, a := range c.applying {
+		switch {
+		case a.late == nil: // told already
+		case overdue(a):
+			close(a.late)
+			a.late = nil
+		default:
+			waiting = true
+		}
+	}
+	return waiting || len(c.accepts) > 0
 }
 
 // Settle queues a settle.
@@ -142,6 +181,7 @@ func (c *Committer) guarded(store relay.Store) (more bool) {
 	})
 	if err != nil {
 		c.healthy.Store(false)
+		c.fail(fmt.Errorf("%w: %w", relay.ErrUnavailable, err))
 		c.params.Meter.ObserveStore("apply", start, err)
 		c.params.Logger().Error("committer failed; what it was to write is tried again or answered with 503",
 			"error", err, "stack", guard.Stack(err))
@@ -149,8 +189,24 @@ func (c *Committer) guarded(store relay.Store) (more bool) {
 	return more
 }
 
+// fail ends the wait for the accepts of a step that did not come to its end.
+func (c *Committer) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.applying {
+		select {
+		case <-a.Done:
+		default:
+			_ = a.Abandon(err)
+		}
+	}
+	c.applying = nil
+}
+
 // step applies one batch and reports whether anything waited.
 func (c *Committer) step(store relay.Store) bool {
+	// Whoever is ready to run may have an accept or a settle to bring along: the more of them in a step, the less each costs.
+	runtime.Gosched()
 	accepts, settles, hungry := c.take()
 	batch := relay.Batch{}
 	credit := make(map[Lane]int, len(hungry))
@@ -198,10 +254,17 @@ func (c *Committer) step(store relay.Store) bool {
 	for _, a := range accepts {
 		c.finish(a, before)
 	}
+	c.applied()
 	for i, l := range leasing {
 		l.Leased(batch.Leases[i], before)
 	}
 	return true
+}
+
+func (c *Committer) applied() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.applying = nil
 }
 
 // Apply has the store apply a batch. A panic of the store is the error of every operation of the batch.
@@ -244,6 +307,7 @@ func (c *Committer) take() (accepts []*Accepting, settles []*Settling, hungry []
 		m++
 	}
 	accepts, c.accepts = cut(c.accepts, m)
+	c.applying = accepts
 	for l := range c.hungry {
 		hungry = append(hungry, l)
 	}
@@ -277,6 +341,11 @@ func (c *Committer) settled(s *Settling) {
 	}
 	if s.Lane != nil {
 		s.Lane.Settled(s)
+	}
+	for _, d := range s.Freed {
+		if l := c.lanes.Lane(relay.DestinationName{Source: s.Leased.Event.Source, Destination: d}); l != nil {
+			l.Wake()
+		}
 	}
 }
 

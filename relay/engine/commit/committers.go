@@ -3,10 +3,14 @@ package commit
 
 import (
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
+	"github.com/callbackrelay/caddy-relay/relay/internal/overdue"
 )
 
 // Params are the dependencies of committers.
@@ -15,6 +19,8 @@ type Params struct {
 	Logger func() *slog.Logger // of the current settings; it never blocks
 	// Stored is told of each accept that was applied, in the order of the store. It must not block.
 	Stored func(*relay.Accept)
+
+	overdue *overdue.Lookout // for those who wait too long
 }
 
 // Committers are those of an engine: one for each source where the store writes each by itself, so that one which hangs
@@ -33,7 +39,23 @@ type Committers struct {
 
 // New returns committers without a store.
 func New(p Params) *Committers {
-	return &Committers{params: p, stop: make(chan struct{}), bySource: map[string]*Committer{}}
+	cs := &Committers{params: p, stop: make(chan struct{}), bySource: map[string]*Committer{}}
+	cs.params.overdue = overdue.New(cs.dismiss)
+	return cs
+}
+
+// dismiss ends the wait for accepts that are overdue, and reports whether others wait.
+func (cs *Committers) dismiss(now time.Time) (waiting bool) {
+	for _, c := range cs.all() {
+		waiting = c.dismiss(now) || waiting
+	}
+	return waiting
+}
+
+func (cs *Committers) all() []*Committer {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return slices.Collect(maps.Values(cs.bySource))
 }
 
 // Run lets them write to the store from now on, for those lanes.
@@ -67,21 +89,12 @@ func (cs *Committers) Of(source string) *Committer {
 
 // Healthy reports whether the store did what it was last asked for, by each of them.
 func (cs *Committers) Healthy() bool {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	for _, c := range cs.bySource {
-		if !c.healthy.Load() {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(cs.all(), func(c *Committer) bool { return !c.healthy.Load() })
 }
 
 // Recovered notes that whatever failed for them would succeed now.
 func (cs *Committers) Recovered() {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	for _, c := range cs.bySource {
+	for _, c := range cs.all() {
 		c.healthy.Store(true)
 	}
 }
@@ -93,4 +106,5 @@ func (cs *Committers) Stop() {
 	cs.mu.Unlock()
 	close(cs.stop)
 	cs.loops.Wait()
+	cs.params.overdue.Stop()
 }

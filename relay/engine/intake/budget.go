@@ -3,6 +3,9 @@ package intake
 import (
 	"container/list"
 	"sync"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/internal/overdue"
 )
 
 // maxReading is how many bytes of bodies may be read at a time, all together.
@@ -12,7 +15,8 @@ const maxReading = 256 << 20
 // source that uses most gives some back: its slowest body, the one that has not grown for longest, is told to end. So
 // strangers who announce much and send little are the first to go, and other sources never notice.
 type budget struct {
-	limit int64
+	limit   int64
+	overdue *overdue.Lookout // for bodies that do not come in time
 
 	mu      sync.Mutex
 	total   int64
@@ -25,7 +29,11 @@ type share struct {
 	bodies list.List // of *room: those that have not grown for longest come first
 }
 
-func newBudget(limit int64) *budget { return &budget{limit: limit, sources: map[string]*share{}} }
+func newBudget(limit int64) *budget {
+	b := &budget{limit: limit, sources: map[string]*share{}}
+	b.overdue = overdue.New(b.hurry)
+	return b
+}
 
 // room is the part of the budget that one body uses.
 type room struct {
@@ -33,13 +41,15 @@ type room struct {
 	share  *share
 	size   int64
 	place  *list.Element // nil once it was given back
+	by     time.Time     // when all of the body must have come; zero once it has, or was told to end
 	end    func()        // makes the read of this body fail
 	ended  bool          // by the budget
 }
 
-// open returns the room of a new body, which has taken nothing yet. end is called at most once, if the room is needed by
-// others: it must make the body's read fail.
-func (b *budget) open(source string, end func()) *room {
+// open returns the room of a new body, which has taken nothing yet. end is called if the room is needed by others, or the
+// body has not come by then: it must make the body's read fail.
+func (b *budget) open(source string, by time.Time, end func()) *room {
+	defer b.overdue.Watch()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.sources[source]
@@ -47,9 +57,45 @@ func (b *budget) open(source string, end func()) *room {
 		s = &share{}
 		b.sources[source] = s
 	}
-	r := &room{budget: b, share: s, end: end}
+	r := &room{budget: b, share: s, by: by, end: end}
 	r.place = s.bodies.PushBack(r)
 	return r
+}
+
+// hurry ends the bodies that have not come in time, and reports whether others are still to come.
+func (b *budget) hurry(now time.Time) (waiting bool) {
+	late, waiting := b.late(now)
+	for _, r := range late {
+		r.end()
+	}
+	return waiting
+}
+
+func (b *budget) late(now time.Time) (late []*room, waiting bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.sources {
+		for e := s.bodies.Front(); e != nil; e = e.Next() {
+			switch r := e.Value.(*room); {
+			case r.by.IsZero():
+			case now.Before(r.by):
+				waiting = true
+			default:
+				r.by = time.Time{}
+				late = append(late, r)
+			}
+		}
+	}
+	return late, waiting
+}
+
+// whole notes that all of the body has come, and reports whether it was told to end a moment before. It keeps its room.
+func (r *room) whole() (late bool) {
+	r.budget.mu.Lock()
+	defer r.budget.mu.Unlock()
+	late = r.by.IsZero() || r.ended
+	r.by = time.Time{}
+	return late
 }
 
 // grow reserves more room and reports whether there was any. Where there is none, the body is the slowest of the source that

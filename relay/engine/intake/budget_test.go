@@ -1,13 +1,16 @@
 package intake
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // fill opens the rooms of n bodies of a source, each with size bytes, and returns how many have been ended.
 func fill(t *testing.T, b *budget, source string, n int, size int64) (rooms []*room, ended *int) {
 	t.Helper()
 	ended = new(int)
 	for range n {
-		r := b.open(source, func() { *ended++ })
+		r := b.open(source, time.Time{}, func() { *ended++ })
 		if !r.grow(size) {
 			t.Fatalf("a body of %s got no room", source)
 		}
@@ -24,7 +27,7 @@ func TestBudgetTakesFromTheGreediest(t *testing.T) {
 	if !strangers[0].grow(0) { // it has just grown: it is not the slowest any more
 		t.Fatal("no room for nothing")
 	}
-	r := b.open("quiet", func() { t.Error("the body that needs room was ended") })
+	r := b.open("quiet", time.Time{}, func() { t.Error("the body that needs room was ended") })
 	if !r.grow(25) {
 		t.Error("a quiet source found no room")
 	}

@@ -86,9 +86,8 @@ func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, s
 		return Outcome{}, errFull
 	}
 	answerBy := start.Add(src.AckWithin - min(answerShare, src.AckWithin/10))
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), answerBy)
-	defer cancel()
-	deliveries, err := d.route(ctx, src, ev)
+	ctx = context.WithoutCancel(ctx)
+	deliveries, err := d.route(ctx, src, ev, answerBy)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -96,7 +95,7 @@ func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, s
 		Accept: relay.Accept{Event: ev, Window: src.DedupeWindow, Separate: src.DeliverConflicts, Deliveries: deliveries},
 		Lanes:  d.params.Lanes.For(src.Name, deliveries), Done: make(chan struct{}),
 	}
-	spooled, err := d.accept(ctx, a)
+	spooled, err := d.accept(ctx, a, answerBy)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -107,20 +106,17 @@ func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, s
 }
 
 // route decides where an event goes. What is decided here is kept through every later try to store it (2). An error says
-// that ctx has ended before it was the event's turn to be looked at by filters.
-func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event) ([]relay.NewDelivery, error) {
+// that it was not the event's turn to be looked at by filters before by.
+func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event, by time.Time) ([]relay.NewDelivery, error) {
 	deliveries := make([]relay.NewDelivery, 0, len(src.Destinations))
 	var view *relay.View
 	for _, dst := range src.Destinations {
 		if dst.When != nil {
 			if view == nil {
-				// What a filter decodes of a body may need many times its memory.
-				select {
-				case d.filtering <- struct{}{}:
-					defer func() { <-d.filtering }()
-				case <-ctx.Done():
+				if !d.filter(ctx, by) {
 					return nil, errFull
 				}
+				defer func() { <-d.filtering }()
 				view = &relay.View{Event: ev, Format: src.Body}
 			}
 			match, err := dst.When.Match(view)
@@ -138,23 +134,42 @@ func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event) ([
 	return deliveries, nil
 }
 
-// accept waits until an accept is durable or ctx ends, and reports whether it is the spool that has it.
-func (d *Door) accept(ctx context.Context, a *commit.Accepting) (spooled bool, err error) {
-	early, cancel := leaving(ctx, spoolShare)
+// filter waits until it is the turn of another event to be looked at by filters, or reports false at by: what they decode
+// of a body may need many times its memory.
+func (d *Door) filter(ctx context.Context, by time.Time) bool {
+	select {
+	case d.filtering <- struct{}{}:
+		return true
+	default:
+	}
+	ctx, cancel := context.WithDeadline(ctx, by)
 	defer cancel()
+	select {
+	case d.filtering <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// accept waits until an accept is durable or it is by, and reports whether it is the spool that has it. The usual accept
+// needs no context or timer of its own.
+func (d *Door) accept(ctx context.Context, a *commit.Accepting, by time.Time) (spooled bool, err error) {
+	early := by.Add(-min(spoolShare, time.Until(by)/2))
 	spool := d.params.Spooling.Spooler()
 	if spool == nil {
 		// Right after a start the spool is opened with the store, and is there once it is known that the store cannot be.
-		_, _ = d.params.Access.Await(early)
+		_ = d.await(ctx, early)
 		spool = d.params.Spooling.Spooler()
 	}
 	if spool == nil {
-		return false, d.acceptInStore(ctx, a)
+		return false, d.acceptInStore(ctx, a, by)
 	}
-	if !spool.Follows(early, a.Event.Source) {
-		bounded, cancel := context.WithTimeout(early, d.params.StoreTimeout)
-		defer cancel()
-		err := d.acceptInStore(bounded, a)
+	if !spool.Follows(ctx, a.Event.Source, early) {
+		if patience := time.Now().Add(d.params.StoreTimeout); patience.Before(early) {
+			early = patience
+		}
+		err := d.acceptInStore(ctx, a, early)
 		if err == nil || !spooling.Spoolable(err) {
 			return false, err
 		}
@@ -162,34 +177,26 @@ func (d *Door) accept(ctx context.Context, a *commit.Accepting) (spooled bool, e
 	}
 	// The first accept may still be under way, and write to itself. Both are of one event id, and so end in one event.
 	again := &relay.Accept{Event: a.Event, Window: a.Window, Separate: a.Separate, Deliveries: slices.Clone(a.Deliveries)}
+	ctx, cancel := context.WithDeadline(ctx, by)
+	defer cancel()
 	return true, spool.Take(ctx, again)
 }
 
-// leaving bounds a context so that d is left of it, or half of it where that is less.
-func leaving(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	by, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
+// await waits until by for a store that is still being opened.
+func (d *Door) await(ctx context.Context, by time.Time) error {
+	if _, err := d.params.Access.Store(); err == nil {
+		return nil
 	}
-	return context.WithDeadline(ctx, by.Add(-min(d, time.Until(by)/2)))
+	ctx, cancel := context.WithDeadline(ctx, by)
+	defer cancel()
+	_, err := d.params.Access.Await(ctx)
+	return err
 }
 
-// acceptInStore stores an event in the store, which may still be being opened, and waits for that until ctx ends.
-func (d *Door) acceptInStore(ctx context.Context, a *commit.Accepting) error {
-	if _, err := d.params.Access.Await(ctx); err != nil {
+// acceptInStore stores an event in the store, which may still be being opened, and waits for that until by.
+func (d *Door) acceptInStore(ctx context.Context, a *commit.Accepting, by time.Time) error {
+	if err := d.await(ctx, by); err != nil {
 		return a.Abandon(err)
 	}
-	c := d.params.Commit.Of(a.Event.Source)
-	if !c.Accept(a) {
-		return a.Abandon(relay.ErrClosed)
-	}
-	select {
-	case <-a.Done:
-		return a.Err
-	case <-ctx.Done():
-		if c.Withdraw(a) {
-			return a.Abandon(ctx.Err())
-		}
-		return ctx.Err()
-	}
+	return d.params.Commit.Of(a.Event.Source).Accept(a, by)
 }

@@ -3,7 +3,6 @@ package intake
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -157,25 +156,7 @@ func hash(values []string) [32]byte {
 		if i > 0 {
 			array = append(array, ',')
 		}
-		array = appendQuoted(array, v)
+		array = payload.AppendQuoted(array, v)
 	}
 	return sha256.Sum256(append(array, ']'))
-}
-
-// appendQuoted appends the string s as encoding/json writes it.
-func appendQuoted(array []byte, s string) []byte {
-	start := len(array)
-	array = append(array, '"')
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '&': // which many URLs hold
-			array = append(array, `\u0026`...)
-		case c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>':
-			quoted, _ := json.Marshal(s) // a string always marshals
-			return append(array[:start], quoted...)
-		default:
-			array = append(array, c)
-		}
-	}
-	return append(array, '"')
 }

@@ -61,16 +61,13 @@ func (in *Intake) readRefused(w http.ResponseWriter, r *http.Request, src *relay
 	}
 	by := time.Now().Add(min(refusedShare, time.Until(cb.Deadline)))
 	control := http.NewResponseController(w)
-	if err := control.SetReadDeadline(by); err != nil {
-		timer := time.AfterFunc(time.Until(by), func() { hurry(control, r) })
-		defer timer.Stop()
-	}
-	room := in.refused.open(src.Name, func() { hurry(control, r) })
+	room := in.refused.open(src.Name, by, func() { hurry(control, r) })
 	defer room.close()
 	body, rej := readBody(w, r, src, by, room)
 	if rej != nil {
 		return nil, false // the deadline stays, for what the server reads itself
 	}
+	room.whole()
 	_ = control.SetReadDeadline(time.Time{})
 	return body, true
 }

@@ -69,12 +69,12 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 	readBy := readBy(src, start)
 	cb := &relay.Callback{Header: r.Header, Format: src.Body, Now: start, Deadline: readBy}
 	control := http.NewResponseController(w)
-	if err := control.SetReadDeadline(readBy); err != nil {
-		timer := time.AfterFunc(time.Until(readBy), func() { hurry(control, r) })
-		defer timer.Stop()
-	}
+	hurried := false
 	defer func() {
 		if rej != nil {
+			if !hurried { // a server reads what is left of a body before it sends the answer of who did not read it
+				_ = control.SetReadDeadline(readBy)
+			}
 			in.keep(w, r, src, client, cb, rej)
 		}
 	}()
@@ -84,14 +84,16 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 	if rej := verify(src, cb, false); rej != nil {
 		return Receipt{}, rej
 	}
-	room := in.budget.open(src.Name, func() { hurry(control, r) })
+	room := in.budget.open(src.Name, readBy, func() { hurry(control, r) })
 	defer room.close()
 	body, rej := readBody(w, r, src, readBy, room)
+	hurried = room.whole()
 	if rej != nil {
 		return Receipt{}, rej
 	}
-	// Before, it stays: a server reads what is left of a body before it sends the answer of who did not read it.
-	_ = control.SetReadDeadline(time.Time{})
+	if hurried {
+		_ = control.SetReadDeadline(time.Time{}) // or the connection would end with the answer
+	}
 
 	// Some signatures cover the task id, so it is read first; what is wrong with the shape is answered only to who is verified.
 	id, shape := Identify(src, body, r.Header)
@@ -114,6 +116,7 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 	if cb.Proof != "" && !cb.BodyCovered {
 		ev.Headers[relay.ProofHeader] = cb.Proof
 	}
+	ev.Pack()
 	outcome, err := in.params.Door.Accept(r.Context(), src, ev, start)
 	if err != nil {
 		return Receipt{TaskID: ev.TaskID}, unavailable(err)
@@ -134,6 +137,12 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 
 // ErrUnkept is why a callback that conflicts with an event cannot be stored.
 var ErrUnkept = errors.New("the event has as many variants as are kept, or is past its retention")
+
+// Stop ends what looks after bodies, and waits for that.
+func (in *Intake) Stop() {
+	in.budget.overdue.Stop()
+	in.refused.overdue.Stop()
+}
 
 // hurry makes the read of a body fail now.
 func hurry(control *http.ResponseController, r *http.Request) {

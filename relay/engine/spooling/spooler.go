@@ -73,8 +73,9 @@ func (s *Spooler) of(source string) *spoolSource {
 }
 
 // Follows reports whether a callback of the source must go through the spool: because earlier ones are there, or because the
-// store is down. It waits for a drain that is nearly done. Where it is true, an entry is counted, and must be taken.
-func (s *Spooler) Follows(ctx context.Context, source string) bool {
+// store is down. It waits until by for a drain that is nearly done. Where it is true, an entry is counted, and must be
+// taken.
+func (s *Spooler) Follows(ctx context.Context, source string, by time.Time) bool {
 	for {
 		s.mu.Lock()
 		st := s.of(source)
@@ -83,16 +84,18 @@ func (s *Spooler) Follows(ctx context.Context, source string) bool {
 			return false
 		}
 		handover := st.handover
-		if handover == nil || ctx.Err() != nil {
+		if handover == nil || !time.Now().Before(by) {
 			st.waiting++
 			s.mu.Unlock()
 			return true
 		}
 		s.mu.Unlock()
+		ctx, cancel := context.WithDeadline(ctx, by)
 		select {
 		case <-handover:
 		case <-ctx.Done():
 		}
+		cancel()
 	}
 }
 

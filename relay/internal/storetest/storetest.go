@@ -41,6 +41,8 @@ func Run(t *testing.T, open func(t *testing.T) *Harness) {
 		{"Settle", settleTests},
 		{"Probe", probeTests},
 		{"Order", orderTests},
+		{"Behind", behindTests},
+		{"Files", filesTests},
 		{"Expire", expireTests},
 		{"Pause", pauseTests},
 		{"Replay", replayTests},
