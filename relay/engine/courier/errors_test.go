@@ -132,7 +132,7 @@ func TestProxy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dst, _ := destinationOver(t, test.scheme+"://billing.example"+secretPath, &http.Transport{
 				Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: test.proxy, User: url.UserPassword("me", "s3cret")}),
-			}, 0)
+			})
 			dst.Timeout = 500 * time.Millisecond
 			if a := attempt(t, dst, "{}"); a.Status != test.status || a.Error != test.want {
 				t.Errorf("status %d, error %q", a.Status, a.Error)
@@ -146,7 +146,7 @@ func TestProxy(t *testing.T) {
 	t.Run("no URL", func(t *testing.T) {
 		dst, _ := destinationOver(t, "http://billing.example"+secretPath, &http.Transport{
 			Proxy: func(*http.Request) (*url.URL, error) { return nil, errors.New(`invalid proxy address "x:s3cret@y"`) },
-		}, 0)
+		})
 		if a := attempt(t, dst, "{}"); a.Error != "connecting: invalid proxy address" {
 			t.Errorf("error %q", a.Error)
 		}

@@ -82,5 +82,5 @@ func (l *link) quiet() bool { return l.raw == nil || nothingToRead(l.raw) }
 
 func (l *link) close() {
 	l.alone()
-	_ = l.Conn.Close()
+	_ = l.Close()
 }

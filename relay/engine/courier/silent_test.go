@@ -100,7 +100,7 @@ func TestSilentDeath(t *testing.T) {
 		dst, _ := destinationOver(t, "https://"+address, &http.Transport{
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true,
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 200 * time.Millisecond, PingTimeout: 200 * time.Millisecond},
-		}, 0)
+		})
 		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
 		hole.freeze()
 		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK) // repeated at once when the connection is given up
