@@ -1,4 +1,4 @@
-# make run     the gateway with two demo consumers, on https://localhost:8443
+# make run     the gateway with a simulated provider and two demo consumers, on https://localhost:8443
 # make test    every check, as CI runs them (a few minutes on two cores)
 # make build   ./caddy, from xcaddy.json
 # make bench   the gateway measured against plain Caddy on this machine
@@ -37,9 +37,16 @@ BROWSER := ./caddymodule/dashboard/browser
 run:
 	@mkdir -p .run
 	go build -o .run/caddy ./caddymodule/caddy
-	@printf '\nPost a callback, and see it arrive at both consumers, and at $(DASHBOARD):\n\n  %s\n\n' "$(CURL)"
-	@XDG_DATA_HOME=$(CURDIR)/.run/data XDG_CONFIG_HOME=$(CURDIR)/.run/config exec .run/caddy run --config Caddyfile
+	go build -o .run/provider ./caddymodule/fakeprovider/run
+	@printf '\nSubmit a task, and see its callback arrive at both consumers after 5 seconds, and at $(DASHBOARD):\n\n  %s\n\n' "$(SUBMIT)"
+	@printf 'With %s in place of {}, nobody is called back, and the gateway asks for the result.\n\n' '$(LOST)'
+	@printf 'Or post a callback yourself:\n\n  %s\n\n' "$(CURL)"
+	@.run/provider -listen 127.0.0.1:9103 -delay 5s -insecure & provider=$$!; \
+	trap 'kill -INT $$provider 2>/dev/null' EXIT INT TERM; \
+	XDG_DATA_HOME=$(CURDIR)/.run/data XDG_CONFIG_HOME=$(CURDIR)/.run/config .run/caddy run --config Caddyfile
 
+SUBMIT := curl -k https://localhost:8443/api/v1/vocal-removal/generate -H 'Content-Type: application/json' -d '{}'
+LOST := {"fate":{"never":true}}
 CURL := curl -ki https://localhost:8443/callbacks/vocals -H 'Content-Type: application/json' --data-binary @relay/testdata/callback-separate-vocal.json
 
 DASHBOARD := https://localhost:8443/dashboard/

@@ -33,7 +33,7 @@ func (to *Destination) subdirective(d *caddyfile.Dispenser) error {
 	case "permanent":
 		return to.setPermanent(d)
 	case "header":
-		return to.addHeader(d)
+		return addHeader(d, &to.Header)
 	case "sign":
 		return to.setSign(d)
 	case "max_in_flight":
@@ -141,7 +141,8 @@ func (to *Destination) setPermanent(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (to *Destination) addHeader(d *caddyfile.Dispenser) error {
+// addHeader reads `header <name> <value>`, which may be repeated for other names.
+func addHeader(d *caddyfile.Dispenser, to *map[string]string) error {
 	args, err := arguments(d, "header <name> <value>", 2, 2)
 	if err != nil {
 		return err
@@ -158,14 +159,14 @@ func (to *Destination) addHeader(d *caddyfile.Dispenser) error {
 			return d.Errf("header %w", err)
 		}
 	}
-	if to.Header == nil {
-		to.Header = make(map[string]string)
+	if *to == nil {
+		*to = make(map[string]string)
 	}
 	canonical := http.CanonicalHeaderKey(name)
-	if _, twice := to.Header[canonical]; twice {
+	if _, twice := (*to)[canonical]; twice {
 		return d.Errf("header %s is repeated: expected it once", name)
 	}
-	to.Header[canonical] = value
+	(*to)[canonical] = value
 	return nil
 }
 

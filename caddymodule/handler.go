@@ -84,6 +84,9 @@ type Handler struct {
 	// Where the events go: at least one.
 	Destinations []*Destination `json:"destinations,omitempty"`
 
+	// How results are asked for whose callback has not come. Default: they are not.
+	Recover *Recover `json:"recover,omitempty"`
+
 	engine *pooledEngine
 	source *relay.Source
 }

@@ -13,11 +13,12 @@ type Batch struct {
 type Result int
 
 const (
-	Accepted  Result = iota + 1 // a new event, or this very event, stored by an earlier try in doubt
-	Duplicate                   // the key is there already, with the same fingerprint
-	Conflict                    // the key is there already, with another fingerprint: the body is kept as a variant
-	Unkept                      // as Conflict, but nothing was stored: there are MaxVariants already, or the event is gone
-	Replayed                    // as Conflict, but nothing was stored: its proof (ProofHeader) has been used for another body
+	Accepted   Result = iota + 1 // a new event, or this very event, stored by an earlier try in doubt
+	Duplicate                    // the key is there already, with the same fingerprint
+	Conflict                     // the key is there already, with another fingerprint: the body is kept as a variant
+	Unkept                       // as Conflict, but nothing was stored: there are MaxVariants already, or the event is gone
+	Replayed                     // as Conflict, but nothing was stored: its proof (ProofHeader) has been used for another body
+	Unexpected                   // nothing was stored: the event is a recovered one, and its task is not expected, or not any more
 )
 
 // Accept is the request to store an event and its deliveries.
@@ -34,6 +35,11 @@ type Accept struct {
 	// SeparateKey, as Event.Separated has it, and counted with the first one as a conflict. A repetition of either is a
 	// Duplicate of it.
 	Separate bool
+	// Ends, unless it is NotEnding, ends the event's task in the same step, if that is expected: as recovered if the event is
+	// a recovered one and is Accepted, else as called back. A recovered event is Unexpected where its task is not expected. An
+	// event with the ending of the recovered event of its task is no event of its own within Window, whatever its key and
+	// Separate are: it is a Duplicate of that one or in Conflict with it.
+	Ends Ending
 
 	Result Result
 	// FirstID is the id of the event that has the key: Event.ID unless the result is Duplicate or Conflict.

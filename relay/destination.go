@@ -37,6 +37,8 @@ type Destination struct {
 	Archiver Archiver
 	// BodyArchived replaces the URLs of files in what is sent by those in the archive, and so waits for the archive.
 	BodyArchived bool
+	// Rewrite returns the body that is sent for an event's; nil: the event's, byte for byte.
+	Rewrite func(body []byte) []byte
 }
 
 // BreakerPolicy sets when a destination is held. Zero failures: never.

@@ -15,6 +15,9 @@ func (e *Engine) Gauges() meter.Gauges {
 	}
 	g.StoreUp = e.sweeper.Healthy() && e.committers.Healthy()
 	g.StoreFree = store.Info().FreeBytes
+	for _, c := range e.taskCounts() {
+		g.Tasks = append(g.Tasks, c)
+	}
 	s := e.settings.Load()
 	for _, c := range withNone(s, store.Counts()) {
 		d := meter.DestinationGauges{Count: c, Orphaned: s.Destination(c.Source, c.Destination) == nil}

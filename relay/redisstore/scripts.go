@@ -53,7 +53,7 @@ const (
 )
 
 // acceptedBefore is the result of an accept that an earlier try has stored.
-const acceptedBefore = relay.Replayed + 1
+const acceptedBefore = relay.Unexpected + 1
 
 // constants begins every script of a source: what Go and Lua call by the same letter or number.
 var constants = fmt.Sprintf(`local PENDING, EXPIRED, LEASED, DELIVERED, DEAD = %q, %q, %q, %q, %q
@@ -91,6 +91,5 @@ var (
 	purgeScript     = ofSource("purge", purgeLua)
 	forgetScript    = ofSource("forget", forgetLua)
 	pauseScript     = ofSource("pause", pauseLua)
-	watchScript     = ofSource("watch", watchLua)
 	beatScript      = newScript("beat", beatLua)
 )

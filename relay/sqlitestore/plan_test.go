@@ -34,6 +34,13 @@ func TestPlans(t *testing.T) {
 		"oldest of a task":    {oldestOfTask, "PRIMARY KEY (hash=? AND event>?)"},
 		"dead letters":        {deadLetters, "delivery_dead (destination=? AND event<?)"},
 		"dead of a selection": {deadOfSelection, "delivery_dead (destination=? AND event>?)"},
+		"due tasks":           {dueTasks, "expected_due (source=? AND due<?)"},
+		"first due task":      {firstDueTask, "expected_due (source=?)"},
+		"newly overdue":       {newlyOverdue, "expected_overdue (source=? AND overdue>? AND overdue<?)"},
+		"a task":              {expectedOf, "expected_task (source=? AND task=?)"},
+		"newest tasks":        {newestExpected, "INTEGER PRIMARY KEY (rowid<?)"},
+		"tasks by name":       {namedExpected, "expected_task (source=? AND task=?)"},
+		"ended tasks":         {endedTasks, "expected_ended (ended<?)"},
 		"deletion":            {"DELETE FROM delivery WHERE event = ? AND destination IN (SELECT id FROM destination WHERE source = ?)", "PRIMARY KEY (destination=? AND event=?)"},
 	} {
 		var plan []string

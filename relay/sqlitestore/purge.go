@@ -39,7 +39,7 @@ func (s *Store) purge(p relay.PurgePolicy) (relay.PurgeResult, error) {
 		DeadLetters: map[relay.DestinationName]int{}, Deliveries: map[relay.DestinationName]int{},
 	}}
 	err := s.transact(w.tallies, func() error {
-		for _, step := range []func() error{w.again, w.events, w.lateEvents, w.forget} {
+		for _, step := range []func() error{w.again, w.events, w.lateEvents, w.forget, w.tasks} {
 			if err := step(); err != nil {
 				return err
 			}

@@ -21,7 +21,7 @@ var heads = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 2
 type message struct {
 	ctx  context.Context
 	head *bytes.Buffer // up to the body, or with it, where that is to be written at once
-	body []byte        // what is not in the head
+	body []byte        // unless it is in the head
 	err  error         // why it cannot be sent
 }
 

@@ -12,15 +12,19 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// send sends the request of an attempt, and returns the response.
+// send sends the request of an attempt, and returns the response. The body is the callback's byte for byte, unless the
+// destination rewrites it.
 func (c *Courier) send(ctx context.Context, dst *relay.Destination, d *relay.Leased, at time.Time) (*http.Response, error) {
-	host := dst.URL.Host
+	body, host := d.Event.Body, dst.URL.Host
+	if dst.Rewrite != nil {
+		body = dst.Rewrite(body)
+	}
 	if own := dst.Header["Host"]; len(own) > 0 {
 		host = own[0]
 	}
 	if lean, ok := dst.Transport.(*Lean); ok {
-		m := lean.message(ctx, http.MethodPost, dst.URL.RequestURI(), host, d.Event.Body)
-		if err := c.headers(dst, d, at, m.set); err != nil {
+		m := lean.message(ctx, http.MethodPost, dst.URL.RequestURI(), host, body)
+		if err := c.headers(dst, d, body, at, m.set); err != nil {
 			heads.Put(m.head)
 			return nil, err
 		}
@@ -29,17 +33,17 @@ func (c *Courier) send(ctx context.Context, dst *relay.Destination, d *relay.Lea
 	req := (&http.Request{
 		Method: http.MethodPost, URL: dst.URL, Host: host, Header: make(http.Header, 13+len(dst.Header)),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: http.NoBody, ContentLength: int64(len(d.Event.Body)),
+		Body: http.NoBody, ContentLength: int64(len(body)),
 	}).WithContext(ctx)
-	if len(d.Event.Body) > 0 {
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(d.Event.Body)), nil }
+	if len(body) > 0 {
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 		req.Body, _ = req.GetBody()
 	}
 	// An entry without a value is not sent, but tells net/http that the request may be repeated where a kept connection
 	// turns out to be closed. It may: the webhook-id is the consumer's idempotency key.
 	req.Header["X-Idempotency-Key"] = nil
 	values := make([]string, 0, 11+len(dst.Header)) // of all headers, in one allocation
-	err := c.headers(dst, d, at, func(name, value string) {
+	err := c.headers(dst, d, body, at, func(name, value string) {
 		if others := req.Header[name]; others != nil {
 			req.Header[name] = append(others, value)
 			return
@@ -54,7 +58,7 @@ func (c *Courier) send(ctx context.Context, dst *relay.Destination, d *relay.Lea
 }
 
 // headers sets all headers by which a consumer can distinguish deliveries, and those that the operator wants, but for Host.
-func (c *Courier) headers(dst *relay.Destination, d *relay.Leased, at time.Time, add func(name, value string)) error {
+func (c *Courier) headers(dst *relay.Destination, d *relay.Leased, body []byte, at time.Time, add func(name, value string)) error {
 	ev := d.Event
 	set := add
 	if len(dst.Header) > 0 {
@@ -84,7 +88,7 @@ func (c *Courier) headers(dst *relay.Destination, d *relay.Leased, at time.Time,
 	}
 	set("Traceparent", traceparent(ev))
 	if dst.Signer != nil {
-		signature, err := dst.Signer.Sign(ev.ID, at, ev.Body)
+		signature, err := dst.Signer.Sign(ev.ID, at, body)
 		if err != nil {
 			return errors.New("signing failed")
 		}

@@ -33,7 +33,7 @@ func testEarlyAnswerOnAnOpenConnection(t *testing.T, k client) {
 	close(wait)
 }
 
-// TestConnecting takes too long, or is ended by the engine.
+// TestConnecting fails when it lasts too long, or the engine ends it.
 func TestConnecting(t *testing.T) { forClients(t, testConnecting) }
 
 func testConnecting(t *testing.T, k client) {

@@ -20,6 +20,7 @@ type Gauges struct {
 	StoreFree    int64 // bytes; negative where unknown
 	Spooled      int
 	SpoolOldest  time.Duration
+	Tasks        []relay.TaskCount
 	Destinations []DestinationGauges
 }
 
@@ -36,13 +37,14 @@ var (
 	descBreakerOpen   = describe("breaker_open", "Whether the destination is held by its breaker on this node.", "source", "destination")
 	descPaused        = describe("destination_paused", "Whether an operator has paused the destination.", "source", "destination")
 	descLeaseExpired  = describe("lease_expired_total", "Leases that expired before their attempt was settled.", "source", "destination")
+	descTasks         = describe("tasks", "Tasks whose final callback is expected.", "source", "state")
 	descStoreUp       = describe("store_up", "Whether the store is open and healthy.")
 	descSpooled       = describe("spooled_events", "Callbacks in the spool, which the store has yet to accept.")
 	descSpoolOldest   = describe("spool_oldest_seconds", "Age of the oldest callback that waits in the spool.")
 	descStoreFree     = describe("store_free_bytes", "Free space where the store is.")
 
 	descs = []*prometheus.Desc{
-		descDeliveries, descOldestPending, descBreakerOpen, descPaused, descLeaseExpired, descStoreUp, descStoreFree, descSpooled, descSpoolOldest,
+		descDeliveries, descOldestPending, descBreakerOpen, descPaused, descLeaseExpired, descTasks, descStoreUp, descStoreFree, descSpooled, descSpoolOldest,
 	}
 )
 
@@ -60,6 +62,10 @@ func (g Gauges) collect(ch chan<- prometheus.Metric) {
 	gauge(descStoreUp, truth(g.StoreUp))
 	if g.StoreFree >= 0 {
 		gauge(descStoreFree, float64(g.StoreFree))
+	}
+	for _, t := range g.Tasks {
+		gauge(descTasks, float64(t.Expected), t.Source, string(relay.TaskExpected))
+		gauge(descTasks, float64(t.Overdue), t.Source, string(relay.TaskOverdue))
 	}
 	for _, d := range g.Destinations {
 		if d.Orphaned {
