@@ -253,6 +253,11 @@ func testBody(t *testing.T, k client) {
 			t.Errorf("of %d bytes came %d", size, len(got))
 		}
 	}
+	dst.Rewrite = func(b []byte) []byte { return append([]byte("re"), b...) }
+	wantStatus(t, attempt(t, dst, "written"), http.StatusOK)
+	if got != "rewritten" {
+		t.Errorf("of a rewritten body came %q", got)
+	}
 	if conns.Load() != 1 {
 		t.Errorf("%d connections", conns.Load())
 	}
