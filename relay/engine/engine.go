@@ -96,8 +96,9 @@ func New(o Options) *Engine {
 	e.settings.Store(&relay.Settings{Logger: e.logger})
 
 	e.committers = commit.New(commit.Params{Meter: e.meter, Logger: e.log, Stored: e.accepted})
+	tracing := new(courier.Tracing)
 	e.lanes = lane.New(lane.Params{
-		Commit: e.committers, Courier: courier.New("caddy-relay/" + cmp.Or(o.Version, "dev")),
+		Commit: e.committers, Courier: courier.New("caddy-relay/"+cmp.Or(o.Version, "dev"), tracing),
 		Meter: e.meter, Logger: e.log, Settled: e.settled, GaveUp: e.gaveUp,
 	})
 	e.spooling = spooling.New(spooling.Params{
@@ -110,7 +111,7 @@ func New(o Options) *Engine {
 		Access: e.access, Commit: e.committers, Lanes: e.lanes, Spooling: e.spooling,
 		StoreTimeout: o.StoreTimeout, Meter: e.meter, Report: e.report,
 	})
-	e.intake = intake.New(intake.Params{Door: door, Meter: e.meter, Report: e.report})
+	e.intake = intake.New(intake.Params{Door: door, Meter: e.meter, Report: e.report, Traced: tracing.Callback})
 	return e
 }
 

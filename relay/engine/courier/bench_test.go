@@ -11,7 +11,7 @@ import (
 func BenchmarkAttempt(b *testing.B) {
 	address := listen(b, serveRaw)
 	dst, _ := destinationOver(b, "http://"+address, &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true}, 0)
-	c, body := New("caddy-relay/bench"), []byte(strings.Repeat("x", 450))
+	c, body := New("caddy-relay/bench", new(Tracing)), []byte(strings.Repeat("x", 450))
 	var failed atomic.Int64
 	b.SetParallelism(8)
 	b.ReportAllocs()

@@ -14,10 +14,11 @@ import (
 // Courier makes attempts. Its methods may be called concurrently.
 type Courier struct {
 	userAgent string
+	tracing   *Tracing
 }
 
 // New returns a courier that calls itself userAgent.
-func New(userAgent string) *Courier { return &Courier{userAgent} }
+func New(userAgent string, tracing *Tracing) *Courier { return &Courier{userAgent, tracing} }
 
 // Answer is the outcome of one attempt. Its Error may be set beside a Status: the response's body could then not be read,
 // which changes nothing about the destination's answer.
@@ -34,7 +35,13 @@ func (a *Answer) Success() bool { return a.Status >= 200 && a.Status < 300 }
 // when ctx, the engine's, ends: with Released set, unless the status had been received by then.
 func (c *Courier) Attempt(ctx context.Context, dst *relay.Destination, d *relay.Leased) *Answer {
 	a := &Answer{Attempt: relay.Attempt{At: time.Now()}}
-	defer func() { a.Duration = time.Since(a.At) }()
+	span, traceparent := c.begin(dst, d)
+	defer func() {
+		a.Duration = time.Since(a.At)
+		if span != nil {
+			end(span, a)
+		}
+	}()
 
 	// One timer serves for both bounds: the attempt's, and that of the response's body.
 	attempt, cancel := context.WithCancelCause(ctx)
@@ -42,7 +49,7 @@ func (c *Courier) Attempt(ctx context.Context, dst *relay.Destination, d *relay.
 	timer := time.AfterFunc(dst.Timeout, func() { cancel(context.DeadlineExceeded) })
 	defer timer.Stop()
 
-	req, err := c.request(attempt, dst, d, a.At)
+	req, err := c.request(attempt, dst, d, a.At, traceparent)
 	if err != nil {
 		a.Error = err.Error()
 		return a

@@ -13,7 +13,7 @@ import (
 )
 
 // request returns the request of an attempt: the body byte for byte, and headers by which a consumer can distinguish deliveries.
-func (c *Courier) request(ctx context.Context, dst *relay.Destination, d *relay.Leased, at time.Time) (*http.Request, error) {
+func (c *Courier) request(ctx context.Context, dst *relay.Destination, d *relay.Leased, at time.Time, traceparent string) (*http.Request, error) {
 	ev := d.Event
 	u := *dst.URL
 	header := make(http.Header, 13+len(dst.Header))
@@ -50,7 +50,7 @@ func (c *Courier) request(ctx context.Context, dst *relay.Destination, d *relay.
 	if first := ev.Headers[relay.ConflictHeader]; first != "" {
 		set("Relay-Conflict-With", first)
 	}
-	set("Traceparent", traceparent(ev))
+	set("Traceparent", traceparent)
 	// An entry without a value is not sent, but tells net/http that the request may be repeated where a kept connection
 	// turns out to be closed. It may: the webhook-id is the consumer's idempotency key.
 	header["X-Idempotency-Key"] = nil

@@ -126,7 +126,7 @@ func TestEndOfTheEngine(t *testing.T) {
 			})
 			dst, connections := destination(t, "http://"+address)
 			dst.Transport = afterResponse{connections, cancel}
-			a := New("").Attempt(ctx, dst, leased([]byte("{}")))
+			a := New("", new(Tracing)).Attempt(ctx, dst, leased([]byte("{}")))
 			if a.Status != test.status || a.Released != test.released || a.Error != test.err {
 				t.Errorf("status %d, released %t, error %q", a.Status, a.Released, a.Error)
 			}
