@@ -1,7 +1,8 @@
-# make run     the gateway with two demo consumers, on https://localhost:8443
+# make run     the gateway with a simulated provider and two demo consumers, on https://localhost:8443
 # make test    every check, as CI runs them (a few minutes on two cores)
 # make build   ./caddy, from xcaddy.json
 # make bench   the gateway measured against plain Caddy on this machine
+# make bench-compare BASE=<git ref>   the same, by turns with the gateway of another commit
 # make lint, make fmt, make prose
 
 # xcaddy's own flags, for everything: binaries, vet and lint then share one build cache. Nothing here needs git.
@@ -31,14 +32,21 @@ OUTSIDE := ./caddymodule/integration ./caddymodule/bench ./docs
 BROWSER := ./caddymodule/dashboard/browser
 
 .NOTPARALLEL:
-.PHONY: run build test bench fmt format vet lint prose unit conformance goldens integration browser smoke tools
+.PHONY: run build test bench bench-compare fmt format vet lint prose unit conformance goldens integration browser smoke tools
 
 run:
 	@mkdir -p .run
 	go build -o .run/caddy ./caddymodule/caddy
-	@printf '\nPost a callback, and see it arrive at both consumers, and at $(DASHBOARD):\n\n  %s\n\n' "$(CURL)"
-	@XDG_DATA_HOME=$(CURDIR)/.run/data XDG_CONFIG_HOME=$(CURDIR)/.run/config exec .run/caddy run --config Caddyfile
+	go build -o .run/provider ./caddymodule/fakeprovider/run
+	@printf '\nSubmit a task, and see its callback arrive at both consumers after 5 seconds, its files in .run/files, and both at $(DASHBOARD):\n\n  %s\n\n' "$(SUBMIT)"
+	@printf 'With %s in place of {}, nobody is called back, and the gateway asks for the result.\n\n' '$(LOST)'
+	@printf 'Or post a callback yourself:\n\n  %s\n\n' "$(CURL)"
+	@.run/provider -listen 127.0.0.1:9103 -delay 5s -insecure & provider=$$!; \
+	trap 'kill -INT $$provider 2>/dev/null' EXIT INT TERM; \
+	XDG_DATA_HOME=$(CURDIR)/.run/data XDG_CONFIG_HOME=$(CURDIR)/.run/config .run/caddy run --config Caddyfile
 
+SUBMIT := curl -k https://localhost:8443/api/v1/vocal-removal/generate -H 'Content-Type: application/json' -d '{}'
+LOST := {"fate":{"never":true}}
 CURL := curl -ki https://localhost:8443/callbacks/vocals -H 'Content-Type: application/json' --data-binary @relay/testdata/callback-separate-vocal.json
 
 DASHBOARD := https://localhost:8443/dashboard/
@@ -92,6 +100,14 @@ smoke:
 
 bench:
 	go run ./caddymodule/bench
+
+# The other commit is checked out beside this one for as long as its binary takes to build.
+bench-compare:
+	@test -n "$(BASE)" || { echo 'which commit? make bench-compare BASE=<git ref>' >&2; exit 2; }
+	@dir=$$(mktemp -d) && trap 'git worktree remove --force "$$dir/base"; rm -rf "$$dir"' EXIT && \
+	git worktree add --quiet --detach "$$dir/base" "$(BASE)" && \
+	(cd "$$dir/base" && go build -o "$$dir/caddy-base" ./caddymodule/caddy) && \
+	go run ./caddymodule/bench -base "$$dir/caddy-base" $(BENCH)
 
 fmt: $(LINT)
 	$(LINT) fmt

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,7 @@ func (*AdminAPI) Routes() []caddy.AdminRoute {
 		route(http.MethodPost, "/relay/destinations/{source}/{name}/reassign", answers(reassign)),
 		route(http.MethodGet, api.PathRejections, answers(listRejections)),
 		route(http.MethodPost, api.PathRejections+"/{id}/accept", answers(acceptRejection)),
+		routeOf([]string{http.MethodGet, http.MethodPost}, api.PathTasks, answers(tasks)),
 		route(http.MethodGet, api.PathStream, serveStream),
 		route(http.MethodPost, api.PathSend, answers(send)),
 		route(http.MethodGet, api.PathDoctor, answers(doctor)),
@@ -87,12 +89,17 @@ func answers(serve endpoint) server {
 // server serves one admin request itself. It returns an error only where it has written nothing.
 type server func(w http.ResponseWriter, e *engine.Engine, r *http.Request) error
 
-// route serves one path, which has one method. It answers errors itself, since Caddy would leave out their code.
+// route serves one path, which has one method.
 func route(method, pattern string, serve server) caddy.AdminRoute {
+	return routeOf([]string{method}, pattern, serve)
+}
+
+// routeOf serves one path. It answers errors itself, since Caddy would leave out their code.
+func routeOf(methods []string, pattern string, serve server) caddy.AdminRoute {
 	return caddy.AdminRoute{Pattern: pattern, Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-		if r.Method != method && (r.Method != http.MethodHead || method != http.MethodGet) {
-			w.Header().Set("Allow", method)
-			writeError(w, r, &apiError{http.StatusMethodNotAllowed, "method_not_allowed", "Expected the method " + method + "."})
+		if !slices.Contains(methods, r.Method) && (r.Method != http.MethodHead || !slices.Contains(methods, http.MethodGet)) {
+			w.Header().Set("Allow", strings.Join(methods, ", "))
+			writeError(w, r, &apiError{http.StatusMethodNotAllowed, "method_not_allowed", "Expected the method " + strings.Join(methods, " or ") + "."})
 			return nil
 		}
 		e, err := activeEngine()

@@ -34,7 +34,10 @@ func viewStatus(s engine.Status) api.Status {
 		view.Nodes[i] = api.NodeStatus(n)
 	}
 	for i, src := range s.Sources {
-		view.Sources[i] = api.SourceStatus(src)
+		view.Sources[i] = api.SourceStatus{Name: src.Name, Open: src.Open, Destinations: src.Destinations}
+		if src.Tasks != nil {
+			view.Sources[i].Tasks = &api.TaskCounts{Expected: src.Tasks.Expected, Overdue: src.Tasks.Overdue}
+		}
 	}
 	for i, d := range s.Destinations {
 		view.Destinations[i] = api.DestinationStatus{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/callbackrelay/caddy-relay/relay/engine"
 
@@ -43,15 +44,21 @@ type App struct {
 	// in it until it is configured again. Default: false, such a reload is refused.
 	AbandonStore bool `json:"abandon_store,omitempty"`
 
+	// Who is alerted of what. Default: nobody.
+	Alerts *Alerts `json:"alerts,omitempty"`
+
 	ctx    caddy.Context
 	logger *slog.Logger
 	events *caddyevents.App
+	alerts *relay.Alerts // nil without alerts, whose source is among the sources
 	pooled *pooledEngine // nil until acquired
 
 	mu        sync.Mutex
 	sources   map[string]registration
+	submitted map[string]bool            // sources of relay_submit handlers
 	inspected map[*caddyhttp.Server]bool // for a catch-all
 
+	dashboard  atomic.Bool // a dashboard is mounted
 	emitter    *emitter
 	generation *engine.Generation
 	running    context.Context // ends when Stop begins, and with it what admin clients follow
@@ -86,6 +93,7 @@ func (a *App) provision(ctx caddy.Context) error {
 	a.running, a.stop = context.WithCancel(ctx)
 	a.logger = ctx.Slogger()
 	a.sources = make(map[string]registration)
+	a.submitted = make(map[string]bool)
 	a.inspected = make(map[*caddyhttp.Server]bool)
 	for name, d := range map[string]Duration{
 		"retention": a.Retention, "dead_letter_retention": a.DeadLetterRetention, "drain": a.Drain,
@@ -116,6 +124,11 @@ func (a *App) provision(ctx caddy.Context) error {
 	}
 	if s, ok := module.(interface{ literalSecret() bool }); ok && s.literalSecret() {
 		a.logger.Warn("the password of store is in the config, where the admin API shows it; use {env.NAME} or {file./path}")
+	}
+	if a.Alerts != nil {
+		if err := a.provisionAlerts(ctx); err != nil {
+			return fmt.Errorf("alerts: %w", err)
+		}
 	}
 	a.pooled, err = acquireEngine(store)
 	if err != nil {
@@ -149,6 +162,26 @@ func (a *App) register(name string, canonical []byte, build func() (*relay.Sourc
 	}
 	a.sources[name] = registration{canonical, source}
 	return source, nil
+}
+
+// provisionAlerts makes the built-in source and what its events are about.
+func (a *App) provisionAlerts(ctx caddy.Context) error {
+	alerts, source, err := a.Alerts.build(ctx)
+	if err != nil {
+		return err
+	}
+	alerts.Dashboard = a.dashboardURL
+	a.alerts = alerts
+	a.sources[source.Name] = registration{source: source}
+	return nil
+}
+
+// dashboardURL returns the URL of the dashboard; empty where none is mounted, or nobody has opened it yet.
+func (a *App) dashboardURL() string {
+	if !a.dashboard.Load() {
+		return ""
+	}
+	return a.pooled.dashboard.link()
 }
 
 // inspect warns once for each server of relay handlers without a catch-all behind them.
@@ -185,7 +218,10 @@ func (a *App) Start() error {
 	if err := a.checkAbandoned(); err != nil {
 		return err
 	}
-	var err error
+	sources, err := a.settle()
+	if err != nil {
+		return err
+	}
 	if a.emitter, err = startEmitter(a.ctx, a.events, a.pooled.Event, a.logger); err != nil {
 		return err
 	}
@@ -194,21 +230,32 @@ func (a *App) Start() error {
 		a.pooled.loggers.remove(a.logger)
 		return fmt.Errorf("opening the store %s: %w", a.pooled.identity, err)
 	}
-	a.mu.Lock()
-	sources := make(map[string]*relay.Source, len(a.sources))
-	for name, r := range a.sources {
-		sources[name] = r.source
-	}
-	a.mu.Unlock()
 	a.generation = a.pooled.Push(&relay.Settings{
 		Sources:             sources,
 		Retention:           a.Retention.or(relay.DefaultRetention),
 		DeadLetterRetention: a.DeadLetterRetention.or(relay.DefaultDeadLetterRetention),
 		Drain:               a.Drain.or(relay.DefaultDrain),
 		Logger:              a.logger,
+		Alerts:              a.alerts,
 		OnDeadLetter:        a.emitter.offer,
 	})
 	return nil
+}
+
+// settle returns the sources, of which there are no more to come, and checks that there are those that tasks are submitted for.
+func (a *App) settle() (map[string]*relay.Source, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	sources := make(map[string]*relay.Source, len(a.sources))
+	for name, r := range a.sources {
+		sources[name] = r.source
+	}
+	for name := range a.submitted {
+		if sources[name] == nil {
+			return nil, fmt.Errorf("relay_submit %s: %w", name, errUnknownSource)
+		}
+	}
+	return sources, nil
 }
 
 // Stop withdraws this config's settings. Those of a config that has started meanwhile stay the current ones; if this one

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"reflect"
 	"testing"
 	"time"
@@ -235,6 +236,44 @@ func TestSameInJSON(t *testing.T) {
 	}
 	if b := a.Destinations[1].Breaker; b.Failures != 0 {
 		t.Errorf("breaker off: %+v", b)
+	}
+}
+
+// TestRecovery has what the engine gets of recover.
+func TestRecovery(t *testing.T) {
+	t.Setenv("KEY", "k3y")
+	t.Setenv("BASE", "https://proxy.example.com/kie")
+	address := func(s string) *url.URL {
+		u, err := url.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	to := "\n\t\tto https://billing.example.com\n\t}"
+	for text, want := range map[string]*relay.Recovery{
+		"relay vocals {" + to: nil,
+		"relay vocals {\nrecover" + to: {
+			Base: address("https://api.sunoapi.org"), Header: http.Header{}, After: 10 * time.Minute, Every: 30 * time.Second, For: 24 * time.Hour,
+		},
+		"relay vocals {\nprovider kie\nrecover" + to: {
+			Base: address("https://api.kie.ai"), Header: http.Header{}, After: 10 * time.Minute, Every: 30 * time.Second, For: 24 * time.Hour,
+		},
+		"relay vocals {\nrecover {\nbase {env.BASE}\nheader authorization \"Bearer {env.KEY}\"\nafter 1m\nevery 5s\nfor 1h\n}" + to: {
+			Base: address("https://proxy.example.com/kie"), Header: http.Header{"Authorization": {"Bearer k3y"}},
+			After: time.Minute, Every: 5 * time.Second, For: time.Hour,
+		},
+		"relay vocals {\nrecover https://api.example.com/info?key={env.KEY}" + to: {
+			Details: address("https://api.example.com/info?key=k3y"), Header: http.Header{}, After: 10 * time.Minute, Every: 30 * time.Second, For: 24 * time.Hour,
+		},
+	} {
+		src := build(t, adaptedHandler(t, text))
+		if !reflect.DeepEqual(src.Recover, want) {
+			t.Errorf("%s: got %+v", text, src.Recover)
+		}
+		if _, ok := src.Provider.(relay.DetailsReader); !ok {
+			t.Errorf("%s: %T cannot be asked", text, src.Provider)
+		}
 	}
 }
 

@@ -56,6 +56,15 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //	    dead_letter_retention <duration>
 //	    drain <duration>
 //	    abandon_store
+//	    alerts {
+//	        on <condition>...
+//	        silent_after <duration>
+//	        every <duration>
+//	        to [<name>] <url> {
+//	            format json|slack
+//	            ... as in a source
+//	        }
+//	    }
 //	}
 func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name
@@ -83,8 +92,14 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			a.AbandonStore = true
 			_, err = arguments(d, name, 0, 0)
+		case "alerts":
+			if a.Alerts != nil {
+				return errRepeated(d, name)
+			}
+			a.Alerts = new(Alerts)
+			err = a.Alerts.unmarshalBlock(d)
 		default:
-			return errUnknown(d, "store, retention, dead_letter_retention, drain or abandon_store")
+			return errUnknown(d, "store, retention, dead_letter_retention, drain, abandon_store or alerts")
 		}
 		if err != nil {
 			return err
@@ -136,18 +151,25 @@ func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 		}
 		h.State["relay.sources"] = sources
 	}
-	at := here(h.Dispenser)
-	if h.IsNamedRoute() {
-		places.note(phaseNamedRoutes, !known, canonical, at)
-	} else {
-		places.note(phaseSites, !known, canonical, at)
-	}
+	at := noteHandler(h, canonical)
 	if first, ok := sources[handler.Source]; !ok {
 		sources[handler.Source] = parsedSource{canonical, at.String()}
 	} else if !bytes.Equal(first.canonical, canonical) {
 		return nil, h.Errf("source %q is defined differently at %s; expected the same settings, or another name", handler.Source, first.place)
 	}
 	return handler, nil
+}
+
+// noteHandler notes and returns the place of a handler, where its directive begins.
+func noteHandler(h httpcaddyfile.Helper, canonical []byte) place {
+	phase := phaseSites
+	if h.IsNamedRoute() {
+		phase = phaseNamedRoutes
+	}
+	at := here(h.Dispenser)
+	places.note(phase, h.State["relay.noted"] == nil, canonical, at)
+	h.State["relay.noted"] = true
+	return at
 }
 
 // namedSources returns the sources that named routes define. Caddy adapts those routes before the sites, and shares no state

@@ -40,9 +40,17 @@ import (
 //	        breaker <failures> <probe interval> | off
 //	        expire <duration>
 //	        order task
-//	        body original
+//	        body original|archived
 //	        transport http [{ ... }]
 //	    }
+//	    recover [<details URL>] {
+//	        base <URL>
+//	        header <name> <value>
+//	        after <duration>
+//	        every <duration>
+//	        for <duration>
+//	    }
+//	    archive file <dir> | s3 <bucket> [{ ... }]
 //	}
 //
 // The subdirectives allow_from, verify and to may be repeated. A source needs at least one destination.
@@ -54,13 +62,16 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	h.Source = args[0]
-	if err := checkName(h.Source); err != nil {
+	if err := checkSourceName(h.Source); err != nil {
 		return d.Errf("source: %w", err)
 	}
-	mode := start
+	mode, recovery := start, start
 	for d.NextBlock(0) {
-		if d.Val() == "allow_mode" {
+		switch d.Val() {
+		case "allow_mode":
 			mode = here(d)
+		case "recover":
+			recovery = here(d)
 		}
 		if err := h.subdirective(d); err != nil {
 			return err
@@ -71,6 +82,14 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	if len(h.Destinations) == 0 {
 		return start.errf("source %q: %w", h.Source, errNoDestination)
+	}
+	if err := checkArchived(h.Destinations, h.ArchiveRaw); err != nil {
+		return start.errf("source %q: %w", h.Source, err)
+	}
+	if h.Recover != nil { // before the preset, whose name says more
+		if err := h.checkRecover(); err != nil {
+			return recovery.errf("recover: %w", err)
+		}
 	}
 	return h.expandPreset()
 }
@@ -125,8 +144,12 @@ func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
 		return h.setRespond(d)
 	case "to":
 		return h.addDestination(d)
+	case "archive":
+		return setGuest(d, "archive file <dir> | archive s3 <bucket> [{ ... }]", "relay.archives", "storage", &h.ArchiveRaw)
+	case "recover":
+		return h.setRecover(d)
 	}
-	return errUnknown(d, "provider, body, allow, allow_from, allow_mode, verify, dedupe, dedupe_window, conflict, max_body, ack_within, respond or to")
+	return errUnknown(d, "provider, body, allow, allow_from, allow_mode, verify, dedupe, dedupe_window, conflict, max_body, ack_within, respond, to, recover or archive")
 }
 
 func parseMaxBody(s string) (int64, error) {
@@ -163,38 +186,45 @@ func (h *Handler) setRespond(d *caddyfile.Dispenser) error {
 }
 
 func (h *Handler) addDestination(d *caddyfile.Dispenser) error {
+	to, err := parseTo(d, h.Destinations)
+	if err != nil {
+		return err
+	}
+	h.Destinations = append(h.Destinations, to)
+	return to.unmarshalBlock(d)
+}
+
+// parseTo reads the line of a `to` subdirective, beside destinations that have been read already.
+func parseTo(d *caddyfile.Dispenser, others []*Destination) (*Destination, error) {
 	start := here(d)
 	args, err := arguments(d, "to [<name>] <url>", 1, 2)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	to := &Destination{URL: args[len(args)-1]}
 	if len(args) == 2 {
 		to.Name = args[0]
 		if to.Name == "" {
-			return d.Errf("to: expected to [<name>] <url>, got an empty name")
+			return nil, d.Errf("to: expected to [<name>] <url>, got an empty name")
 		}
 	}
 	if err := checkPlaceholders(to.URL); err != nil {
-		return d.Errf("to: %w", err)
+		return nil, d.Errf("to: %w", err)
 	}
 	name, err := to.name()
 	if err != nil {
-		return d.Errf("to: %w", err)
+		return nil, d.Errf("to: %w", err)
 	}
-	if !hasPlaceholder(to.URL) {
-		if _, err := parseURL(to.URL); err != nil {
-			return d.Errf("to: %w", err)
-		}
+	if err := checkURL(to.URL, nil); err != nil {
+		return nil, d.Errf("to: %w", err)
 	}
-	if slices.ContainsFunc(h.Destinations, func(other *Destination) bool {
+	if slices.ContainsFunc(others, func(other *Destination) bool {
 		known, _ := other.name() // was checked when it was read
 		return known == name
 	}) {
-		return start.errf("to: two destinations are named %q; expected a name of its own for each: to <name> <url>", name)
+		return nil, start.errf("to: two destinations are named %q; expected a name of its own for each: to <name> <url>", name)
 	}
-	h.Destinations = append(h.Destinations, to)
-	return to.unmarshalBlock(d)
+	return to, nil
 }
 
 // setList sets a list that check accepts.

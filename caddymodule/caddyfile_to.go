@@ -29,11 +29,11 @@ func (to *Destination) subdirective(d *caddyfile.Dispenser) error {
 	case "timeout":
 		return setDuration(d, name, &to.Timeout)
 	case "retry":
-		return to.setRetry(d)
+		return setRetry(d, &to.Retry)
 	case "permanent":
 		return to.setPermanent(d)
 	case "header":
-		return to.addHeader(d)
+		return addHeader(d, &to.Header)
 	case "sign":
 		return to.setSign(d)
 	case "max_in_flight":
@@ -50,7 +50,7 @@ func (to *Destination) subdirective(d *caddyfile.Dispenser) error {
 	case "order":
 		return setText(d, "order task", &to.Order, checkOrder)
 	case "body":
-		return setText(d, "body original", &to.Body, checkBody)
+		return setText(d, "body original|archived", &to.Body, checkBody)
 	case "transport":
 		return to.setTransport(d)
 	}
@@ -76,9 +76,9 @@ func (to *Destination) setWhen(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (to *Destination) setRetry(d *caddyfile.Dispenser) error {
+func setRetry(d *caddyfile.Dispenser, to **Retry) error {
 	const usage = "retry <delay>..., retry exponential <first> <longest> <count>, or retry off"
-	if to.Retry != nil {
+	if *to != nil {
 		return errRepeated(d, "retry")
 	}
 	args, err := arguments(d, usage, 1, -1)
@@ -86,7 +86,7 @@ func (to *Destination) setRetry(d *caddyfile.Dispenser) error {
 		return err
 	}
 	r := new(Retry)
-	to.Retry = r
+	*to = r
 	switch args[0] {
 	case "off":
 		if len(args) > 1 {
@@ -141,7 +141,8 @@ func (to *Destination) setPermanent(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (to *Destination) addHeader(d *caddyfile.Dispenser) error {
+// addHeader reads `header <name> <value>`, which may be repeated for other names.
+func addHeader(d *caddyfile.Dispenser, to *map[string]string) error {
 	args, err := arguments(d, "header <name> <value>", 2, 2)
 	if err != nil {
 		return err
@@ -158,14 +159,14 @@ func (to *Destination) addHeader(d *caddyfile.Dispenser) error {
 			return d.Errf("header %w", err)
 		}
 	}
-	if to.Header == nil {
-		to.Header = make(map[string]string)
+	if *to == nil {
+		*to = make(map[string]string)
 	}
 	canonical := http.CanonicalHeaderKey(name)
-	if _, twice := to.Header[canonical]; twice {
+	if _, twice := (*to)[canonical]; twice {
 		return d.Errf("header %s is repeated: expected it once", name)
 	}
-	to.Header[canonical] = value
+	(*to)[canonical] = value
 	return nil
 }
 

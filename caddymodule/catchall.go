@@ -45,7 +45,7 @@ type siteHandler struct {
 // passing are the handlers of Caddy that hand every request on, or may. Any other is taken to answer.
 var passing = []string{
 	"acme_server", "authentication", "copy_response_headers", "encode", "headers", "intercept", "invoke", "log_append", "map",
-	"push", "request_body", "rewrite", "subroute", "templates", "timeouts", "tracing", "vars",
+	"push", "relay_submit", "request_body", "rewrite", "subroute", "templates", "timeouts", "tracing", "vars",
 }
 
 // uncaught returns the relay handlers in routes some of whose misses nothing answers. hosts are those of the

@@ -37,6 +37,7 @@ type Dashboard struct {
 	crossing *http.CrossOriginProtection
 	stopping context.Context // ends as the server begins to shut down
 	stop     context.CancelFunc
+	link     *dashboardLink
 }
 
 // CaddyModule returns the Caddy module information.
@@ -54,9 +55,13 @@ func (d *Dashboard) Provision(ctx caddy.Context) (err error) {
 		// A shutdown waits for requests to end, and a stream would not end before the app stops, which is later.
 		server.RegisterOnShutdown(d.stop)
 	}
-	if _, err := ctx.App("relay"); err != nil {
+	module, err := ctx.App("relay")
+	if err != nil {
 		return err
 	}
+	app := module.(*App)
+	app.dashboard.Store(true)
+	d.link = &app.pooled.dashboard
 	d.crossing = http.NewCrossOriginProtection()
 	d.api = adminHandler()
 	d.pages, err = dashboard.Pages()
@@ -91,6 +96,7 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhtt
 		w.Header().Set("Location", to)
 		w.WriteHeader(http.StatusPermanentRedirect)
 	} else {
+		d.link.note(r)
 		d.pages.ServeHTTP(w, r)
 	}
 	return nil

@@ -464,10 +464,14 @@ func TestWarnings(t *testing.T) {
 		respond = "respond is not 200"
 		query   = "use verify kie"
 		header  = "request>headers>X-Token delete"
+		asked   = "a secret of recover is in the config"
 	)
 	token := func(place string, more ...any) []any {
 		kind, name, _ := strings.Cut(place, " ")
 		return append(more, map[string]any{"verifier": "token", "secret": "{env.KEY}", kind: name})
+	}
+	asking := func(key string) map[string]any {
+		return map[string]any{"header": map[string]any{"Authorization": key, "Accept": "application/json"}}
 	}
 	provider := func(name string) map[string]any { return map[string]any{"name": name} }
 	for _, c := range []struct {
@@ -488,11 +492,13 @@ func TestWarnings(t *testing.T) {
 		{map[string]any{"allow": []string{"10.0.0.1"}, "destinations": sign("whsec_bm90IGEgc2VjcmV0LCBhIHRlc3Qga2V5")}, signed},
 		{map[string]any{"allow": []string{"10.0.0.1"}, "destinations": sign("{env.KEY}")}, ""},
 		{map[string]any{"allow": []string{"10.0.0.1"}, "respond": map[string]any{"status": 202}}, respond},
+		{map[string]any{"allow": []string{"10.0.0.1"}, "recover": asking("Bearer hunter2")}, asked},
+		{map[string]any{"allow": []string{"10.0.0.1"}, "recover": asking("Bearer {env.KEY}")}, ""},
 	} {
 		before := len(logged())
 		g.mustLoad(`{}`, handlerConfig(t, c.fields, nil))
 		lines := logged()[before:]
-		for _, warning := range []string{open, verify, signed, respond, query, header} {
+		for _, warning := range []string{open, verify, signed, respond, query, header, asked} {
 			if strings.Contains(lines, warning) != (warning == c.expected) {
 				t.Errorf("%v: expected %q and nothing else, got:\n%s", c.fields, c.expected, lines)
 			}

@@ -16,9 +16,10 @@ var engines = caddy.NewUsagePool()
 // pooledEngine is an engine that outlives the config it was made for.
 type pooledEngine struct {
 	*engine.Engine
-	identity string
-	store    Store // as it was configured when the engine was made
-	loggers  *loggers
+	identity  string
+	store     Store // as it was configured when the engine was made
+	loggers   *loggers
+	dashboard dashboardLink
 }
 
 // acquireEngine returns the engine of a store, new or in use already. Each one must be released once. An engine in use goes

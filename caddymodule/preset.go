@@ -62,25 +62,31 @@ func (p *Preset) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // expandPreset replaces a provider that is a preset by what it stands for. What the handler has set stays.
 func (h *Handler) expandPreset() error {
-	var module struct {
-		Name string `json:"name"`
-	}
-	_ = json.Unmarshal(h.ProviderRaw, &module) // what cannot be read has no name, and is refused when it is loaded
-	if presets[module.Name].settings == "" {
-		return nil // no provider, or one that knows its own fields
+	name := h.providerName()
+	if presets[name].settings == "" {
+		return nil // a provider that knows its own fields
 	}
 	provider := struct {
 		Name string `json:"name"`
 		Preset
-	}{Preset: Preset{name: module.Name}}
+	}{Preset: Preset{name: name}}
 	if err := caddy.StrictUnmarshalJSON(h.ProviderRaw, &provider); err != nil {
-		return fmt.Errorf("provider %s: %w", module.Name, err)
+		return fmt.Errorf("provider %s: %w", name, err)
 	}
 	h.ProviderRaw = nil
 	if err := provider.apply(h); err != nil {
 		return fmt.Errorf("provider %w", err)
 	}
 	return nil
+}
+
+// providerName returns the name of the provider's module.
+func (h *Handler) providerName() string {
+	var module struct {
+		Name string `json:"name"`
+	}
+	_ = json.Unmarshal(h.ProviderRaw, &module) // what cannot be read is refused when it is loaded
+	return cmp.Or(module.Name, "suno")
 }
 
 // apply sets what the preset stands for and the handler, which has no provider, has not set. A verifier with the preset's

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -32,7 +33,7 @@ var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 // build makes the source of which the handler is the configuration. It loads the handler's guest modules.
 func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
-	if err := checkName(h.Source); err != nil {
+	if err := checkSourceName(h.Source); err != nil {
 		return nil, err
 	}
 	src := &relay.Source{
@@ -81,13 +82,29 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 	if src.Response, err = h.Respond.build(); err != nil {
 		return nil, fmt.Errorf("respond: %w", err)
 	}
+	if src.Recover, err = h.buildRecovery(); err != nil {
+		return nil, fmt.Errorf("recover: %w", err)
+	}
+	name := h.providerName() // which is not known any more once it is loaded
 	if err := h.loadGuests(ctx, src); err != nil {
 		return nil, err
 	}
-	if len(h.Destinations) == 0 {
+	if src.Destinations, err = buildDestinations(ctx, h.Destinations); err != nil {
+		return nil, err
+	}
+	if err := h.addArchive(ctx, src, name); err != nil {
+		return nil, err
+	}
+	h.warn(src, name)
+	return src, nil
+}
+
+// buildDestinations makes the destinations of a source.
+func buildDestinations(ctx caddy.Context, list []*Destination) (built []*relay.Destination, err error) {
+	if len(list) == 0 {
 		return nil, errNoDestination
 	}
-	for i, d := range h.Destinations {
+	for i, d := range list {
 		if d == nil {
 			return nil, errNoDestination // null, in JSON
 		}
@@ -95,13 +112,22 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 		if err != nil {
 			return nil, fmt.Errorf("destination %s: %w", d.label(i), err)
 		}
-		if slices.ContainsFunc(src.Destinations, func(other *relay.Destination) bool { return other.Name == destination.Name }) {
+		if slices.ContainsFunc(built, func(other *relay.Destination) bool { return other.Name == destination.Name }) {
 			return nil, fmt.Errorf("two destinations are named %q; expected a name of its own for each", destination.Name)
 		}
-		src.Destinations = append(src.Destinations, destination)
+		built = append(built, destination)
 	}
-	h.warn(src)
-	return src, nil
+	return built, nil
+}
+
+// warnOfLiteralSecrets logs which destinations have a secret that the admin API shows.
+func warnOfLiteralSecrets(log *slog.Logger, list []*Destination, built []*relay.Destination) {
+	for i, d := range list {
+		if d.Sign != nil && d.Sign.literalSecret() {
+			log.Warn("a secret of sign is in the config, where the admin API shows it; use {env.NAME} or {file./path}",
+				"destination", built[i].Name)
+		}
+	}
 }
 
 // loadGuests loads provider, address lists and verifiers.
@@ -115,7 +141,7 @@ func (h *Handler) loadGuests(ctx caddy.Context, src *relay.Source) error {
 		if !ok {
 			return fmt.Errorf("provider: %T does not know callbacks", module)
 		}
-		src.Provider = p
+		src.Provider = unwrap(p)
 	}
 	if h.AllowFromRaw != nil {
 		modules, err := ctx.LoadModule(h, "AllowFromRaw")
@@ -148,7 +174,7 @@ func (h *Handler) loadGuests(ctx caddy.Context, src *relay.Source) error {
 }
 
 // warn logs what is allowed and rarely wanted.
-func (h *Handler) warn(src *relay.Source) {
+func (h *Handler) warn(src *relay.Source, provider string) {
 	log := src.Logger.With("source", src.Name)
 	switch {
 	case src.Observe && src.Open():
@@ -164,15 +190,13 @@ func (h *Handler) warn(src *relay.Source) {
 			log.Warn("a secret of verify is in the config, where the admin API shows it; use {env.NAME} or {file./path}")
 		}
 		if token, ok := v.(*Token); ok {
-			token.warn(log, src)
+			token.warn(log, src, provider == "kie")
 		}
 	}
-	for i, d := range h.Destinations {
-		if d.Sign != nil && d.Sign.literalSecret() {
-			log.Warn("a secret of sign is in the config, where the admin API shows it; use {env.NAME} or {file./path}",
-				"destination", src.Destinations[i].Name)
-		}
+	if h.Recover != nil && h.Recover.literalSecret() {
+		log.Warn("a secret of recover is in the config, where the admin API shows it; use {env.NAME} or {file./path}")
 	}
+	warnOfLiteralSecrets(log, h.Destinations, src.Destinations)
 }
 
 func (r *Response) build() (relay.Response, error) {
@@ -226,6 +250,14 @@ func checkName(name string) error {
 		return fmt.Errorf("expected a name of up to 63 letters, digits, dots, dashes and underscores that begins with a letter or a digit, got %q", name)
 	}
 	return nil
+}
+
+// checkSourceName refuses the name of the built-in source, too.
+func checkSourceName(name string) error {
+	if name == relay.AlertSource {
+		return fmt.Errorf("%q is the built-in source of alerts; expected another name", name)
+	}
+	return checkName(name)
 }
 
 func checkPositive(d time.Duration) error {

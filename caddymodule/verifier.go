@@ -290,9 +290,8 @@ func (v *Token) build(secrets func([]string) ([]string, error)) (relay.Verifier,
 
 func (v *Token) literalSecret() bool { return literal(v.Secret) }
 
-// warn reports who else learns the token of a source.
-func (v *Token) warn(log *slog.Logger, src *relay.Source) {
-	_, kie := src.Provider.(*Kie)
+// warn reports who else learns the token of a source. kie is set if its callbacks are those of kie.
+func (v *Token) warn(log *slog.Logger, src *relay.Source, kie bool) {
 	signed := slices.ContainsFunc(src.Verifiers, func(other relay.Verifier) bool {
 		_, ok := other.(*KieSignature)
 		return ok

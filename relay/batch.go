@@ -13,11 +13,12 @@ type Batch struct {
 type Result int
 
 const (
-	Accepted  Result = iota + 1 // a new event, or this very event, stored by an earlier try in doubt
-	Duplicate                   // the key is there already, with the same fingerprint
-	Conflict                    // the key is there already, with another fingerprint: the body is kept as a variant
-	Unkept                      // as Conflict, but nothing was stored: there are MaxVariants already, or the event is gone
-	Replayed                    // as Conflict, but nothing was stored: its proof (ProofHeader) has been used for another body
+	Accepted   Result = iota + 1 // a new event, or this very event, stored by an earlier try in doubt
+	Duplicate                    // the key is there already, with the same fingerprint
+	Conflict                     // the key is there already, with another fingerprint: the body is kept as a variant
+	Unkept                       // as Conflict, but nothing was stored: there are MaxVariants already, or the event is gone
+	Replayed                     // as Conflict, but nothing was stored: its proof (ProofHeader) has been used for another body
+	Unexpected                   // nothing was stored: the event is a recovered one, and its task is not expected, or not any more
 )
 
 // Accept is the request to store an event and its deliveries.
@@ -34,6 +35,11 @@ type Accept struct {
 	// SeparateKey, as Event.Separated has it, and counted with the first one as a conflict. A repetition of either is a
 	// Duplicate of it.
 	Separate bool
+	// Ends, unless it is NotEnding, ends the event's task in the same step, if that is expected: as recovered if the event is
+	// a recovered one and is Accepted, else as called back. A recovered event is Unexpected where its task is not expected. An
+	// event with the ending of the recovered event of its task is no event of its own within Window, whatever its key and
+	// Separate are: it is a Duplicate of that one or in Conflict with it.
+	Ends Ending
 
 	Result Result
 	// FirstID is the id of the event that has the key: Event.ID unless the result is Duplicate or Conflict.
@@ -58,7 +64,30 @@ type NewDelivery struct {
 	// Ordered makes the delivery wait until every earlier ordered delivery of the same task and destination is settled.
 	// One that is replayed goes before later ones again, but waits for the one that is in flight: never two at a time.
 	Ordered bool
+	// Behind is the destination of another delivery of the accept. This one waits, neither due nor leased, not by a probe
+	// either, until that one is delivered or dead, or is there no more: it expired, was discarded or handed to another
+	// destination, or its payload is gone. What waits can still expire or be discarded, but not be reassigned. Once it was freed
+	// it waits no more: not when it is replayed, nor when the other one is. It does not wait where the accept has no delivery
+	// of that name, or that one is behind another itself.
+	Behind string
 }
+
+// Awaited returns the destination of the delivery that one of the accept's deliveries waits for, by the rule of
+// NewDelivery.Behind; empty if it waits for none.
+func (a *Accept) Awaited(n *NewDelivery) string {
+	if n.Behind == "" || n.Behind == n.Destination {
+		return ""
+	}
+	for i := range a.Deliveries {
+		if d := &a.Deliveries[i]; d.Destination == n.Behind && d.Behind == "" {
+			return n.Behind
+		}
+	}
+	return ""
+}
+
+// MaxFiles is how many files of an event are kept; later ones are not.
+const MaxFiles = 256
 
 // Lease asks for up to Max due deliveries of one destination.
 type Lease struct {
@@ -95,6 +124,11 @@ type Leased struct {
 	Replay int
 	// Age is how long ago the event was accepted, or the delivery last replayed, by the store's clock at the lease.
 	Age time.Duration
+	// Files are the event's, where the delivery is the archive's own or was accepted behind another.
+	Files []File
+	// Awaiting holds destinations whose deliveries of the event may wait for this one, for the store that settles it. A store
+	// that knows them by itself leaves it empty.
+	Awaiting []string
 
 	// LeasedAt is when the engine asked for the lease: not later than its beginning by the store's clock.
 	LeasedAt time.Time
@@ -122,7 +156,12 @@ type Settle struct {
 	Attempt *Attempt
 	// Reason is why the delivery is dead where its last attempt does not show it: expired, payload_missing.
 	Reason string
+	// Files were stored by the attempt. They are kept with the event, whatever the outcome: one per field, of which a later one
+	// replaces the earlier, and MaxFiles in all.
+	Files []File
 
+	// Freed holds the destinations whose deliveries of the event waited for this one, and do no more.
+	Freed []string
 	// Unblocked reports whether another delivery of the destination became due by this settle: its task's next one.
 	Unblocked bool
 	Err       error

@@ -56,13 +56,14 @@ type Reassigned struct{ Moved, Left int }
 // DeliveryName names a delivery within its source.
 type DeliveryName struct{ EventID, Destination string }
 
-// EventRecord is an event as the store has it. Lists leave out Headers, Body, attempts and variants.
+// EventRecord is an event as the store has it. Lists leave out Headers, Body, attempts, variants and files.
 type EventRecord struct {
 	Event
 	Duplicates int
 	Conflicts  int // callbacks of the same key that said something else, repetitions of them included
 	Deliveries []DeliveryRecord
 	Variants   []Variant
+	Files      []File // in the archive, by field
 }
 
 // State is pending while any delivery is pending or in flight, else dead if any is dead, else delivered.

@@ -44,6 +44,7 @@ type Settings struct {
 	DeadLetterRetention time.Duration
 	Drain               time.Duration
 	Logger              *slog.Logger
+	Alerts              *Alerts // nil: there are none
 	// OnDeadLetter, if set, is called for each delivery given up. It must not block.
 	OnDeadLetter func(DeadLetter)
 }
@@ -69,8 +70,11 @@ func (s *Settings) Hash() string {
 	for _, name := range slices.Sorted(maps.Keys(s.Sources)) {
 		src := s.Sources[name]
 		_, _ = fmt.Fprintln(h, name, cmp.Or(src.Body, payload.JSON), src.Dedupe, src.DedupeWindow, src.DeliverConflicts) // a hash takes all
+		if r := src.Recover; r != nil {
+			_, _ = fmt.Fprintln(h, r.Details, r.Base, r.After, r.Every, r.For)
+		}
 		for _, d := range src.Destinations {
-			_, _ = fmt.Fprintln(h, d.Name, d.URL, d.Timeout, d.Retry, d.Permanent, d.Expire, d.OrderTask)
+			_, _ = fmt.Fprintln(h, d.Name, d.URL, d.Timeout, d.Retry, d.Permanent, d.Expire, d.OrderTask, d.Archiver != nil, d.Stages, d.BeforeDelivery, d.BodyArchived != nil)
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6])

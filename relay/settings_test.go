@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/payload"
@@ -19,6 +20,7 @@ func TestHash(t *testing.T) {
 		"nothing":  func(*relay.Source) {},
 		"body":     func(s *relay.Source) { s.Body = payload.Form },
 		"conflict": func(s *relay.Source) { s.DeliverConflicts = true },
+		"recover":  func(s *relay.Source) { s.Recover = &relay.Recovery{After: time.Minute} },
 		"dedupe":   func(s *relay.Source) { s.Dedupe = relay.DefaultDedupe[:1] },
 	} {
 		h := hash(change)

@@ -37,8 +37,11 @@ type Source struct {
 // Restricted reports whether there is a list of who may call.
 func (s *Source) Restricted() bool { return len(s.Allow)+len(s.AllowFrom) > 0 }
 
-// Open reports whether anyone may call: there is neither a list of addresses that is enforced nor a verifier.
-func (s *Source) Open() bool { return (s.Observe || !s.Restricted()) && len(s.Verifiers) == 0 }
+// Open reports whether anyone may call: there is neither a list of addresses that is enforced nor a verifier. Nobody calls
+// the built-in source.
+func (s *Source) Open() bool {
+	return s.Name != AlertSource && (s.Observe || !s.Restricted()) && len(s.Verifiers) == 0
+}
 
 // AddressList lists addresses, which may be others at each request. It is safe for concurrent use, and fast.
 type AddressList interface {

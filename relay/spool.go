@@ -5,12 +5,14 @@ import "time"
 // MaxRefused is how often a store may refuse an accept that it could have taken before the accept is set aside.
 const MaxRefused = 10
 
-// Spool keeps accepts of this node, durably, while the store cannot take them.
+// Spool keeps accepts of this node, and its registrations of tasks, durably, while the store cannot take them.
 type Spool interface {
 	// Append makes accepts durable, all or none. ErrStoreFull (wrapped) means that it holds as much as it may.
 	Append(accepts []*Accept) error
+	// AppendTask makes the registration of a task durable, as Append does an accept.
+	AppendTask(e *Expectation) error
 	// Next returns up to n entries of a source, in the order in which they came, but none that is stuck. One that cannot be
-	// read has an error and no accept.
+	// read has an error, and neither accept nor task.
 	Next(source string, n int) ([]*Spooled, error)
 	// Remove deletes entries.
 	Remove(items []*Spooled) error
@@ -27,7 +29,8 @@ type Spool interface {
 // Spooled is one entry of a spool.
 type Spooled struct {
 	Seq     int64
-	Accept  *Accept
+	Accept  *Accept      // nil if the entry is a task's
+	Task    *Expectation // that is to be registered
 	Refused int
 	Err     error // it cannot be read
 }

@@ -40,6 +40,8 @@ var (
 //
 // All methods may be called concurrently. None but Close waits longer than its context.
 type Store interface {
+	TaskStore
+
 	// Apply makes a batch durable in one step: first its settles, then its accepts, then its leases, so that
 	// a lease sees what the batch settled and accepted. The outcome of each operation is set in the operation itself.
 	// Operations that were not done have Err set. After a failure whose outcome is unknown (a timeout) the same
@@ -87,7 +89,7 @@ type Store interface {
 	Expire(ctx context.Context, source, destination string, age time.Duration) ([]DeadLetter, error)
 	// Purge deletes what is past its retention: events whose deliveries are all settled, counted from the last settle,
 	// and the dedupe records of events that are gone past their source's window, counted from the first acceptance; those of
-	// others may stay. It goes by the policy of this call, for what earlier ones have let stay too. What is pending or leased never goes. It touches at most MaxTouched
+	// others may stay. Tasks that are not expected any more go after Retention, too, counted from their end. It goes by the policy of this call, for what earlier ones have let stay too. What is pending or leased never goes. It touches at most MaxTouched
 	// deliveries and reports whether there is more to do now.
 	Purge(ctx context.Context, p PurgePolicy) (PurgeResult, error)
 

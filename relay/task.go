@@ -43,6 +43,13 @@ type DetailsReader interface {
 	Judge(api, taskID string, status int, body []byte) Verdict
 }
 
+// DetailsPoster is implemented by a DetailsReader that is asked about the tasks of some APIs by POST.
+type DetailsPoster interface {
+	DetailsReader
+	// DetailsBody returns the JSON to send to the path that DetailsPath returns for the API; nil: it is asked by GET.
+	DetailsBody(api, taskID string) []byte
+}
+
 // Verdict holds what a task's details say.
 type Verdict struct {
 	Kind   VerdictKind

@@ -12,6 +12,7 @@ const (
 	PathRedrive     = "/relay/dead-letters/redrive"
 	PathDiscard     = "/relay/dead-letters/discard"
 	PathRejections  = "/relay/rejections"
+	PathTasks       = "/relay/tasks"
 	PathStream      = "/relay/stream"
 	PathSend        = "/relay/send"
 	PathDoctor      = "/relay/doctor"

@@ -50,8 +50,9 @@ type NodeStatus struct {
 type SourceStatus struct {
 	Name string `json:"name"`
 	// Open is set where neither an address list nor a verifier keeps anyone from calling.
-	Open         bool     `json:"open"`
-	Destinations []string `json:"destinations"`
+	Open         bool        `json:"open"`
+	Destinations []string    `json:"destinations"`
+	Tasks        *TaskCounts `json:"tasks,omitempty"` // absent where the source has no `recover`, and no task
 }
 
 // DestinationStatus is one destination, configured or orphaned.

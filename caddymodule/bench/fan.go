@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// destinations of a fan-out.
-const destinations = 3
+// fanned is the usual number of destinations of a fan-out.
+const fanned = 3
 
 // fan is one or more gateways with a source of three live destinations, and one of a dead one.
 type fan struct {
@@ -17,8 +17,8 @@ type fan struct {
 	consumers []*consumer
 }
 
-// newFan starts a gateway for each folder, all of them on the same store.
-func (b *bench) newFan(store string, folders ...string) (_ *fan, err error) {
+// newFan starts a gateway of a binary for each folder, all of them on the same store.
+func (b *bench) newFan(binary string, destinations int, store string, folders ...string) (_ *fan, err error) {
 	f := &fan{bench: b}
 	defer func() {
 		if err != nil {
@@ -35,7 +35,7 @@ func (b *bench) newFan(store string, folders ...string) (_ *fan, err error) {
 		to = append(to, fmt.Sprintf("\t\tto d%d http://%s/ {\n\t\t\tmax_in_flight %d\n\t\t}", n, c.address(), b.slots))
 	}
 	for _, folder := range folders {
-		g, err := b.start(folder, store, `
+		g, err := b.start(binary, folder, store, `
 	reverse_proxy /proxied `+f.consumers[0].address()+`
 	relay /callbacks vocals {
 `+strings.Join(to, "\n")+`
@@ -69,20 +69,32 @@ func (f *fan) addresses() (all []string) {
 }
 
 // proxied sends callbacks through a reverse proxy to a consumer.
-func (f *fan) proxied() (float64, error) {
+func (f *fan) proxied() (sample, error) {
+	before, err := f.look(f.gateways)
+	if err != nil {
+		return sample{}, err
+	}
 	o, err := load(job{Addresses: f.addresses(), Path: "/proxied", Body: f.callback, Connections: f.connections, Count: f.callbacks})
-	return o.perSecond(), err
+	if err != nil {
+		return sample{}, err
+	}
+	return f.since(before, f.gateways, o.Requests, o.perSecond())
 }
 
 // delivered sends callbacks and waits until every delivery is settled: the rate is that of deliveries.
-func (f *fan) delivered() (float64, error) {
+func (f *fan) delivered() (sample, error) {
+	before, err := f.look(f.gateways)
+	if err != nil {
+		return sample{}, err
+	}
 	start := time.Now()
 	o, err := f.send(job{Connections: f.connections, Count: f.callbacks})
-	rate := float64(destinations*f.callbacks) / time.Since(start).Seconds()
-	if err == nil {
-		note("  accepted %.0f/s, delivered %.0f/s", o.perSecond(), rate)
+	if err != nil {
+		return sample{}, err
 	}
-	return rate, err
+	rate := float64(len(f.consumers)*f.callbacks) / time.Since(start).Seconds()
+	note("  accepted %.0f/s, delivered %.0f/s", o.perSecond(), rate)
+	return f.since(before, f.gateways, f.callbacks, rate)
 }
 
 // send sends a number of callbacks to the live destinations, and waits until every delivery is settled.
@@ -99,7 +111,7 @@ func (f *fan) send(j job) (outcome, error) {
 	}
 	// To ask the gateways costs them something, so that it is done only when all has arrived.
 	const within = 5 * time.Minute
-	due := destinations * j.Count
+	due := len(f.consumers) * j.Count
 	err = f.gateways[0].poll(within, func() (bool, error) { return f.arrived() >= arrived+due, nil })
 	if err != nil {
 		return o, err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,9 +26,9 @@ type gateway struct {
 	started time.Duration // from exec until the store is open
 }
 
-// start runs a gateway whose data are in the folder. store is the argument of its `store` option, and site holds the
-// directives of its one site.
-func (b *bench) start(folder, store, site string) (*gateway, error) {
+// start runs a gateway of a binary whose data are in the folder. store is the argument of its `store` option, and site holds
+// the directives of its one site.
+func (b *bench) start(binary, folder, store, site string) (*gateway, error) {
 	admin, address, err := freeAddresses()
 	if err != nil {
 		return nil, err
@@ -57,7 +58,7 @@ http://%s {
 		return nil, err
 	}
 	g := &gateway{admin: admin, address: address, ended: make(chan error, 1)}
-	g.cmd = exec.Command(b.binary, "run", "--config", file, "--adapter", "caddyfile")
+	g.cmd = exec.Command(binary, "run", "--config", file, "--adapter", "caddyfile")
 	g.cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home)
 	g.cmd.Stdout, g.cmd.Stderr = os.Stderr, os.Stderr
 	begun := time.Now()
@@ -118,7 +119,13 @@ func (g *gateway) status() (s status, err error) {
 }
 
 // settled counts the deliveries of a source that this gateway has made, and whose settle is durable.
-func (g *gateway) settled(source string) (n int, err error) {
+func (g *gateway) settled(source string) (int, error) {
+	n, err := g.metric("caddy_relay_attempts_total", `result="delivered"`, fmt.Sprintf("source=%q", source))
+	return int(n), err
+}
+
+// metric returns the sum of a metric's series that have all of the labels.
+func (g *gateway) metric(name string, labels ...string) (sum float64, err error) {
 	resp, err := http.Get("http://" + g.admin + "/metrics")
 	if err != nil {
 		return 0, err
@@ -127,17 +134,17 @@ func (g *gateway) settled(source string) (n int, err error) {
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
 		series, value, _ := strings.Cut(lines.Text(), " ")
-		if !strings.HasPrefix(series, "caddy_relay_attempts_total{") || !strings.Contains(series, `result="delivered"`) ||
-			!strings.Contains(series, fmt.Sprintf("source=%q", source)) {
+		if found, _, _ := strings.Cut(series, "{"); found != name ||
+			slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(series, l) }) {
 			continue
 		}
-		count, err := strconv.ParseFloat(value, 64)
+		n, err := strconv.ParseFloat(value, 64)
 		if err != nil {
 			return 0, err
 		}
-		n += int(count)
+		sum += n
 	}
-	return n, lines.Err()
+	return sum, lines.Err()
 }
 
 // pause holds a destination, so that its deliveries are stored and nothing more.

@@ -18,6 +18,7 @@ import (
 // settings of a run.
 type settings struct {
 	binary      string
+	base        string
 	dir         string
 	body        string
 	only        string
@@ -37,9 +38,10 @@ func main() {
 	}
 	var s settings
 	flag.StringVar(&s.binary, "caddy", "", "the binary to measure (default: built from ./caddymodule/caddy)")
+	flag.StringVar(&s.base, "base", "", "another binary to measure by turns with the first, round for round")
 	flag.StringVar(&s.dir, "dir", "", "where the stores are made, on the disk to measure (default: a new folder in the system's temporary one)")
 	flag.StringVar(&s.body, "body", "relay/testdata/callback-separate-vocal.json", "the callback")
-	flag.StringVar(&s.only, "only", "accept,fanout,latency,redis,backlog", "what to measure")
+	flag.StringVar(&s.only, "only", "accept,fanout,shapes,latency,redis,backlog", "what to measure")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of reference and product each")
 	flag.IntVar(&s.connections, "connections", 64, "keep-alive connections of the sender")
 	flag.DurationVar(&s.duration, "duration", 5*time.Second, "length of a round of accepts")
@@ -63,6 +65,7 @@ type part struct {
 var parts = []part{
 	{"accept", (*bench).accept},
 	{"fanout", (*bench).fanout},
+	{"shapes", (*bench).shapes},
 	{"latency", (*bench).latency},
 	{"redis", (*bench).redis},
 	{"backlog", (*bench).backlog},
@@ -73,6 +76,18 @@ type bench struct {
 	settings
 	callback string // the body, with taskMark where its task id stands
 	table    *tabwriter.Writer
+	redisPID int // of the Redis that the gateways use, or 0
+	folders  int // that were made
+}
+
+// binary is a gateway to measure; its name is added to the rows.
+type binary struct{ path, name string }
+
+func (b *bench) binaries() []binary {
+	if b.base == "" {
+		return []binary{{b.binary, ""}}
+	}
+	return []binary{{b.base, " (base)"}, {b.binary, " (now)"}}
 }
 
 func run(s settings) error {
@@ -98,7 +113,8 @@ func run(s settings) error {
 			return fmt.Errorf("building the gateway: %w", err)
 		}
 	}
-	b.row("what", "reference", "product", "ratio", "target")
+	b.row("what", "reference", "product", "ratio", "target",
+		"CPU: reference", "product", "ratio", "Redis", "bytes written", "allocations", "events a commit")
 	for _, p := range parts {
 		if !strings.Contains(","+s.only+",", ","+p.name+",") {
 			continue

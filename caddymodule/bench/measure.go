@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// quantile sorts and gives the q-th quantile; zero of nothing.
+// quantile sorts and returns the q-th quantile; zero of nothing.
 func quantile[T int | float64 | time.Duration](all []T, q float64) T {
 	if len(all) == 0 {
 		return 0
@@ -20,30 +20,63 @@ func quantile[T int | float64 | time.Duration](all []T, q float64) T {
 
 func median(all []float64) float64 { return quantile(all, .5) }
 
-// side is one side of a comparison: it runs one round and gives its rate.
-type side func() (float64, error)
+// side is one side of a comparison: it runs one round.
+type side func() (sample, error)
 
-// compare runs both sides by turns and gives the median of each.
-func (b *bench) compare(name string, reference, product side) (ref, prod float64, err error) {
-	var refs, prods []float64
-	for round := range b.rounds {
-		r, err := reference()
-		if err != nil {
-			return 0, 0, fmt.Errorf("reference: %w", err)
-		}
-		p, err := product()
-		if err != nil {
-			return 0, 0, fmt.Errorf("product: %w", err)
-		}
-		note("%s, round %d: %.0f/s against %.0f/s", name, round+1, p, r)
-		refs, prods = append(refs, r), append(prods, p)
-	}
-	return median(refs), median(prods), nil
+// contender is a side with its name.
+type contender struct {
+	name string
+	run  side
 }
 
-// addRates adds a comparison to the table.
-func (b *bench) addRates(what string, ref, prod float64, target string) {
-	b.row(what, fmt.Sprintf("%.0f/s", ref), fmt.Sprintf("%.0f/s", prod), fmt.Sprintf("%.2f", prod/ref), target)
+// compare runs the reference and all contenders by turns, and adds a row for each contender: with the medians, and the ratios
+// to the reference of the same round.
+func (b *bench) compare(what, target string, reference side, contenders ...contender) error {
+	var refs []sample
+	samples := make([][]sample, len(contenders))
+	for round := range b.rounds {
+		ref, err := reference()
+		if err != nil {
+			return fmt.Errorf("reference: %w", err)
+		}
+		refs = append(refs, ref)
+		for i, c := range contenders {
+			s, err := c.run()
+			if err != nil {
+				return fmt.Errorf("product: %w", err)
+			}
+			note("%s%s, round %d: %.0f/s against %.0f/s, CPU %.0f µs against %.0f µs an event", what, c.name, round+1, s.rate, ref.rate, s.cpu, ref.cpu)
+			samples[i] = append(samples[i], s)
+		}
+	}
+	for i, c := range contenders {
+		b.addSamples(what+c.name, target, refs, samples[i])
+	}
+	return nil
+}
+
+// addSamples adds a row.
+func (b *bench) addSamples(what, target string, refs, prods []sample) {
+	per := func(field func(sample) float64) (ref, prod, ratio float64) {
+		var rs, ps, quotients []float64
+		for i := range refs {
+			r, p := field(refs[i]), field(prods[i])
+			rs, ps = append(rs, r), append(ps, p)
+			if r > 0 {
+				quotients = append(quotients, p/r)
+			}
+		}
+		return median(rs), median(ps), median(quotients)
+	}
+	rate, rated, faster := per(func(s sample) float64 { return s.rate })
+	cpu, spent, dearer := per(func(s sample) float64 { return s.cpu })
+	_, redis, _ := per(func(s sample) float64 { return s.redisCPU })
+	_, bytes, _ := per(func(s sample) float64 { return s.bytes })
+	_, allocations, _ := per(func(s sample) float64 { return s.allocations })
+	_, together, _ := per(func(s sample) float64 { return s.perCommit })
+	b.row(what, fmt.Sprintf("%.0f/s", rate), fmt.Sprintf("%.0f/s", rated), fmt.Sprintf("%.2f", faster), target,
+		fmt.Sprintf("%.0f µs", cpu), fmt.Sprintf("%.0f µs", spent), fmt.Sprintf("%.2f", dearer), fmt.Sprintf("%.0f µs", redis),
+		fmt.Sprintf("%.0f", bytes), fmt.Sprintf("%.0f", allocations), fmt.Sprintf("%.1f", together))
 }
 
 // fsync measures what one fsync of 4 KiB costs where the stores are.

@@ -31,37 +31,25 @@ func (b *bench) onRedis(sync string) (err error) {
 	store := func(prefix string) string {
 		return fmt.Sprintf("redis %s {\n\t\t\tkey_prefix %s\n\t\t}", address, prefix)
 	}
-
-	if err := b.compareAccept(store("accept"), "durable accept, Redis "+sync+", against `respond 200`"); err != nil {
+	if err := b.compareAccept(store, "durable accept, Redis "+sync+", against `respond 200`", b.callback, b.connections); err != nil {
 		return err
 	}
-	one, err := b.newFan(store("one"), "redis-one-"+sync)
-	if err != nil {
-		return err
-	}
-	err = one.compareProxied("1 → 3 deliveries, Redis " + sync + ", against `reverse_proxy`")
-	if err := errors.Join(err, one.close()); err != nil {
+	if err := b.compareFan(fanned, store, "1 → 3 deliveries, Redis "+sync+", against `reverse_proxy`", "≥ 2.2"); err != nil {
 		return err
 	}
 
 	// Both fans are up in each round, so that what an idle gateway costs falls on both sides.
-	alone, err := b.newFan(store("alone"), "redis-alone-"+sync)
+	alone, err := b.newFan(b.binary, fanned, store("alone"), "redis-alone-"+sync)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, alone.close()) }()
-	both, err := b.newFan(store("both"), "redis-first-"+sync, "redis-second-"+sync)
+	both, err := b.newFan(b.binary, fanned, store("both"), "redis-first-"+sync, "redis-second-"+sync)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, both.close()) }()
-	what := "the same, two gateways on one Redis " + sync + ", against one"
-	ref, prod, err := b.compare(what, alone.delivered, both.delivered)
-	if err != nil {
-		return err
-	}
-	b.addRates(what, ref, prod, "≥ 1")
-	return nil
+	return b.compare("the same, two gateways on one Redis "+sync+", against one", "≥ 1.1", alone.delivered, contender{"", both.delivered})
 }
 
 // startRedis starts a redis-server on a port of its own.
@@ -86,9 +74,11 @@ func (b *bench) startRedis(sync string) (address string, stop func() error, err 
 		return "", nil, fmt.Errorf("redis-server (from Debian's package of that name): %w", err)
 	}
 	stop = func() error {
+		b.redisPID = 0
 		_ = cmd.Process.Signal(syscall.SIGTERM) // fails only where it has ended
 		return cmd.Wait()
 	}
+	b.redisPID = cmd.Process.Pid
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {

@@ -58,7 +58,7 @@ func configure(cmd *cobra.Command, backup Backup) {
 	flags.Bool("json", false, "Print the answer of the admin endpoint")
 	commands := []*cobra.Command{
 		statusCommand(), eventsCommand(), showCommand(), replayCommand(), deadLettersCommand(), redriveCommand(), discardCommand(),
-		pauseCommand(), resumeCommand(), reassignCommand(), rejectionsCommand(), tailCommand(), exportCommand(), sendCommand(),
+		pauseCommand(), resumeCommand(), reassignCommand(), rejectionsCommand(), tasksCommand(), expectCommand(), tailCommand(), exportCommand(), sendCommand(),
 		doctorCommand(), backupCommand(backup),
 	}
 	for _, command := range commands {

@@ -119,6 +119,9 @@ func writeStatus(w io.Writer, width int, s *api.Status) error {
 		if src.Open {
 			sources[i] += " (open to everyone)"
 		}
+		if t := src.Tasks; t != nil {
+			sources[i] += fmt.Sprintf(" (%s expected, %s overdue)", counted(t.Expected, "task", "tasks"), thousands(t.Overdue))
+		}
 	}
 	rows = append(rows, [2]string{"sources", strings.Join(sources, ", ")})
 	if err := fields(w, rows); err != nil {

@@ -35,11 +35,7 @@ func TestDestination(t *testing.T) {
 	success := g.accept("/vocals", fixture(t, "callback-separate-vocal.json"))
 
 	for _, r := range signed.waitFor(2) {
-		mac := hmac.New(sha256.New, []byte(key))
-		mac.Write([]byte(r.event() + "." + r.header.Get("Webhook-Timestamp") + "." + r.body))
-		if want := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)); r.header.Get("Webhook-Signature") != want {
-			t.Errorf("the signature is %q, not %q", r.header.Get("Webhook-Signature"), want)
-		}
+		r.wantSigned(t, key)
 		if r.header.Get("Host") != "billing.internal" || r.header.Get("Authorization") != "Bearer t0ken" {
 			t.Errorf("the configured headers arrive as %v", r.header)
 		}
@@ -57,5 +53,15 @@ func TestDestination(t *testing.T) {
 	}
 	if e := g.event(failure); len(e.Deliveries) != 3 {
 		t.Errorf("the event that a filter holds back has deliveries %+v", e.Deliveries)
+	}
+}
+
+// wantSigned checks the signature of a request.
+func (r request) wantSigned(t *testing.T, key string) {
+	t.Helper()
+	mac := hmac.New(sha256.New, []byte(key))
+	mac.Write([]byte(r.event() + "." + r.header.Get("Webhook-Timestamp") + "." + r.body))
+	if want := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)); r.header.Get("Webhook-Signature") != want {
+		t.Errorf("the signature is %q, not %q", r.header.Get("Webhook-Signature"), want)
 	}
 }

@@ -18,6 +18,7 @@ const examples = "../../docs/examples/"
 // exampleSecrets holds the environment variables that the examples read.
 var exampleSecrets = map[string]string{
 	"CALLBACK_TOKEN":          "c4llback-t0ken",
+	"PROVIDER_KEY":            "pr0vider-key",
 	"VERIFY_TOKEN":            "v3rify-t0ken",
 	"APP_SECRET":              "app-s3cret",
 	"REDIS_PASSWORD":          "redis-s3cret",

@@ -1,22 +1,38 @@
 package integration
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/fakeprovider"
 )
 
-// TestShippedCaddyfile runs the Caddyfile of `make run`, on other ports, and looks for the callback in what it prints.
+// TestShippedCaddyfile runs the Caddyfile of `make run`, on other ports, and looks for the callback in what it prints. Then it
+// submits tasks to the simulated provider, as `make run` has one.
 func TestShippedCaddyfile(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t)
-	text := read(t, "../../Caddyfile")
-	for port, address := range map[string]string{"8443": g.address, "9101": freeAddress(t), "9102": freeAddress(t)} {
+	p, err := fakeprovider.Start(fakeprovider.Options{Delay: 10 * time.Millisecond, Client: g.client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	files := filepath.Join(g.home, "files")
+	text := strings.NewReplacer(".run/files", files, "after 15s", "after 1s", "every 5s", "every 1s").Replace(read(t, "../../Caddyfile"))
+	for port, address := range map[string]string{
+		"8443": g.address, "9101": freeAddress(t), "9102": freeAddress(t), "9103": strings.TrimPrefix(p.URL, "http://"),
+	} {
 		_, free, _ := net.SplitHostPort(address)
 		text = strings.ReplaceAll(text, port, free)
 	}
@@ -45,6 +61,48 @@ func TestShippedCaddyfile(t *testing.T) {
 	if g.metric(`caddy_relay_callbacks_total{result="accepted",source="vocals"}`) != 1 {
 		t.Error("the callback is not counted")
 	}
+
+	for fate, origin := range map[string]string{`{}`: "callback", `{"fate":{"never":true}}`: "recovered"} {
+		if a := g.post("/api/v1/vocal-removal/generate", fate); a.status != http.StatusOK || !strings.Contains(a.body, `"code":200`) {
+			t.Fatalf("submitted: %+v", a)
+		}
+		tasks := p.Tasks()
+		task := tasks[len(tasks)-1]
+		var events []event
+		eventually(t, patience, "the event of a "+origin+" task is delivered", func() bool {
+			events = g.events(url.Values{"task_id": {task.ID}})
+			return len(events) == 1 && events[0].State == "delivered"
+		})
+		if events[0].Origin != origin {
+			t.Errorf("origin %s, not %s", events[0].Origin, origin)
+		}
+		for _, name := range []string{"billing", "library"} {
+			g.process.waitFor(t, `"consumer": "`+name+`", "webhook_id": "`+events[0].ID+`", "attempt": "1"`)
+		}
+		kept := sums(t, files)
+		for _, f := range task.Files {
+			if !kept[f.SHA256()] {
+				t.Errorf("%s is not kept", f.URL)
+			}
+		}
+	}
+}
+
+// sums returns the SHA-256 of every file below a folder, in hex.
+func sums(t *testing.T, folder string) map[string]bool {
+	t.Helper()
+	sums := make(map[string]bool)
+	err := fs.WalkDir(os.DirFS(folder), ".", func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() {
+			sum := sha256.Sum256([]byte(read(t, filepath.Join(folder, path))))
+			sums[hex.EncodeToString(sum[:])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return sums
 }
 
 // TestDocumentedCaddyfiles: every Caddyfile that the documentation shows is valid.

@@ -3,6 +3,7 @@
 //
 //	intake    checks a callback over HTTP, identifies and accepts it, and answers (receive.go); its Door accepts an event
 //	          from any origin, without HTTP; it keeps the newest rejected callbacks in memory
+//	expect    polls the details of tasks whose callback has not come in time, and has what they say accepted
 //	commit    writes what waits, accepts and settles and leases together, in one durable step after the other; Access is
 //	          the way to a store that may not be open
 //	lane      decides for one destination what may start: slots, rate, breaker, pause. machine is a pure state machine;
@@ -11,6 +12,7 @@
 //	spooling  sends callbacks to the spool while the store cannot accept them, and drains the spool in order
 //	sweep     expires, purges, and watches the store's health
 //	report    passes log lines and hooks on, so that nobody waits for their sinks (6)
+//	alert     turns conditions (dead letters, a silent source and so on) into events of the built-in source `relay`
 //	stream    passes on to watchers what happens to events on this node; who publishes never waits for them
 //	meter     counts; it outlives engines and reloads
 //
@@ -30,9 +32,12 @@
 //	                                                                      flight after the drain time
 //	spooling.Spooling    one opens the spool, one appends to it, one      Stop
 //	                     drains each source that has entries
+//	expect.Poller        one for each source that recovers, and one    Stop, which cuts polls under way short
+//	                     per poll under way
+//	Engine.expecting     one per registration of a task under way         Close
 //	Engine               one reopens a store that could not be opened,    Close
-//	                     one sweeps, one listens to the wake-ups of a
-//	                     shared store
+//	                     one sweeps, one sweeps archives, one listens to
+//	                     the wake-ups of a shared store, one sends alerts
 //	sqlitestore.Store    one looks after the file (keep.go)               Close
 //	redisstore.Store     four: watch the sources, announce this node,     Close
 //	                     publish wake-ups, subscribe to them
@@ -42,7 +47,7 @@
 // A callback is handled on the goroutine of its HTTP request, which waits for the committer. A settle that could not be
 // written is queued again by a timer of its committer. The spool's file and the courier have no goroutine of their own.
 //
-// Close stops them in the order of the data: lanes, committers, spooling, the engine's own, the spool, the store, and last
+// Close stops them in the order of the data: polls, lanes, committers, spooling, the engine's own, the spool, the store, and last
 // the reporter, so that all others can still log.
 //
 // # Lock order
@@ -53,6 +58,7 @@
 //	Sweeper.looking → Engine.mu → Lanes.mu → Lane.mu → Committers.mu
 //	                                                 → Committer.mu
 //	                                                 → Metrics.mu
+//	Engine.mu → Poller.mu
 //	Engine.starting → all of the above    (Start and Close)
 //	Engine.pausing  → Lanes.mu → Lane.mu  (Pause)
 //

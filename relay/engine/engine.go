@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/alert"
 	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
 	"github.com/callbackrelay/caddy-relay/relay/engine/courier"
+	"github.com/callbackrelay/caddy-relay/relay/engine/expect"
 	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
 	"github.com/callbackrelay/caddy-relay/relay/engine/lane"
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
@@ -58,7 +60,12 @@ type Engine struct {
 	lanes      *lane.Lanes
 	spooling   *spooling.Spooling
 	sweeper    *sweep.Sweeper
+	door       *intake.Door
 	intake     *intake.Intake
+	poller     *expect.Poller
+	expecting  outlasting // registrations of tasks
+	lost       lost       // tasks that were given up
+	alerts     *alert.Watcher
 	hub        stream.Hub
 
 	starting sync.Mutex // held while Start opens the store; guards started and closed
@@ -75,7 +82,7 @@ type Engine struct {
 	cancel      context.CancelFunc
 	watching    context.Context // ends when Close begins
 	endWatching context.CancelFunc
-	loops       sync.WaitGroup // the opener, the sweeper, the listener
+	loops       sync.WaitGroup // the opener, the sweeper, the listener, the watcher of alerts
 }
 
 // New returns an engine. It does nothing before Start; callbacks that come earlier wait for it.
@@ -107,11 +114,17 @@ func New(o Options) *Engine {
 	e.sweeper = sweep.New(sweep.Params{
 		Settings: e.lastingSettings, Commit: e.committers, Lanes: e.lanes, Meter: e.meter, GaveUp: e.gaveUp,
 	})
-	door := intake.NewDoor(intake.DoorParams{
+	e.door = intake.NewDoor(intake.DoorParams{
 		Access: e.access, Commit: e.committers, Lanes: e.lanes, Spooling: e.spooling,
 		StoreTimeout: o.StoreTimeout, Meter: e.meter, Report: e.report,
 	})
-	e.intake = intake.New(intake.Params{Door: door, Meter: e.meter, Report: e.report, Traced: tracing.Callback})
+	e.alerts = alert.New(alert.Params{
+		Settings: e.settings.Load, Logger: e.log, Observe: e.conditions, Store: e.access.Store, Accept: e.raise,
+	})
+	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Counted: e.alerts.Count, Traced: tracing.Callback})
+	e.poller = expect.New(expect.Params{
+		Accept: e.recover, GaveUp: e.lost.add, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
+	})
 	return e
 }
 
@@ -124,6 +137,10 @@ func (e *Engine) openSpool() func(context.Context) (relay.Spool, error) {
 
 // log returns the logger of the current settings. Its lines go through the reporter, so it never blocks.
 func (e *Engine) log() *slog.Logger { return e.settings.Load().Logger }
+
+// Logger returns a logger whose lines go to the given one's sink, without waiting for it. Lines that the sink is too slow for
+// are dropped and counted.
+func (e *Engine) Logger(to *slog.Logger) *slog.Logger { return e.report.Logger(to) }
 
 // Receive handles one callback: it checks, identifies, accepts and answers, never later than the source's AckWithin.
 // client is the caller's address after trusted proxies; it may be invalid where it is unknown.
@@ -151,6 +168,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	e.started = true
 	e.spooling.Open(ctx)
 	e.meter.Show(e)
+	defer func() { e.loops.Go(func() { e.alerts.Run(e.watching) }) }() // not before the store has begun to work
 	if err == nil {
 		e.run(store)
 		return nil
@@ -192,7 +210,9 @@ func (e *Engine) reopen(before error) {
 func (e *Engine) run(store relay.Store) {
 	e.committers.Run(store, e.lanes)
 	e.access.Opened(store)
+	e.poller.Run(store)
 	e.loops.Go(func() { e.sweeper.Run(e.ctx, store) })
+	e.loops.Go(func() { e.sweeper.RunFiles(e.ctx, store) })
 	settings := e.settings.Load()
 	if shared, ok := store.(relay.SharedStore); ok {
 		shared.Announce(settings.Hash())
@@ -244,6 +264,8 @@ func (e *Engine) Close() error {
 	}
 	e.closed = true
 	e.endWatching()
+	e.poller.Stop()
+	e.expecting.stop()
 	drain := e.settings.Load().Drain
 	if drain <= 0 {
 		drain = relay.DefaultDrain

@@ -49,13 +49,16 @@ func (e *Engine) expose() {
 	if len(e.generations) == 0 {
 		// The last settings stay for their drain time and logger, but no lane leases by them.
 		e.lanes.Configure(nil)
+		e.poller.Configure(nil)
 		return
 	}
 	s := e.generations[len(e.generations)-1].settings
 	e.settings.Store(s)
 	e.lanes.Configure(s)
+	e.poller.Configure(s.Sources)
 	e.meter.KeepSources(s.Sources)
 	e.sweeper.Again()
+	e.alerts.Changed()
 	if store, err := e.Store(); err == nil {
 		if shared, ok := store.(relay.SharedStore); ok {
 			shared.Announce(s.Hash())

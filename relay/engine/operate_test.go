@@ -136,7 +136,9 @@ func TestOperatorsAtOnce(t *testing.T) {
 	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
 		const events = 60
 		var dead atomic.Bool
+		var begun sync.WaitGroup // by the operators: one who begins after the first is settled asks anew
 		a := newConsumer(t, func(int, *http.Request) int {
+			begun.Wait()
 			if dead.Load() {
 				return http.StatusGone
 			}
@@ -160,12 +162,11 @@ func TestOperatorsAtOnce(t *testing.T) {
 		} {
 			dead.Store(operation.ends == relay.StateDead)
 			var total atomic.Int64
-			var ready, done sync.WaitGroup
-			ready.Add(4)
+			var done sync.WaitGroup
+			begun.Add(4)
 			for range 4 {
 				done.Go(func() {
-					ready.Done()
-					ready.Wait()
+					begun.Done()
 					n, err := operation.do()
 					if err != nil {
 						t.Errorf("%s: %v", operation.name, err)

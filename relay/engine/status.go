@@ -46,6 +46,7 @@ type SourceStatus struct {
 	// Open reports that neither an address list nor a verifier keeps anyone from calling.
 	Open         bool
 	Destinations []string
+	Tasks        *relay.TaskCount // nil where the source recovers nothing, and has no task
 }
 
 // DestinationStatus is one destination, configured or orphaned.
@@ -105,12 +106,17 @@ func (e *Engine) Status(ctx context.Context) Status {
 			st.Drift = slices.ContainsFunc(nodes, func(n relay.NodeStatus) bool { return n.Config != nodes[0].Config })
 		}
 	}
+	tasks := e.taskCounts()
 	for _, src := range s.Sources {
 		names := []string{}
 		for _, d := range src.Destinations {
 			names = append(names, d.Name)
 		}
-		st.Sources = append(st.Sources, SourceStatus{src.Name, src.Open(), names})
+		one := SourceStatus{Name: src.Name, Open: src.Open(), Destinations: names}
+		if c, ok := tasks[src.Name]; ok {
+			one.Tasks = &c
+		}
+		st.Sources = append(st.Sources, one)
 	}
 	for _, c := range withNone(s, counts) {
 		if s.Destination(c.Source, c.Destination) != nil || c.Pending+c.InFlight+c.Dead > 0 {

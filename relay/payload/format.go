@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"mime"
 	"net/url"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -19,6 +21,24 @@ const (
 	// Any is whatever comes. It is read as far as it is JSON, of which the top may be any value.
 	Any Format = "any"
 )
+
+// IsJSON reports whether a Content-Type says JSON, with or without parameters.
+func IsJSON(contentType string) bool {
+	t := contentType
+	if t != "application/json" {
+		t = MediaType(contentType)
+	}
+	return t == "application/json" || strings.HasPrefix(t, "application/") && strings.HasSuffix(t, "+json")
+}
+
+// MediaType returns a Content-Type without its parameters, in lower case; empty if it is malformed.
+func MediaType(contentType string) string {
+	t, _, err := mime.ParseMediaType(contentType)
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+		return ""
+	}
+	return t
+}
 
 // maxFields is how many fields of a form are read: each becomes several times as long as it came.
 const maxFields = 10_000

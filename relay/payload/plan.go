@@ -146,13 +146,8 @@ func (p *Plan) ReadAny(doc []byte, found *Found) error {
 	if n := p.places - len(found.values); n > 0 {
 		found.moreValues = make([]Value, n)
 	}
-	switch walk(doc, spot{node: p.root}, found) {
-	case notJSON:
-		return ErrNotObject
-	case notUTF8:
-		return ErrInvalidUTF8
-	case tooDeep:
-		return ErrTooDeep
+	if err := refusal(walk(doc, spot{node: p.root}, found)); err != nil {
+		return err
 	}
 	for _, want := range p.slow {
 		find(want, doc, found)

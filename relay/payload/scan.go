@@ -13,6 +13,19 @@ const (
 	tooDeep
 )
 
+// refusal returns why a scan has refused a document; nil if it has not.
+func refusal(end int) error {
+	switch end {
+	case notJSON:
+		return ErrNotObject
+	case notUTF8:
+		return ErrInvalidUTF8
+	case tooDeep:
+		return ErrTooDeep
+	}
+	return nil
+}
+
 func skipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
 		i++

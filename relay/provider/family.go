@@ -38,17 +38,23 @@ const resultJSON = "result_json"
 var notFiles = []string{"callbackurl", "calbackurl", "param", "promptjson", "generateparam", "input"}
 
 // Suno reads the callbacks of sunoapi.org and the whole family that it belongs to.
-func Suno() relay.Provider { return newFamily() }
+func Suno() relay.Provider { return newFamily(false) }
 
 // Kie reads the callbacks of kie.ai and the whole family that it belongs to. It verifies nothing: that is what the
 // verifier of the same name does.
-func Kie() relay.Provider { return newFamily() }
+func Kie() relay.Provider { return newFamily(true) }
+
+// family reads callbacks and details. It implements relay.DetailsPoster, too.
+type family struct {
+	*parser
+	kie bool // how a callback is written that is made of details
+}
 
 // familySample is a vocal separation that is done.
 const familySample = `{"code":200,"msg":"success","data":{"task_id":"","vocal_removal_info":{` +
 	`"vocal_url":"https://files.example.com/sample-vocals.mp3","instrumental_url":"https://files.example.com/sample-instrumental.mp3"}}}`
 
-func newFamily() *parser {
+func newFamily(kie bool) *family {
 	p := &parser{
 		sample: familySample,
 		taskID: []string{"data.task_id", "data.taskId", "task_id", "taskId"},
@@ -67,7 +73,7 @@ func newFamily() *parser {
 			}
 		}
 	}
-	return p
+	return &family{p, kie}
 }
 
 // familyKey returns what counts below a result field.

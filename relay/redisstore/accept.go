@@ -10,13 +10,13 @@ func (s *Store) acceptCall(a *relay.Accept) *call {
 	e := a.Event
 	keys := s.keys.source(e.Source, 1+blockSize*len(a.Deliveries))
 	keys = append(keys, s.keys.event(e.Source, e.ID))
-	args := make([]any, 0, 13+3*len(a.Deliveries))
+	args := make([]any, 0, 13+4*len(a.Deliveries))
 	args = append(args, e.ID, e.Key[:], e.Fingerprint[:], a.Window.Microseconds(), e.TaskID, encodeMeta(e), e.EncodedHeaders(), e.Body, a.Again, e.Headers[relay.ProofHeader])
 	args = append(args, separateArgs(a)...)
 	for i := range a.Deliveries {
 		d := &a.Deliveries[i]
 		keys = s.keys.destination(keys, e.Source, d.Destination)
-		args = append(args, d.Destination, d.LeaseFor.Microseconds(), d.Ordered)
+		args = append(args, d.Destination, d.LeaseFor.Microseconds(), d.Ordered, a.Awaited(d))
 	}
 	return &call{script: acceptScript, keys: keys, args: args, durable: true}
 }
@@ -76,6 +76,17 @@ func (s *Store) accepted(a *relay.Accept, c *call) {
 		}
 		a.Leased = append(a.Leased, &relay.Leased{
 			Event: ev, Destination: name.Destination, Token: uint64(token), Age: time.Duration(age) * time.Microsecond,
+			Awaiting: awaiting(a, name.Destination),
 		})
 	}
+}
+
+// awaiting returns the destinations whose deliveries of an accept wait for one of its deliveries.
+func awaiting(a *relay.Accept, destination string) (names []string) {
+	for i := range a.Deliveries {
+		if d := &a.Deliveries[i]; d.Behind == destination && a.Awaited(d) != "" {
+			names = append(names, d.Destination)
+		}
+	}
+	return names
 }

@@ -20,7 +20,11 @@ func (s *Store) Apply(ctx context.Context, b *relay.Batch) {
 		calls = append(calls, s.settleCall(op))
 	}
 	for _, op := range b.Accepts {
-		calls = append(calls, s.acceptCall(op))
+		if op.Ends == relay.NotEnding {
+			calls = append(calls, s.acceptCall(op))
+		} else {
+			calls = append(calls, s.acceptEndingCall(op))
+		}
 	}
 	for _, op := range b.Leases {
 		calls = append(calls, s.leaseCall(op))
@@ -33,7 +37,11 @@ func (s *Store) Apply(ctx context.Context, b *relay.Batch) {
 		calls = calls[1:]
 	}
 	for _, op := range b.Accepts {
-		s.accepted(op, calls[0])
+		if op.Ends == relay.NotEnding {
+			s.accepted(op, calls[0])
+		} else {
+			s.acceptedEnding(op, calls[0])
+		}
 		calls = calls[1:]
 	}
 	var reads []*read

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,6 +83,30 @@ func decodeAttempt(text string) (relay.Attempt, error) {
 	}, nil
 }
 
+// encodeFile returns the line of a file in its event's field f, and how the lines of its field begin.
+func encodeFile(f *relay.File) (begins, line []byte) {
+	line, _ = json.Marshal(f) // strings and numbers always marshal
+	field, _ := json.Marshal(f.Field)
+	return line[:len(`{"field":`)+len(field)], line
+}
+
+// decodeFiles reads an event's field f, whose lines settle.lua has put the length of their beginning before.
+func decodeFiles(text string) (files []relay.File, err error) {
+	for line := range strings.Lines(text) {
+		_, line, _ = strings.Cut(line, " ")
+		var f relay.File
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			return nil, fmt.Errorf("unreadable record of a file: %w", err)
+		}
+		files = append(files, f)
+	}
+	slices.SortFunc(files, func(a, b relay.File) int { return strings.Compare(a.Field, b.Field) })
+	return files, nil
+}
+
+// held is the time at which a delivery stands among the due ones that waits for another one of its event, in microseconds.
+const held = 9e15
+
 // record is a delivery's record, as prelude.lua encodes it.
 type record struct {
 	state                  relay.State
@@ -107,6 +132,9 @@ func decodeRecord(text string) (record, error) {
 	r.tries, r.replay, r.variant, r.seq = int(number(2)), int(number(4)), int(number(5)), number(7)
 	if at := number(8); at > 0 {
 		r.dead = time.UnixMicro(at)
+	}
+	if r.state != relay.StateDead {
+		return r, nil
 	}
 	r.reason = f[10]
 	if task := number(9); task > 0 && int(task) <= len(r.reason) {

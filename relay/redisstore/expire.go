@@ -59,6 +59,9 @@ func (s *Store) Expire(ctx context.Context, source, destination string, age time
 		c.Pending -= int64(len(expired))
 		c.Dead += int64(len(expired))
 	})
+	if len(expired) > 0 {
+		_ = s.look(ctx, source) // frees what waited for them, or the next look does
+	}
 	return expired, nil
 }
 

@@ -5,7 +5,7 @@ package redisstore
 // All keys of a source carry its name as their hash tag, so that a script touches one slot of a Cluster and sources
 // spread over its masters:
 //
-//	<prefix>:{<source>}:meta       hash: wall, run, seq (the source's clock); d:<destination> deliveries delivered; p:<destination> paused
+//	<prefix>:{<source>}:meta       hash: wall, run, seq (the source's clock); x the last lease of a task; d:<destination> deliveries delivered; p:<destination> paused
 //	<prefix>:{<source>}:seen       hash: dedupe key → fingerprint and event id
 //	<prefix>:{<source>}:window     sorted set: dedupe keys by first acceptance
 //	<prefix>:{<source>}:events     sorted set: event ids by sequence
@@ -14,6 +14,11 @@ package redisstore
 //	<prefix>:{<source>}:settled    sorted set: events with nothing open and nothing dead, by last settle
 //	<prefix>:{<source>}:buried     sorted set: events with nothing open and something dead, by last settle
 //	<prefix>:{<source>}:e:<id>     hash: an event, with its attempts
+//	<prefix>:{<source>}:x:tasks    hash: expected tasks, by name; those that have ended too
+//	<prefix>:{<source>}:x:due      sorted set: tasks that are expected, by when they are polled, or their lease ends
+//	<prefix>:{<source>}:x:late     sorted set: the same, by when they are overdue
+//	<prefix>:{<source>}:x:list     sorted set: tasks by sequence of their registration
+//	<prefix>:{<source>}:x:ended    sorted set: tasks that have ended, by when they did
 //
 //	<prefix>:{<source>}:q:<destination>:due|leased|pending|state|dead|order
 //
@@ -43,6 +48,19 @@ func (k keys) buried(source string) string      { return k.tag(source) + "buried
 func (k keys) pending(source, d string) string  { return k.tag(source) + "q:" + d + ":pending" }
 func (k keys) dead(source, d string) string     { return k.tag(source) + "q:" + d + ":dead" }
 func (k keys) delivery(source, d string) string { return k.tag(source) + "q:" + d + ":state" }
+
+func (k keys) expectedTasks(source string) string { return k.tag(source) + "x:tasks" }
+func (k keys) expectedDue(source string) string   { return k.tag(source) + "x:due" }
+func (k keys) taskList(source string) string      { return k.tag(source) + "x:list" }
+
+// taskKeys is how many keys the expected tasks of a source have.
+const taskKeys = 5
+
+// expected appends the keys of a source's expected tasks, in the order of task.lua.
+func (k keys) expected(block []string, source string) []string {
+	t := k.tag(source) + "x:"
+	return append(block, t+"tasks", t+"due", t+"late", t+"list", t+"ended")
+}
 
 // source is the block of keys that every script of a source begins with, in the order of prelude.lua.
 func (k keys) source(source string, more int) []string {

@@ -2,8 +2,10 @@ package redisstore
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -72,7 +74,7 @@ func (s *Store) readPayloads(ctx context.Context, reads []*read) {
 	for _, r := range reads {
 		e := r.leased.Event
 		key := s.keys.event(e.Source, e.ID)
-		r.fields = pipe.HMGet(ctx, key, eventFields...)
+		r.fields = pipe.HMGet(ctx, key, leaseFields...)
 		if r.variant == 0 {
 			r.body = pipe.HMGet(ctx, key, "h", "b")
 		} else {
@@ -98,7 +100,7 @@ func (s *Store) readPayloads(ctx context.Context, reads []*read) {
 }
 
 func (r *read) complete() (there bool, err error) {
-	known, err := fields(r.fields, len(eventFields))
+	known, err := fields(r.fields, len(leaseFields))
 	if err != nil {
 		return false, err
 	}
@@ -110,6 +112,11 @@ func (r *read) complete() (there bool, err error) {
 	if err != nil || e == nil {
 		return false, err
 	}
+	waiters, _ := known[len(eventFields)].(string)
+	files, _ := known[len(eventFields)+1].(string)
+	if err := r.among(waiters, files); err != nil {
+		return false, fmt.Errorf("event %s: %w", e.ID, err)
+	}
 	headers, _ := payload[0].(string)
 	body, ok := payload[1].(string)
 	if !ok {
@@ -119,6 +126,28 @@ func (r *read) complete() (there bool, err error) {
 	e.Headers, err = relay.DecodeHeaders([]byte(headers))
 	r.leased.Event = e
 	return true, err
+}
+
+// leaseFields are eventFields, with who waits for whom among the event's deliveries, and its files.
+var leaseFields = append(slices.Clone(eventFields), "w", "f")
+
+// among sets what a delivery has to do with others of its event: waiters are pairs of destinations, of which the first waits
+// for the second.
+func (r *read) among(waiters, files string) (err error) {
+	wanted := r.leased.Destination == relay.ArchiveName
+	for pair := range slices.Chunk(strings.Fields(waiters), 2) {
+		if len(pair) < 2 {
+			break
+		}
+		wanted = wanted || pair[0] == r.leased.Destination
+		if pair[1] == r.leased.Destination {
+			r.leased.Awaiting = append(r.leased.Awaiting, pair[0])
+		}
+	}
+	if wanted {
+		r.leased.Files, err = decodeFiles(files)
+	}
+	return err
 }
 
 // giveBack releases what leases hold of which not everything could be read.

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strconv"
@@ -50,15 +51,20 @@ func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePol
 		window = p.DefaultWindow
 	}
 	forget := &call{script: forgetScript, keys: s.keys.source(source, 0), args: []any{window.Microseconds(), relay.MaxTouched}}
-	if s.run(ctx, forget); forget.err != nil {
+	tasks := s.taskCall(taskPurgeScript, source, p.Retention.Microseconds(), relay.MaxTouched)
+	if s.run(ctx, forget, tasks); forget.err != nil {
 		return 0, forget.err
+	}
+	ended, err := tasks.count()
+	if err != nil {
+		return 0, cmp.Or(tasks.err, err)
 	}
 	r := forget.read()
 	forgotten, run := r.number(), r.number()
 	if err := r.done(); err != nil {
 		return 0, err
 	}
-	if forgotten == relay.MaxTouched {
+	if forgotten == relay.MaxTouched || ended == relay.MaxTouched {
 		result.More = true
 	}
 	destinations := s.tally.destinations(source)

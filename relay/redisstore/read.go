@@ -194,7 +194,7 @@ func (s *Store) readDeliveries(ctx context.Context, records []*relay.EventRecord
 				return fmt.Errorf("event %s: %w", rec.ID, err)
 			}
 			d.State, d.Tries, d.Replay, d.Variant, d.Reason, d.DeadAt = r.state, r.tries, r.replay, r.variant, r.reason, r.dead
-			if due := p.due.Val(); d.State == relay.StatePending && due > 0 {
+			if due := p.due.Val(); d.State == relay.StatePending && due > 0 && due < held {
 				d.NextAttempt = max(0, time.Duration(int64(due)-now[rec.Source])*time.Microsecond)
 			}
 			kept = append(kept, *d)
@@ -229,6 +229,9 @@ func (s *Store) Event(ctx context.Context, id string) (*relay.EventRecord, error
 	}
 	rec.Body = []byte(all["b"])
 	if rec.Headers, err = relay.DecodeHeaders([]byte(all["h"])); err != nil {
+		return nil, fmt.Errorf("event %s: %w", id, err)
+	}
+	if rec.Files, err = decodeFiles(all["f"]); err != nil {
 		return nil, fmt.Errorf("event %s: %w", id, err)
 	}
 	for i := range rec.Deliveries {

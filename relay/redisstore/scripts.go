@@ -53,18 +53,18 @@ const (
 )
 
 // acceptedBefore is the result of an accept that an earlier try has stored.
-const acceptedBefore = relay.Replayed + 1
+const acceptedBefore = relay.Unexpected + 1
 
 // constants begins every script of a source: what Go and Lua call by the same letter or number.
 var constants = fmt.Sprintf(`local PENDING, EXPIRED, LEASED, DELIVERED, DEAD = %q, %q, %q, %q, %q
 local ACCEPTED, DUPLICATE, CONFLICT, UNKEPT, REPLAYED, ACCEPTED_BEFORE = %d, %d, %d, %d, %d, %d
 local OUTCOME_DELIVERED, OUTCOME_RETRY, OUTCOME_DEAD = '%d', '%d', '%d'
-local MAX_TOUCHED, MAX_VARIANTS, PROOF_HEADER, CONFLICT_HEADER, CONFLICT_HEADER_PATTERN = %d, %d, %q, %q, %q
+local MAX_TOUCHED, MAX_VARIANTS, MAX_FILES, HELD, PROOF_HEADER, CONFLICT_HEADER, CONFLICT_HEADER_PATTERN = %d, %d, %d, %d, %q, %q, %q
 `,
 	statusPending, statusExpired, statusLeased, statusDelivered, statusDead,
 	relay.Accepted, relay.Duplicate, relay.Conflict, relay.Unkept, relay.Replayed, acceptedBefore,
 	relay.OutcomeDelivered, relay.OutcomeRetry, relay.OutcomeDead,
-	relay.MaxTouched, relay.MaxVariants, relay.ProofHeader, relay.ConflictHeader, strings.ReplaceAll(relay.ConflictHeader, "-", "%-"),
+	relay.MaxTouched, relay.MaxVariants, relay.MaxFiles, int64(held), relay.ProofHeader, relay.ConflictHeader, strings.ReplaceAll(relay.ConflictHeader, "-", "%-"),
 )
 
 // script is a Lua script with the name that Redis gives it.
@@ -91,6 +91,5 @@ var (
 	purgeScript     = ofSource("purge", purgeLua)
 	forgetScript    = ofSource("forget", forgetLua)
 	pauseScript     = ofSource("pause", pauseLua)
-	watchScript     = ofSource("watch", watchLua)
 	beatScript      = newScript("beat", beatLua)
 )

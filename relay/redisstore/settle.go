@@ -9,24 +9,35 @@ import (
 
 func (s *Store) settleCall(op *relay.Settle) *call {
 	e, d := op.Leased.Event, op.Leased.Destination
-	keys := append(s.keys.source(e.Source, 1+blockSize), s.keys.event(e.Source, e.ID))
-	return &call{
-		script: settleScript, keys: s.keys.destination(keys, e.Source, d), durable: true,
-		args: []any{
-			e.ID, d, strconv.FormatUint(op.Leased.Token, 10), int(op.Outcome), op.Delay.Microseconds(), op.Used,
-			encodeAttempt(op.Attempt), op.Reason,
-		},
+	waiters := op.Leased.Awaiting
+	keys := append(s.keys.source(e.Source, 1+blockSize*(1+len(waiters))), s.keys.event(e.Source, e.ID))
+	keys = s.keys.destination(keys, e.Source, d)
+	args := make([]any, 0, 9+len(waiters)+2*len(op.Files))
+	args = append(args, e.ID, d, strconv.FormatUint(op.Leased.Token, 10), int(op.Outcome), op.Delay.Microseconds(), op.Used,
+		encodeAttempt(op.Attempt), op.Reason, len(waiters))
+	for _, waiter := range waiters {
+		keys = s.keys.destination(keys, e.Source, waiter)
+		args = append(args, waiter)
 	}
+	for i := range op.Files {
+		begins, line := encodeFile(&op.Files[i])
+		args = append(args, begins, line)
+	}
+	return &call{script: settleScript, keys: keys, args: args, durable: true}
 }
 
 func (s *Store) settled(op *relay.Settle, c *call) {
-	op.Err, op.Unblocked = c.err, false
+	op.Err, op.Unblocked, op.Freed = c.err, false, nil
 	if op.Err != nil {
 		return
 	}
 	r := c.read()
 	done := r.number() == 1
 	unblocked := done && r.number() == 1
+	var freed []string
+	for range r.groups(1) {
+		freed = append(freed, r.text())
+	}
 	if op.Err = r.done(); op.Err != nil {
 		return
 	}
@@ -46,7 +57,10 @@ func (s *Store) settled(op *relay.Settle, c *call) {
 			c.Pending++
 		}
 	})
-	op.Unblocked = unblocked
+	op.Unblocked, op.Freed = unblocked, freed
+	for _, d := range freed {
+		s.tell(relay.DestinationName{Source: name.Source, Destination: d})
+	}
 	if op.Unblocked || op.Outcome == relay.OutcomeRelease {
 		s.tell(name)
 	}

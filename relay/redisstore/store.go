@@ -59,8 +59,9 @@ type Store struct {
 	log     *slog.Logger
 	self    string // names this process among those that share the store
 
-	tally tally
-	seen  seen
+	tally     tally
+	taskTally taskTally
+	seen      seen
 
 	wakeups chan relay.DestinationName
 	news    chan struct{} // capacity 1: something is dirty

@@ -113,11 +113,12 @@ func (s *Store) look(ctx context.Context, sources ...string) (err error) {
 }
 
 func (s *Store) watchCall(source string, destinations []string) *call {
-	c := &call{script: watchScript, keys: s.keys.source(source, blockSize*len(destinations))}
+	c := &call{script: watchScript, keys: s.keys.source(source, blockSize*len(destinations)+taskKeys)}
 	for _, d := range destinations {
 		c.keys = s.keys.destination(c.keys, source, d)
 		c.args = append(c.args, d)
 	}
+	c.keys = s.keys.expected(c.keys, source)
 	return c
 }
 
@@ -126,6 +127,7 @@ type watched struct {
 	run, now     int64
 	known        []string
 	destinations []watchedDestination
+	tasks        taskCount
 }
 
 // watchedDestination holds what watch.lua returns of one destination. Times are microseconds.
@@ -148,6 +150,7 @@ func (c *call) watched(destinations int) (w watched, err error) {
 			oldest: r.number(), next: r.number(), expired: r.number(),
 		}
 	}
+	w.tasks = r.taskCount()
 	return w, r.done()
 }
 
@@ -173,6 +176,7 @@ func (s *Store) looked(source string, asked []string, seen watched) (all []strin
 		}
 	}
 	s.tally.set(source, counts)
+	s.taskTally.set(source, seen.tasks)
 	if all != nil {
 		all = append(all, asked...)
 	}

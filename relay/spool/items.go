@@ -56,32 +56,52 @@ func (s *Spool) read(f func() error) error {
 
 // Append implements relay.Spool.
 func (s *Spool) Append(accepts []*relay.Accept) error {
-	stat := s.Stat()
-	if !stat.Oldest.IsZero() && time.Since(stat.Oldest) > s.options.MaxAge {
-		return fmt.Errorf("spool %s: its oldest event waits since %s: %w", s.options.Path, stat.Oldest.Format(time.RFC3339), relay.ErrStoreFull)
+	if err := s.young(); err != nil {
+		return err
 	}
-	now := time.Now().UnixMilli()
 	return s.transact(func(stat *relay.SpoolStat) error {
 		for _, a := range accepts {
 			meta, headers := encode(a), a.Event.EncodedHeaders()
-			size := int64(len(meta) + len(headers) + len(a.Event.Body))
-			stat.Events++
-			if stat.Bytes += size; stat.Bytes > s.options.MaxBytes {
-				return relay.ErrStoreFull
-			}
-			st := s.db.Writer.Stmt("INSERT INTO item (source, at, size, meta, headers, body) VALUES (?, ?, ?, ?, ?, ?)")
-			st.BindText(1, a.Event.Source)
-			st.BindInt64(2, now)
-			st.BindInt64(3, size)
-			st.BindBytes(4, meta)
-			st.BindBytes(5, headers)
-			st.BindBytes(6, a.Event.Body)
-			if err := st.Exec(); err != nil {
+			if err := s.insert(stat, a.Event.Source, meta, headers, a.Event.Body); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// AppendTask implements relay.Spool.
+func (s *Spool) AppendTask(e *relay.Expectation) error {
+	if err := s.young(); err != nil {
+		return err
+	}
+	return s.transact(func(stat *relay.SpoolStat) error { return s.insert(stat, e.Source, encodeTask(e), nil, nil) })
+}
+
+// insert adds an entry, if there is room for it.
+func (s *Spool) insert(stat *relay.SpoolStat, source string, meta, headers, body []byte) error {
+	size := int64(len(meta) + len(headers) + len(body))
+	stat.Events++
+	if stat.Bytes += size; stat.Bytes > s.options.MaxBytes {
+		return relay.ErrStoreFull
+	}
+	st := s.db.Writer.Stmt("INSERT INTO item (source, at, size, meta, headers, body) VALUES (?, ?, ?, ?, ?, ?)")
+	st.BindText(1, source)
+	st.BindInt64(2, time.Now().UnixMilli())
+	st.BindInt64(3, size)
+	st.BindBytes(4, meta)
+	st.BindBytes(5, headers)
+	st.BindBytes(6, body)
+	return st.Exec()
+}
+
+// young returns an error if the oldest entry has waited for too long for others to join it.
+func (s *Spool) young() error {
+	stat := s.Stat()
+	if !stat.Oldest.IsZero() && time.Since(stat.Oldest) > s.options.MaxAge {
+		return fmt.Errorf("spool %s: its oldest event waits since %s: %w", s.options.Path, stat.Oldest.Format(time.RFC3339), relay.ErrStoreFull)
+	}
+	return nil
 }
 
 // Next implements relay.Spool.
@@ -96,7 +116,7 @@ func (s *Spool) Next(source string, n int) (items []*relay.Spooled, err error) {
 			body := st.ColumnBlob(4)
 			room -= len(body)
 			item := &relay.Spooled{Seq: st.ColumnInt64(0), Refused: st.ColumnInt(1)}
-			item.Accept, item.Err = decode(source, st.ColumnBlob(2), st.ColumnBlob(3), body)
+			item.Accept, item.Task, item.Err = decode(source, st.ColumnBlob(2), st.ColumnBlob(3), body)
 			items = append(items, item)
 			return room <= 0, nil
 		})

@@ -170,6 +170,7 @@ type meta struct {
 	ReceivedAt  int64               `json:"received"` // microseconds
 	Window      int64               `json:"window"`   // microseconds
 	Separate    bool                `json:"separate,omitempty"`
+	Ends        relay.Ending        `json:"ends,omitempty"`
 	Deliveries  []relay.NewDelivery `json:"deliveries"`
 }
 
@@ -177,16 +178,43 @@ func encode(a *relay.Accept) []byte {
 	e := a.Event
 	m := meta{
 		ID: e.ID, Task: e.TaskID, Stage: e.Stage, Code: e.Code, Key: e.Key[:], Fingerprint: e.Fingerprint[:],
-		Origin: e.Origin, ReceivedAt: e.ReceivedAt.UnixMicro(), Window: a.Window.Microseconds(), Separate: a.Separate,
+		Origin: e.Origin, ReceivedAt: e.ReceivedAt.UnixMicro(), Window: a.Window.Microseconds(), Separate: a.Separate, Ends: a.Ends,
 	}
 	for i := range a.Deliveries {
-		m.Deliveries = append(m.Deliveries, relay.NewDelivery{Destination: a.Deliveries[i].Destination, Ordered: a.Deliveries[i].Ordered})
+		m.Deliveries = append(m.Deliveries, relay.NewDelivery{Destination: a.Deliveries[i].Destination, Ordered: a.Deliveries[i].Ordered, Behind: a.Deliveries[i].Behind})
 	}
 	b, _ := json.Marshal(m) // strings, bytes and numbers always marshal
 	return b
 }
 
-func decode(source string, text, headers, body []byte) (*relay.Accept, error) {
+// taskMeta is the meta of an entry that registers a task. That of an accept has no "expect".
+type taskMeta struct {
+	Expect string `json:"expect"` // the task's id
+	API    string `json:"api,omitempty"`
+	At     int64  `json:"at"`    // microseconds
+	After  int64  `json:"after"` // microseconds
+	Most   int    `json:"most"`
+}
+
+func encodeTask(e *relay.Expectation) []byte {
+	b, _ := json.Marshal(taskMeta{e.TaskID, e.API, e.At.UnixMicro(), e.After.Microseconds(), e.Most}) // strings and numbers always marshal
+	return b
+}
+
+// decode reads an entry: an accept, or the registration of a task.
+func decode(source string, text, headers, body []byte) (*relay.Accept, *relay.Expectation, error) {
+	var t taskMeta
+	if len(body) == 0 && json.Unmarshal(text, &t) == nil && t.Expect != "" {
+		return nil, &relay.Expectation{
+			ExpectedTask: relay.ExpectedTask{Source: source, TaskID: t.Expect, API: t.API, At: time.UnixMicro(t.At)},
+			After:        time.Duration(t.After) * time.Microsecond, Most: t.Most,
+		}, nil
+	}
+	a, err := decodeAccept(source, text, headers, body)
+	return a, nil, err
+}
+
+func decodeAccept(source string, text, headers, body []byte) (*relay.Accept, error) {
 	var m meta
 	if err := json.Unmarshal(text, &m); err != nil {
 		return nil, err
@@ -204,5 +232,5 @@ func decode(source string, text, headers, body []byte) (*relay.Accept, error) {
 	}
 	copy(e.Key[:], m.Key)
 	copy(e.Fingerprint[:], m.Fingerprint)
-	return &relay.Accept{Event: e, Window: time.Duration(m.Window) * time.Microsecond, Separate: m.Separate, Deliveries: m.Deliveries}, nil
+	return &relay.Accept{Event: e, Window: time.Duration(m.Window) * time.Microsecond, Separate: m.Separate, Ends: m.Ends, Deliveries: m.Deliveries}, nil
 }

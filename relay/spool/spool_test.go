@@ -44,7 +44,7 @@ func accept(source string, n int) *relay.Accept {
 		},
 		Window:     time.Hour,
 		Separate:   n%2 == 1,
-		Deliveries: []relay.NewDelivery{{Destination: "one", LeaseFor: time.Minute}, {Destination: "two", Ordered: true}},
+		Deliveries: []relay.NewDelivery{{Destination: "one", LeaseFor: time.Minute}, {Destination: "two", Ordered: true, Behind: "one"}},
 	}
 }
 
@@ -74,7 +74,7 @@ func TestWhatGoesInComesOutInOrder(t *testing.T) {
 	if got.Event.ID != want.Event.ID || got.Event.Key != want.Event.Key || got.Event.Fingerprint != want.Event.Fingerprint ||
 		!bytes.Equal(got.Event.Body, want.Event.Body) || !got.Event.ReceivedAt.Equal(want.Event.ReceivedAt) ||
 		got.Event.Headers["content-type"] != "application/json" || got.Window != time.Hour || !got.Separate || len(got.Deliveries) != 2 ||
-		got.Deliveries[0].LeaseFor != 0 || !got.Deliveries[1].Ordered {
+		got.Deliveries[0].LeaseFor != 0 || !got.Deliveries[1].Ordered || got.Deliveries[1].Behind != "one" {
 		t.Errorf("an accept came out as %+v of %+v", got, got.Event)
 	}
 	if err := s.Remove(items); err != nil {

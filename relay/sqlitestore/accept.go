@@ -207,6 +207,14 @@ func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, ev *relay.Even
 			state = blocked
 		}
 	}
+	due, awaited := int64(0), (*destination)(nil)
+	if behind := op.Awaited(n); behind != "" {
+		awaited = s.find(ev.Source, behind)
+		due, awaited.awaited = never, true
+		if state == ready {
+			state = waiting
+		}
+	}
 	tx.tallies.of(d).pending++
 	switch {
 	case state != ready:
@@ -219,12 +227,17 @@ func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, ev *relay.Even
 	default:
 		d.readyMaybe = true
 	}
-	st := s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, chain) VALUES (?, ?, ?, ?)")
-	st.Bind(ev.Seq, d.id, state)
+	st := s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, due, chain, behind) VALUES (?, ?, ?, ?, ?, ?)")
+	st.Bind(ev.Seq, d.id, state, due)
 	if chain == "" {
-		st.BindNull(4)
+		st.BindNull(5)
 	} else {
-		st.BindText(4, chain)
+		st.BindText(5, chain)
+	}
+	if awaited == nil {
+		st.BindNull(6)
+	} else {
+		st.BindInt64(6, awaited.id)
 	}
 	return st.Exec()
 }

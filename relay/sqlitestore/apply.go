@@ -16,6 +16,7 @@ type transaction struct {
 	ended   []*ending
 	begun   []*beginning
 	added   []*addition
+	tasks   []endedTask
 }
 
 // addition is a new event among the recent ones, and what its key stood for before.
@@ -119,7 +120,11 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 			}
 		}
 		for _, op := range accepts {
-			if err := s.accept(tx, op); err != nil {
+			accept := s.accept
+			if op.Ends != relay.NotEnding {
+				accept = s.acceptEnding
+			}
+			if err := accept(tx, op); err != nil {
 				return err
 			}
 		}
@@ -151,6 +156,7 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 		e.destination.cursor = max(e.destination.cursor, e.event)
 		e.accept.Leased = append(e.accept.Leased, e.leased)
 	}
+	s.endTasks(tx)
 	for _, a := range tx.added {
 		s.newest = a.event.Seq
 		s.recent.add(taskHash(a.event.TaskID), a.event.Seq)

@@ -52,6 +52,9 @@ func (s *Store) expire(source, name string, age time.Duration) ([]relay.DeadLett
 	err = s.transact(t, func() error {
 		for _, l := range letters {
 			chains[l.chain] = true
+			if _, err := s.unhold(d, l.seq, now); err != nil {
+				return err
+			}
 			t.of(d).pending--
 			t.of(d).dead++
 			st := s.db.Writer.Stmt("UPDATE delivery SET state = " + sqlDead + ", settled = ?, dead_at = ?, reason = ? WHERE event = ? AND destination = ?")

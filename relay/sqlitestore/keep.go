@@ -18,7 +18,7 @@ const (
 )
 
 // keep looks after the file until the store is closed: it notices what others do to it and opens it anew, moves the log into
-// the database, stores the clock, and finds the oldest deliveries. A step that panics is logged and tried again at its time.
+// the database, stores the clock, finds the oldest deliveries, and counts overdue tasks. A step that panics is logged and tried again at its time.
 func (s *Store) keep() {
 	look, oldest, clock := time.NewTicker(lookEvery), time.NewTicker(oldestEvery), time.NewTicker(clockEvery)
 	defer look.Stop()
@@ -39,7 +39,7 @@ func (s *Store) keep() {
 		case <-s.walCheck:
 			name, step = "recent events cannot be indexed, or the log not be moved into the database", s.tendLog
 		case <-oldest.C:
-			name, step = "oldest deliveries cannot be found", s.findOldest
+			name, step = "oldest deliveries or overdue tasks cannot be counted", s.countWaiting
 		case <-clock.C:
 			name, step = "store's clock cannot be saved", s.keepClock
 		}
@@ -185,6 +185,8 @@ func (s *Store) keepClock() error {
 	defer s.write.Unlock()
 	return s.saveClock()
 }
+
+func (s *Store) countWaiting() error { return errors.Join(s.findOldest(), s.countOverdue()) }
 
 // findOldest looks up when the oldest pending delivery of each destination was accepted.
 func (s *Store) findOldest() error {

@@ -10,7 +10,7 @@ import (
 )
 
 // leaseColumns lists the columns that readLease reads.
-const leaseColumns = "event, tries, used, replay, variant, chain, since FROM delivery "
+const leaseColumns = "event, tries, used, replay, variant, chain, since, behind FROM delivery "
 
 // lease is one delivery in somebody's hands.
 type lease struct {
@@ -40,7 +40,7 @@ func (s *Store) lease(op *relay.Lease, now int64) error {
 			err = s.takeUntried(d, op, now)
 		}
 		if err == nil && len(op.Leased) < op.Max {
-			err = s.takeWaiting(d, op, now, never)
+			err = s.takeWaiting(d, op, now, never-1)
 		}
 	} else {
 		if d.nextDue <= now {
@@ -77,8 +77,8 @@ func (s *Store) takeWaiting(d *destination, op *relay.Lease, now, by int64) erro
 
 // takeUntried leases deliveries that wait for other reasons than an attempt that failed.
 func (s *Store) takeUntried(d *destination, op *relay.Lease, now int64) error {
-	st := s.db.Writer.Stmt("SELECT " + leaseColumns + "WHERE destination = +? AND state = " + sqlWaiting + " AND tries = 0 ORDER BY due, event")
-	st.Bind(d.id)
+	st := s.db.Writer.Stmt("SELECT " + leaseColumns + "WHERE destination = +? AND state = " + sqlWaiting + " AND tries = 0 AND due < ? ORDER BY due, event")
+	st.Bind(d.id, never)
 	return s.take(st, d, op, now, func(int64) {})
 }
 
@@ -121,8 +121,14 @@ func (s *Store) readLease(st *sqlitefile.Stmt, d *destination, op *relay.Lease, 
 	}
 	s.token++
 	l := &lease{token: s.token, expires: now + ceil(op.For), chain: st.ColumnText(5)}
+	var files []relay.File
+	if d.name == relay.ArchiveName || st.ColumnInt64(7) != 0 {
+		if files, err = filesOf(s.db.Writer, payload.Seq); err != nil {
+			return nil, nil, err
+		}
+	}
 	return l, &relay.Leased{
-		Event: payload, Destination: d.name, Token: s.token,
+		Event: payload, Files: files, Destination: d.name, Token: s.token,
 		Tries: st.ColumnInt(1), Used: st.ColumnInt(2), Replay: st.ColumnInt(3),
 		Age: duration(max(0, now-max(ev.accepted, st.ColumnInt64(6)))),
 	}, nil

@@ -23,6 +23,8 @@ type destination struct {
 	readyMaybe bool
 	nextDue    int64 // never if nothing waits
 
+	awaited bool // deliveries of others may wait for some of its
+
 	leases  map[int64]*lease // by event
 	expired int64
 

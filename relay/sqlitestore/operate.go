@@ -336,6 +336,9 @@ func (s *Store) discard(sel relay.Selection) (int, error) {
 			if err := s.deleteDelivery(d, event); err != nil {
 				return err
 			}
+			if _, err := s.unhold(d, event, s.clock.now()); err != nil {
+				return err
+			}
 		}
 		return nil
 	})

@@ -11,7 +11,7 @@ func TestPlans(t *testing.T) {
 	s := openTemporary(t)
 	for name, tc := range map[string]struct{ query, plan string }{
 		"ready":               {"SELECT " + leaseColumns + "WHERE destination = +? AND state = 0 AND event > ? ORDER BY event", "PRIMARY KEY (destination=? AND event>?)"},
-		"untried":             {"SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND tries = 0 ORDER BY due, event", "delivery_untried (destination=?)"},
+		"untried":             {"SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND tries = 0 AND due < ? ORDER BY due, event", "delivery_untried (destination=? AND due<?)"},
 		"waiting":             {"SELECT " + leaseColumns + "WHERE destination = +? AND state = 1 AND due <= ? ORDER BY due, event", "delivery_waiting (destination=? AND due<?)"},
 		"any ready":           {"SELECT event " + fromReady + " LIMIT ?2", "PRIMARY KEY (destination=? AND event>?)"},
 		"oldest ready":        {"SELECT event " + fromReady + " ORDER BY event LIMIT 1", "PRIMARY KEY (destination=? AND event>?)"},
@@ -24,6 +24,7 @@ func TestPlans(t *testing.T) {
 		"any blocked":         {"SELECT event " + fromBlocked + " LIMIT ?2", "delivery_old (destination=? AND state=?)"},
 		"of an event":         {"SELECT d.state" + ofEvent, "PRIMARY KEY (destination=? AND event=?)"},
 		"chain":               {oldestOf, "delivery_chain (destination=? AND chain=? AND state=?"},
+		"behind":              {freeBehind, "delivery_behind (behind=? AND event=?)"},
 		"by key":              {"SELECT event FROM dedupe WHERE hash = +? ORDER BY event DESC", "PRIMARY KEY (hash=?)"},
 		"outlived":            {"SELECT key, event FROM outlived WHERE source = ? AND at <= ? ORDER BY at LIMIT ?", "outlived_at (source=? AND at<?)"},
 		"of a destination":    {ofDestination, "PRIMARY KEY (destination=? AND event>?)"},
@@ -33,6 +34,13 @@ func TestPlans(t *testing.T) {
 		"oldest of a task":    {oldestOfTask, "PRIMARY KEY (hash=? AND event>?)"},
 		"dead letters":        {deadLetters, "delivery_dead (destination=? AND event<?)"},
 		"dead of a selection": {deadOfSelection, "delivery_dead (destination=? AND event>?)"},
+		"due tasks":           {dueTasks, "expected_due (source=? AND due<?)"},
+		"first due task":      {firstDueTask, "expected_due (source=?)"},
+		"newly overdue":       {newlyOverdue, "expected_overdue (source=? AND overdue>? AND overdue<?)"},
+		"a task":              {expectedOf, "expected_task (source=? AND task=?)"},
+		"newest tasks":        {newestExpected, "INTEGER PRIMARY KEY (rowid<?)"},
+		"tasks by name":       {namedExpected, "expected_task (source=? AND task=?)"},
+		"ended tasks":         {endedTasks, "expected_ended (ended<?)"},
 		"deletion":            {"DELETE FROM delivery WHERE event = ? AND destination IN (SELECT id FROM destination WHERE source = ?)", "PRIMARY KEY (destination=? AND event=?)"},
 	} {
 		var plan []string

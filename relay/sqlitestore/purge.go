@@ -39,7 +39,7 @@ func (s *Store) purge(p relay.PurgePolicy) (relay.PurgeResult, error) {
 		DeadLetters: map[relay.DestinationName]int{}, Deliveries: map[relay.DestinationName]int{},
 	}}
 	err := s.transact(w.tallies, func() error {
-		for _, step := range []func() error{w.again, w.events, w.lateEvents, w.forget} {
+		for _, step := range []func() error{w.again, w.events, w.lateEvents, w.forget, w.tasks} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -229,7 +229,7 @@ func (w *sweep) event(r eventRow) error {
 func (w *sweep) deleteEvent(r eventRow) error {
 	for _, query := range []string{
 		"DELETE FROM attempt WHERE event = ?", "DELETE FROM variant WHERE event = ?",
-		"DELETE FROM repeat WHERE event = ?",
+		"DELETE FROM repeat WHERE event = ?", "DELETE FROM file WHERE event = ?",
 	} {
 		st := w.db.Writer.Stmt(query)
 		st.BindInt64(1, r.seq)

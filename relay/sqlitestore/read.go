@@ -141,7 +141,7 @@ func (s *Store) readDeliveries(c *sqlitefile.Conn, r *relay.EventRecord) error {
 			Destination: name, State: stateOf(st.ColumnInt64(1), leased), Tries: st.ColumnInt(3), Replay: st.ColumnInt(4),
 			Variant: st.ColumnInt(5), DeadAt: fromMillis(st.ColumnInt64(6)), Reason: st.ColumnText(7),
 		}
-		if rec.State == relay.StatePending {
+		if rec.State == relay.StatePending && st.ColumnInt64(2) < never {
 			rec.NextAttempt = duration(max(0, st.ColumnInt64(2)-now))
 		}
 		r.Deliveries = append(r.Deliveries, rec)
@@ -185,7 +185,7 @@ func (s *Store) Event(ctx context.Context, id string) (rec *relay.EventRecord, e
 		if rec == nil {
 			return orNotFound(nil, "event %s", id)
 		}
-		for _, part := range []func(*sqlitefile.Conn, *relay.EventRecord) error{s.readDeliveries, s.readRepeats, s.readAttempts, s.readVariants} {
+		for _, part := range []func(*sqlitefile.Conn, *relay.EventRecord) error{s.readDeliveries, s.readRepeats, s.readAttempts, s.readVariants, s.readFiles} {
 			if err := part(c, rec); err != nil {
 				return err
 			}

@@ -24,12 +24,12 @@ func (s *Store) Reassign(_ context.Context, source, from, to, cursor string) (r 
 
 // movable is a delivery that is about to change its destination.
 type movable struct {
-	event, state int64
-	chain        string
+	event, state, due int64
+	chain             string
 }
 
 // ofDestination finds deliveries of a destination, oldest event first.
-const ofDestination = "SELECT event, state, chain FROM delivery WHERE destination = ? AND event > ? ORDER BY event LIMIT ?"
+const ofDestination = "SELECT event, state, due, chain FROM delivery WHERE destination = ? AND event > ? ORDER BY event LIMIT ?"
 
 func (s *Store) reassign(source, fromName, toName string, after int64) (r relay.Reassigned, next string, err error) {
 	from := s.find(source, fromName)
@@ -48,7 +48,7 @@ func (s *Store) reassign(source, fromName, toName string, after int64) (r relay.
 	st := s.db.Writer.Stmt(ofDestination)
 	st.Bind(from.id, after, relay.MaxTouched)
 	if err := st.Each(func() {
-		rows = append(rows, movable{st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnText(2)})
+		rows = append(rows, movable{st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnInt64(2), st.ColumnText(3)})
 	}); err != nil {
 		return r, "", err
 	}
@@ -78,7 +78,8 @@ func (s *Store) reassign(source, fromName, toName string, after int64) (r relay.
 
 // move hands a delivery to another destination, and reports whether it could.
 func (s *Store) move(from, to *destination, m movable, now int64, t tallies) (bool, error) {
-	if from.leases[m.event] != nil {
+	open := m.state != delivered && m.state != dead
+	if from.leases[m.event] != nil || open && m.due == never {
 		return false, nil
 	}
 	st := s.db.Writer.Stmt("SELECT 1 FROM delivery WHERE event = ? AND destination = ?")
@@ -86,7 +87,7 @@ func (s *Store) move(from, to *destination, m movable, now int64, t tallies) (bo
 	if there, err := st.Exists(); there || err != nil {
 		return false, err
 	}
-	state, open := m.state, m.state != delivered && m.state != dead
+	state := m.state
 	if open && m.chain != "" {
 		holder, err := s.firstOf(from, m.chain, ready, waiting)
 		if err != nil || from.leases[holder] != nil {
@@ -119,6 +120,9 @@ func (s *Store) move(from, to *destination, m movable, now int64, t tallies) (bo
 	t.of(from).pending--
 	t.of(to).pending++
 	to.noteDue(now)
+	if _, err := s.unhold(from, m.event, now); err != nil {
+		return false, err
+	}
 	if _, err := s.pass(from, m.chain, now); err != nil {
 		return false, err
 	}

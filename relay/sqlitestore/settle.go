@@ -8,7 +8,7 @@ import (
 
 // settle ends a lease, unless its token is no longer the current one.
 func (s *Store) settle(tx *transaction, op *relay.Settle) error {
-	op.Err, op.Unblocked = nil, false
+	op.Err, op.Unblocked, op.Freed = nil, false, nil
 	ev := op.Leased.Event
 	d := s.find(ev.Source, op.Leased.Destination)
 	if d == nil {
@@ -27,6 +27,9 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 		if err := s.recordAttempt(d, op); err != nil {
 			return err
 		}
+	}
+	if err := s.keepFiles(ev.Seq, op.Files); err != nil {
+		return err
 	}
 	tries, used := 0, 0
 	if op.Attempt != nil {
@@ -69,6 +72,13 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 		}
 	default:
 		return fmt.Errorf("settle with the unknown outcome %d", op.Outcome)
+	}
+	if op.Outcome == relay.OutcomeDelivered || op.Outcome == relay.OutcomeDead {
+		freed, err := s.unhold(d, ev.Seq, tx.now)
+		if err != nil {
+			return err
+		}
+		op.Freed = freed
 	}
 	unblocked, err := s.pass(d, l.chain, tx.now)
 	op.Unblocked = unblocked

@@ -30,10 +30,16 @@ const (
 )
 
 // migrations bring a file from the version of their index to the next one. They are never changed, only added to.
-var migrations = []string{schema}
+var migrations = []string{schema, behind, tasks}
 
-//go:embed schema.sql
-var schema string
+var (
+	//go:embed schema.sql
+	schema string
+	//go:embed behind.sql
+	behind string
+	//go:embed tasks.sql
+	tasks string
+)
 
 // Options set where the store is, and how it behaves.
 type Options struct {
@@ -83,6 +89,7 @@ type known struct {
 	sourceNames  map[int64]string
 	destinations map[relay.DestinationName]*destination
 	byID         map[int64]*destination
+	expected     map[int64]*expected // by source
 	recent       recent
 	cache        cache
 }
@@ -90,7 +97,7 @@ type known struct {
 func newKnown() known {
 	return known{
 		sources: map[string]int64{}, sourceNames: map[int64]string{},
-		destinations: map[relay.DestinationName]*destination{}, byID: map[int64]*destination{}, recent: newRecent(), cache: newCache(),
+		destinations: map[relay.DestinationName]*destination{}, byID: map[int64]*destination{}, expected: map[int64]*expected{}, recent: newRecent(), cache: newCache(),
 	}
 }
 
@@ -184,7 +191,7 @@ func (s *Store) load() error {
 	}); err != nil {
 		return err
 	}
-	if err := s.loadRecent(&k.recent); err != nil {
+	if err := errors.Join(s.loadAwaited(&k), s.loadRecent(&k.recent), s.loadExpected(&k)); err != nil {
 		return err
 	}
 	s.outlived = outlived != 0

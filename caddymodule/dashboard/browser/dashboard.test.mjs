@@ -93,6 +93,22 @@ test('it is replayed, and the same page shows it', async () => {
   assert.equal(await page.locator('.delivery', { hasText: 'library' }).getByText('replay').count(), 0);
 });
 
+test('a task is shown from its registration to its callback', async () => {
+  await gateway.expect('vocals', 'task-expected');
+  await show('tasks');
+  await row('task-expected').getByText('expected', { exact: true }).waitFor();
+  await page.getByLabel('State').selectOption('called_back');
+  await page.getByText('No task matches').waitFor();
+  await accept('task-expected');
+  await row('task-expected').getByText('called back', { exact: true }).waitFor();
+  await row('task-expected').getByRole('link', { name: 'task-expected' }).click();
+  await page.locator('.attempts').getByText('called back').waitFor();
+  await page.locator('.facts').getByRole('link').click();
+  await page.getByRole('heading', { name: 'Task', exact: true }).waitFor();
+  await page.getByRole('link', { name: 'Show the task' }).click();
+  assert.match(page.url(), /tasks\/vocals\/task-expected/);
+});
+
 test('a payload of HTML and script changes nothing', async () => {
   const hostile = '</pre></script><script>window.hit=1</script><img src="https://evil.example/x" onerror="window.hit=2"><b id="hit">bold</b>';
   library.answer = hostile;
@@ -266,7 +282,7 @@ test('pictures of every page', { skip: !process.env.SCREENSHOTS }, async () => {
         await tab.waitForTimeout(600);
         library.status = 200;
       }
-      const pages = { overview: '', events: 'events', event: `events/${failing}`, 'dead-letters': 'dead-letters', destinations: 'destinations', rejections: 'rejections', empty: 'events?task_id=nobody' };
+      const pages = { overview: '', events: 'events', event: `events/${failing}`, 'dead-letters': 'dead-letters', destinations: 'destinations', rejections: 'rejections', tasks: 'tasks', empty: 'events?task_id=nobody' };
       for (const [name, address] of Object.entries(pages)) {
         await tab.goto(`${gateway.dashboard}#/${address}`);
         await tab.locator('.loading').waitFor({ state: 'detached' });

@@ -50,6 +50,9 @@ http://localhost:${port} {
 	}
 	relay /callbacks/vocals vocals {
 		allow 127.0.0.1
+		recover {
+			after 1h
+		}
 		to billing ${billing.url} {
 			retry 1s 1h
 		}
@@ -78,6 +81,11 @@ http://localhost:${port} {
     });
     child.on('exit', (code) => reject(new Error(`the gateway ended with ${code}:\n${log}`)));
   });
+  const command = async (...words) => {
+    const run = spawn(process.env.RELAY_CADDY, [...words, '--address', `127.0.0.1:${admin}`], { stdio: 'ignore', env: { ...process.env, HOME: home } });
+    const [code] = await once(run, 'exit');
+    if (code !== 0) throw new Error(`${words.join(' ')}: ${code}`);
+  };
   const origin = `http://localhost:${port}`;
   return {
     origin,
@@ -93,12 +101,10 @@ http://localhost:${port} {
       response.resume();
       return { status: response.statusCode, id: response.headers['relay-event-id'] };
     },
+    // expect registers a task, about which nobody is asked before the test ends.
+    expect: (source, task) => command('relay', 'expect', source, task, '--api', 'api/v1/vocal-removal/generate'),
     // reload loads the same configuration again.
-    reload: async () => {
-      const run = spawn(process.env.RELAY_CADDY, ['reload', '--force', '--config', file, '--adapter', 'caddyfile', '--address', `127.0.0.1:${admin}`], { stdio: 'ignore', env: { ...process.env, HOME: home } });
-      const [code] = await once(run, 'exit');
-      if (code !== 0) throw new Error(`reload: ${code}`);
-    },
+    reload: () => command('reload', '--force', '--config', file, '--adapter', 'caddyfile'),
     stop: async () => {
       child.removeAllListeners('exit');
       const ended = once(child, 'exit');

@@ -9,6 +9,7 @@ import { event } from './event.js';
 import { deadLetters } from './deadletters.js';
 import { destinations } from './destinations.js';
 import { rejections } from './rejections.js';
+import { task, tasks } from './tasks.js';
 
 // A page fills main, until its signal; parameters are those of the address, name is what follows its path.
 const pages = [
@@ -16,6 +17,7 @@ const pages = [
   { path: 'events', label: 'Events', show: events, one: event },
   { path: 'dead-letters', label: 'Dead letters', show: deadLetters },
   { path: 'destinations', label: 'Destinations', show: destinations },
+  { path: 'tasks', label: 'Tasks', show: tasks, one: task },
   { path: 'rejections', label: 'Rejections', show: rejections },
 ];
 

@@ -1,20 +1,25 @@
 import { h } from './dom.js';
 import { get, post, segment } from './api.js';
 import { follow } from './live.js';
-import { count, moment, plural, span } from './format.js';
+import { bytes, count, moment, plural, span } from './format.js';
 import { action, ask, badge, field, headers, notice, region } from './parts.js';
 import { timeline } from './timeline.js';
 import { bodies } from './body.js';
+import { origin } from './tasks.js';
 
 // event shows one event: what came, and what became of it at each destination.
 export function event(main, { name, signal }) {
-  const page = region(signal, async () => view(await get(`events/${segment(name)}`, {}, signal)));
+  const page = region(signal, async () => {
+    const e = await get(`events/${segment(name)}`, {}, signal);
+    const { tasks: [task] } = await get('tasks', { source: e.source, task_id: e.task_id }, signal);
+    return view(e, task);
+  });
   main.append(h('p', { class: 'crumb' }, h('a', { href: '#/events' }, 'Events')), h('h1', { class: 'id' }, name), page.element);
   page.refresh();
   follow(page.refresh, signal, (what) => !what.id || what.id === name);
 }
 
-function view(e) {
+function view(e, task) {
   const facts = [
     ['Task', h('a', { class: 'id', href: `#/events?task_id=${segment(e.task_id)}` }, e.task_id)],
     ['Source', e.source],
@@ -33,6 +38,7 @@ function view(e) {
     h('section', null, h('h2', null, 'Deliveries'), e.deliveries.length
       ? [timeline(e, Math.max(300, document.getElementById('main').clientWidth - 72)), e.deliveries.map(delivery)]
       : h('p', null, 'No destination wants this event: none of their conditions (', h('code', null, 'when'), ') holds for it.')),
+    origin(task),
     h('section', null, h('h2', null, e.variants.length ? 'Payload and variants' : 'Payload'), e.variants.length
       ? h('p', { class: 'note' }, 'Callbacks of the same task and stage that said something else. Lines that the first one does not have are marked. A replay can send a variant.') : null, bodies(e)),
     h('section', null, h('h2', null, 'Files'), e.files.length ? h('ul', { class: 'files' }, e.files.map(file)) : h('p', null, 'The callback names none.')),
@@ -41,10 +47,13 @@ function view(e) {
   ];
 }
 
-// file links to a file of the callback only where that is a web address: a payload can name anything.
-function file(address) {
+// file links to a file of the callback only where that is a web address: a payload can name anything. One without a copy in
+// the archive is its address alone.
+function file(f) {
+  const address = f.url ?? f;
   const web = URL.canParse(address) && ['https:', 'http:'].includes(new URL(address).protocol);
-  return h('li', null, web ? h('a', { href: address, target: '_blank', rel: 'noopener noreferrer' }, address) : address);
+  return h('li', null, web ? h('a', { href: address, target: '_blank', rel: 'noopener noreferrer' }, address) : address,
+    f.object ? h('small', null, h('br'), `archived as ${f.object} · ${bytes(f.size)} · SHA-256 `, h('code', { class: 'id' }, f.sha256)) : null);
 }
 
 function delivery(d) {

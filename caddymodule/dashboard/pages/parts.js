@@ -4,7 +4,7 @@ import { mayWrite } from './api.js';
 
 const WORDS = {
   in_flight: 'in flight', pending: 'waiting', dead: 'dead letter', held: 'held', paused: 'paused', orphaned: 'orphaned',
-  delivered: 'delivered', active: 'active',
+  delivered: 'delivered', active: 'active', given_up: 'given up', called_back: 'called back',
 };
 
 // badge shows a state, by its word and not only by its colour.

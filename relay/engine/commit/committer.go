@@ -342,6 +342,11 @@ func (c *Committer) settled(s *Settling) {
 	if s.Lane != nil {
 		s.Lane.Settled(s)
 	}
+	for _, d := range s.Freed {
+		if l := c.lanes.Lane(relay.DestinationName{Source: s.Leased.Event.Source, Destination: d}); l != nil {
+			l.Wake()
+		}
+	}
 }
 
 // finish hands leased deliveries to their lanes and wakes those who wait.

@@ -21,6 +21,8 @@ type Lane interface {
 	Accepted(reserved bool, d *relay.Leased, stored bool, before time.Time)
 	// Settled frees the slot of a settle that is durable, or was refused.
 	Settled(s *Settling)
+	// Wake has the lane look for due deliveries.
+	Wake()
 }
 
 // Lanes finds lanes.

@@ -12,18 +12,22 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// request returns the request of an attempt: the body byte for byte, and headers by which a consumer can distinguish deliveries.
+// request returns the request of an attempt: the body byte for byte, unless the destination rewrites it, and headers by which a consumer can distinguish deliveries.
 func (c *Courier) request(ctx context.Context, dst *relay.Destination, d *relay.Leased, at time.Time, traceparent string) (*http.Request, error) {
 	ev := d.Event
+	content := ev.Body
+	if dst.Rewrite != nil {
+		content = dst.Rewrite(content)
+	}
 	u := *dst.URL
 	header := make(http.Header, 13+len(dst.Header))
 	req := (&http.Request{
 		Method: http.MethodPost, URL: &u, Host: u.Host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Body: http.NoBody, ContentLength: int64(len(ev.Body)),
+		Body: http.NoBody, ContentLength: int64(len(content)),
 	}).WithContext(ctx)
-	if len(ev.Body) > 0 {
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(ev.Body)), nil }
+	if len(content) > 0 {
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
 		req.Body, _ = req.GetBody()
 	}
 
@@ -55,7 +59,7 @@ func (c *Courier) request(ctx context.Context, dst *relay.Destination, d *relay.
 	// turns out to be closed. It may: the webhook-id is the consumer's idempotency key.
 	header["X-Idempotency-Key"] = nil
 	if dst.Signer != nil {
-		signature, err := dst.Signer.Sign(ev.ID, at, ev.Body)
+		signature, err := dst.Signer.Sign(ev.ID, at, content)
 		if err != nil {
 			return nil, errors.New("signing failed")
 		}

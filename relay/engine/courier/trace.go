@@ -39,8 +39,10 @@ func (c *Courier) begin(dst *relay.Destination, d *relay.Leased) (trace.Span, st
 			attribute.String("relay.source", d.Event.Source), attribute.String("relay.destination", dst.Name),
 			attribute.String("relay.event_id", d.Event.ID), attribute.String("relay.task_id", d.Event.TaskID),
 			attribute.Int("relay.attempt", d.Tries+1), attribute.Int("relay.replay", d.Replay),
-			attribute.String("http.request.method", http.MethodPost), attribute.String("server.address", dst.URL.Hostname()),
 		))
+	if dst.URL != nil { // an archive has none
+		span.SetAttributes(attribute.String("http.request.method", http.MethodPost), attribute.String("server.address", dst.URL.Hostname()))
+	}
 	own := span.SpanContext()
 	if own.SpanID() == parent.SpanID() { // of a provider that was shut down
 		return nil, traceparent(d.Event, parent)

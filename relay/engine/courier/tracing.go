@@ -42,7 +42,7 @@ func end(span trace.Span, a *Answer) {
 	switch {
 	case a.Released:
 		span.SetStatus(codes.Error, "the gateway stopped")
-	case !a.Success() && a.Error != "":
+	case a.Error != "" && (!a.Success() || a.Missing != nil):
 		span.SetStatus(codes.Error, a.Error)
 	case !a.Success():
 		span.SetStatus(codes.Error, http.StatusText(a.Status))

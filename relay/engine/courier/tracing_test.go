@@ -68,8 +68,8 @@ func TestTracing(t *testing.T) {
 		"relay.source": "vocals", "relay.destination": "billing", "relay.event_id": d.Event.ID, "relay.task_id": "task-1",
 		"relay.attempt": "3", "relay.replay": "1", "http.response.status_code": "503", "server.address": "127.0.0.1",
 	} {
-		if v, _ := values.Value(name); v.Emit() != want {
-			t.Errorf("%s is %q, not %q", name, v.Emit(), want)
+		if v, _ := values.Value(name); v.String() != want {
+			t.Errorf("%s is %q, not %q", name, v.String(), want)
 		}
 	}
 	if want := "00-" + failed.SpanContext().TraceID().String() + "-" + failed.SpanContext().SpanID().String() + "-01"; got != want {

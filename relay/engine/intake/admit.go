@@ -40,7 +40,7 @@ func (in *Intake) admit(ctx context.Context, src *relay.Source, header http.Head
 	case outcome.Result == relay.Unkept || outcome.Result == relay.Replayed:
 		return Receipt{}, ErrUnkept
 	}
-	return Receipt{Result: outcome.result(), EventID: outcome.EventID, TaskID: ev.TaskID}, nil
+	return Receipt{Result: outcome.Name(), EventID: outcome.EventID, TaskID: ev.TaskID}, nil
 }
 
 // AcceptRejected accepts a rejected callback after all, with the settings that its source has now. Each one is accepted

@@ -3,11 +3,9 @@ package intake
 import (
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/payload"
@@ -67,28 +65,15 @@ func checkType(format payload.Format, contentType string) string {
 	switch format {
 	case payload.Any:
 	case payload.Form:
-		if mediaType(contentType) != "application/x-www-form-urlencoded" {
+		if payload.MediaType(contentType) != "application/x-www-form-urlencoded" {
 			return "The body must be a form, with the Content-Type application/x-www-form-urlencoded."
 		}
 	default:
-		if contentType != "application/json" && !isJSON(mediaType(contentType)) {
+		if !payload.IsJSON(contentType) {
 			return "The body must be JSON, with a Content-Type that says so."
 		}
 	}
 	return ""
-}
-
-// mediaType returns a Content-Type without its parameters, in lower case; empty if it is malformed.
-func mediaType(contentType string) string {
-	t, _, err := mime.ParseMediaType(contentType)
-	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
-		return ""
-	}
-	return t
-}
-
-func isJSON(mediaType string) bool {
-	return mediaType == "application/json" || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
 }
 
 // verify asks the verifiers that need the body, or those that do not.

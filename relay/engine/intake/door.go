@@ -62,8 +62,8 @@ type Outcome struct {
 	ConflictWith string
 }
 
-// result returns the outcome as metrics have it.
-func (o Outcome) result() string {
+// Name returns the outcome as metrics have it, one of relay.Results.
+func (o Outcome) Name() string {
 	switch {
 	case o.Result == relay.Duplicate:
 		return relay.ResultDuplicate
@@ -92,7 +92,7 @@ func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, s
 		return Outcome{}, err
 	}
 	a := &commit.Accepting{
-		Accept: relay.Accept{Event: ev, Window: src.DedupeWindow, Separate: src.DeliverConflicts, Deliveries: deliveries},
+		Accept: relay.Accept{Event: ev, Window: src.DedupeWindow, Separate: src.DeliverConflicts, Ends: relay.EndingOf(src, ev), Deliveries: deliveries},
 		Lanes:  d.params.Lanes.For(src.Name, deliveries), Done: make(chan struct{}),
 	}
 	spooled, err := d.accept(ctx, a, answerBy)
@@ -109,8 +109,12 @@ func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, s
 // that it was not the event's turn to be looked at by filters before by.
 func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event, by time.Time) ([]relay.NewDelivery, error) {
 	deliveries := make([]relay.NewDelivery, 0, len(src.Destinations))
+	archive := archiveFor(src, ev)
 	var view *relay.View
 	for _, dst := range src.Destinations {
+		if dst.Archiver != nil && dst != archive {
+			continue
+		}
 		if dst.When != nil {
 			if view == nil {
 				if !d.filter(ctx, by) {
@@ -129,7 +133,7 @@ func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event, by
 				continue
 			}
 		}
-		deliveries = append(deliveries, relay.NewDelivery{Destination: dst.Name, Ordered: dst.OrderTask})
+		deliveries = append(deliveries, relay.NewDelivery{Destination: dst.Name, Ordered: dst.OrderTask, Behind: behind(dst, archive)})
 	}
 	return deliveries, nil
 }
@@ -176,7 +180,7 @@ func (d *Door) accept(ctx context.Context, a *commit.Accepting, by time.Time) (s
 		spool.Divert(a)
 	}
 	// The first accept may still be under way, and write to itself. Both are of one event id, and so end in one event.
-	again := &relay.Accept{Event: a.Event, Window: a.Window, Separate: a.Separate, Deliveries: slices.Clone(a.Deliveries)}
+	again := &relay.Accept{Event: a.Event, Window: a.Window, Separate: a.Separate, Ends: a.Ends, Deliveries: slices.Clone(a.Deliveries)}
 	ctx, cancel := context.WithDeadline(ctx, by)
 	defer cancel()
 	return true, spool.Take(ctx, again)

@@ -22,6 +22,8 @@ type Params struct {
 	Report *report.Reporter
 	// Traced learns of the span that the server has opened for a callback, where it traces the source's callbacks.
 	Traced func(source string, span trace.Span)
+	// Counted, if set, is called for each callback with its result, one of relay.Results; it must not block.
+	Counted func(source, result string)
 }
 
 // Intake handles callbacks over HTTP.
@@ -54,6 +56,7 @@ func (in *Intake) Receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 	receipt, rej := in.receive(w, r, src, client, start)
 	if rej != nil {
 		receipt.Result = rej.result
+		in.count(src, rej.result)
 		reject(w, rej)
 		log := in.params.Report.Logger(src.Logger).With("source", src.Name, "status", rej.status, "reason", rej.code,
 			"remote_addr", r.RemoteAddr, "client_ip", client.String())
@@ -61,12 +64,17 @@ func (in *Intake) Receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 			log = log.With("error", rej.reason)
 		}
 		log.Warn("callback rejected: " + rej.message)
-	} else {
-		m.Called(start)
 	}
-	m.Count(receipt.Result)
 	m.AckDuration.Observe(time.Since(start).Seconds())
 	return receipt
+}
+
+// count counts a callback before it is answered: whoever has the answer finds it in the metrics.
+func (in *Intake) count(src *relay.Source, result string) {
+	in.params.Meter.Source(src.Name).Count(result)
+	if in.params.Counted != nil {
+		in.params.Counted(src.Name, result)
+	}
 }
 
 func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Source, client netip.Addr, start time.Time) (_ Receipt, rej *rejection) {
@@ -139,7 +147,7 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 			"source", src.Name, "event_id", outcome.EventID, "task_id", ev.TaskID, "most", relay.MaxVariants)
 		return Receipt{TaskID: ev.TaskID}, unavailable(ErrUnkept)
 	}
-	return in.answer(r.Context(), w, src, ev, outcome), nil
+	return in.answer(r.Context(), w, src, ev, outcome, start), nil
 }
 
 // ErrUnkept is why a callback that conflicts with an event cannot be stored.

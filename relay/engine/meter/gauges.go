@@ -20,6 +20,7 @@ type Gauges struct {
 	StoreFree    int64 // bytes; negative where unknown
 	Spooled      int
 	SpoolOldest  time.Duration
+	Tasks        []relay.TaskCount
 	Destinations []DestinationGauges
 }
 
@@ -28,6 +29,8 @@ type DestinationGauges struct {
 	relay.Count
 	Orphaned    bool
 	BreakerOpen bool
+	// FileLife is how long a sender keeps the files of an archive; zero where the destination is none.
+	FileLife time.Duration
 }
 
 var (
@@ -36,13 +39,16 @@ var (
 	descBreakerOpen   = describe("breaker_open", "Whether the destination is held by its breaker on this node.", "source", "destination")
 	descPaused        = describe("destination_paused", "Whether an operator has paused the destination.", "source", "destination")
 	descLeaseExpired  = describe("lease_expired_total", "Leases that expired before their attempt was settled.", "source", "destination")
+	descTasks         = describe("tasks", "Tasks whose final callback is expected.", "source", "state")
 	descStoreUp       = describe("store_up", "Whether the store is open and healthy.")
 	descSpooled       = describe("spooled_events", "Callbacks in the spool, which the store has yet to accept.")
 	descSpoolOldest   = describe("spool_oldest_seconds", "Age of the oldest callback that waits in the spool.")
 	descStoreFree     = describe("store_free_bytes", "Free space where the store is.")
 
+	descArchiveExpires = describe("archive_expires_seconds", "How soon the files of the oldest event that is not archived yet are gone at their sender; below zero: they may be gone.", "source")
+
 	descs = []*prometheus.Desc{
-		descDeliveries, descOldestPending, descBreakerOpen, descPaused, descLeaseExpired, descStoreUp, descStoreFree, descSpooled, descSpoolOldest,
+		descDeliveries, descOldestPending, descBreakerOpen, descPaused, descLeaseExpired, descTasks, descStoreUp, descStoreFree, descSpooled, descSpoolOldest, descArchiveExpires,
 	}
 )
 
@@ -61,6 +67,10 @@ func (g Gauges) collect(ch chan<- prometheus.Metric) {
 	if g.StoreFree >= 0 {
 		gauge(descStoreFree, float64(g.StoreFree))
 	}
+	for _, t := range g.Tasks {
+		gauge(descTasks, float64(t.Expected), t.Source, string(relay.TaskExpected))
+		gauge(descTasks, float64(t.Overdue), t.Source, string(relay.TaskOverdue))
+	}
 	for _, d := range g.Destinations {
 		if d.Orphaned {
 			if n := d.Pending + d.InFlight; n > 0 {
@@ -72,6 +82,9 @@ func (g Gauges) collect(ch chan<- prometheus.Metric) {
 		gauge(descDeliveries, float64(d.InFlight), d.Source, d.Destination, string(relay.StateInFlight))
 		gauge(descDeliveries, float64(d.Dead), d.Source, d.Destination, string(relay.StateDead))
 		gauge(descOldestPending, d.OldestPending.Seconds(), d.Source, d.Destination)
+		if d.FileLife > 0 {
+			gauge(descArchiveExpires, (d.FileLife - d.OldestPending).Seconds(), d.Source)
+		}
 		gauge(descPaused, truth(d.Paused), d.Source, d.Destination)
 		gauge(descBreakerOpen, truth(d.BreakerOpen), d.Source, d.Destination)
 		ch <- prometheus.MustNewConstMetric(descLeaseExpired, prometheus.CounterValue, float64(d.LeaseExpired), d.Source, d.Destination)

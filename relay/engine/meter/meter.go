@@ -23,9 +23,13 @@ type Metrics struct {
 	latency         *prometheus.HistogramVec
 	whenErrors      *prometheus.CounterVec
 	purged          *prometheus.CounterVec
+	recoveries      *prometheus.CounterVec
 	storeDuration   *prometheus.HistogramVec
 	storeErrors     *prometheus.CounterVec
+	submissions     *prometheus.CounterVec
 	logDropped      prometheus.Counter
+	files           *prometheus.CounterVec
+	fileBytes       *prometheus.CounterVec
 
 	mu      sync.Mutex
 	sources map[string]*Source
@@ -37,12 +41,24 @@ type Metrics struct {
 type Source struct {
 	AckDuration prometheus.Observer
 	results     map[string]prometheus.Counter
-	last        *prometheus.GaugeVec // has a series only once a callback came
+	submissions *prometheus.CounterVec // has no series of a source that recovers nothing before its first submission
+	last        *prometheus.GaugeVec   // has a series only once a callback came
 	name        string
 }
 
 // Count counts a callback by what became of it, one of relay.Results.
 func (s *Source) Count(result string) { s.results[result].Inc() }
+
+// The results of a submission, as caddy_relay_submissions_total has them.
+const (
+	SubmissionExpected    = "expected"
+	SubmissionWithoutTask = "no_task" // the answer names none, or is an error
+	SubmissionUnread      = "unread"  // the answer is encoded
+	SubmissionFailed      = "failed"  // the task could not be registered
+)
+
+// CountSubmission counts a submission by what became of its task.
+func (s *Source) CountSubmission(result string) { s.submissions.WithLabelValues(s.name, result).Inc() }
 
 // Called notes when the last callback came that was not rejected.
 func (s *Source) Called(at time.Time) {
@@ -78,20 +94,24 @@ func New() *Metrics {
 			[]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 60, 300, 900, 3600, 21600, 86400}, "source", "destination"),
 		whenErrors:    counter("when_errors_total", "Events that a `when` could not be evaluated for, and which were delivered.", "source", "destination"),
 		purged:        counter("purged_total", "Deliveries deleted past their retention.", "source", "destination"),
+		recoveries:    counter("recoveries_total", "Expected tasks whose callback did not come, by what their details have brought.", "source", "result"),
 		storeDuration: histogram("store_duration_seconds", "Time that an operation of the store took.", prometheus.ExponentialBuckets(.0002, 4, 9), "operation"),
 		storeErrors:   counter("store_errors_total", "Operations of the store that failed.", "operation"),
+		submissions:   counter("submissions_total", "Submissions through the gateway by what became of their task.", "source", "result"),
 		logDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "caddy_relay_log_dropped_total", Help: "Log lines and hooks dropped because their sink does not keep up.",
 		}),
-		sources: map[string]*Source{},
-		lanes:   map[relay.DestinationName]*Lane{},
+		files:     counter("files_archived_total", "Files that an archive fetched, by what became of them.", "source", "result"),
+		fileBytes: counter("archived_bytes_total", "Bytes of files that an archive fetched, by what became of them.", "source", "result"),
+		sources:   map[string]*Source{},
+		lanes:     map[relay.DestinationName]*Lane{},
 	}
 }
 
 func (m *Metrics) vectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.callbacks, m.lastCallback, m.ackDuration, m.attempts, m.attemptDuration, m.latency,
-		m.whenErrors, m.purged, m.storeDuration, m.storeErrors, m.logDropped,
+		m.whenErrors, m.purged, m.recoveries, m.storeDuration, m.storeErrors, m.submissions, m.logDropped, m.files, m.fileBytes,
 	}
 }
 
@@ -146,7 +166,7 @@ func (m *Metrics) Source(name string) *Source {
 		s = &Source{
 			AckDuration: m.ackDuration.WithLabelValues(name),
 			results:     map[string]prometheus.Counter{},
-			last:        m.lastCallback, name: name,
+			last:        m.lastCallback, submissions: m.submissions, name: name,
 		}
 		for _, r := range relay.Results {
 			s.results[r] = m.callbacks.WithLabelValues(name, r)
@@ -191,8 +211,17 @@ func (m *Metrics) DropLane(n relay.DestinationName) {
 
 // KeepSources shows the series of the sources of the config, from before their first callback on, and deletes those of others.
 func (m *Metrics) KeepSources(sources map[string]*relay.Source) {
-	for name := range sources {
+	for name, src := range sources {
 		m.Source(name)
+		if src.Recover == nil {
+			continue
+		}
+		for _, r := range []string{Recovered, RecoveredFailure, GivenUp} {
+			m.recoveries.WithLabelValues(name, r)
+		}
+		for _, r := range []string{SubmissionExpected, SubmissionWithoutTask, SubmissionUnread, SubmissionFailed} {
+			m.submissions.WithLabelValues(name, r)
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -202,14 +231,45 @@ func (m *Metrics) KeepSources(sources map[string]*relay.Source) {
 			labels := prometheus.Labels{"source": name}
 			m.callbacks.DeletePartialMatch(labels)
 			m.lastCallback.DeletePartialMatch(labels)
+			m.submissions.DeletePartialMatch(labels)
 			m.ackDuration.DeletePartialMatch(labels)
+			m.files.DeletePartialMatch(labels)
+			m.fileBytes.DeletePartialMatch(labels)
+			m.recoveries.DeletePartialMatch(labels)
 		}
 	}
+}
+
+// The results of a recovery, as caddy_relay_recoveries_total has them.
+const (
+	Recovered        = "recovered" // the task has a result
+	RecoveredFailure = "failed"    // the task ended without one
+	GivenUp          = "given_up"
+)
+
+// CountRecovery counts what became of a task whose callback did not come.
+func (m *Metrics) CountRecovery(source, result string) {
+	m.recoveries.WithLabelValues(source, result).Inc()
 }
 
 // CountPurged counts deliveries that were deleted past their retention.
 func (m *Metrics) CountPurged(n relay.DestinationName, deliveries int) {
 	m.purged.WithLabelValues(n.Source, n.Destination).Add(float64(deliveries))
+}
+
+// CountFiles counts the files of an archive's attempt: those that it stored and, where missing is not nil, those that it
+// did not.
+func (m *Metrics) CountFiles(source string, stored []relay.File, missing *relay.ArchiveError) {
+	size := int64(0)
+	for _, f := range stored {
+		size += f.Size
+	}
+	m.files.WithLabelValues(source, "stored").Add(float64(len(stored)))
+	m.fileBytes.WithLabelValues(source, "stored").Add(float64(size))
+	if missing != nil {
+		m.files.WithLabelValues(source, "failed").Add(float64(missing.Failed))
+		m.fileBytes.WithLabelValues(source, "failed").Add(float64(missing.Bytes))
+	}
 }
 
 // CountDropped counts a log line or a hook that was dropped because its sink does not keep up.

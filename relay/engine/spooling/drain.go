@@ -1,6 +1,7 @@
 package spooling
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -123,28 +124,18 @@ func (s *Spooler) handOver(source string, items []*relay.Spooled, st *spoolSourc
 		return false
 	}
 	items = portion(items)
-	batch := relay.Batch{}
-	for _, item := range items {
-		item.Accept.Again = s.settleDoubt(item.Accept.Event.ID)
-		batch.Accepts = append(batch.Accepts, item.Accept)
-	}
-	start := time.Now()
-	commit.Apply(store, &batch)
-	err = commit.Failure(&batch)
-	s.params.Meter.ObserveStore("drain", start, err)
-	s.params.Commit.Of(source).SetHealthy(err == nil)
-
 	var taken []*relay.Spooled
 	stuck := 0
-	for _, item := range items {
-		a := item.Accept
+	for i, err := range s.apply(store, source, items) {
 		switch {
-		case a.Err == nil:
-			taken = append(taken, item)
-		case errors.Is(a.Err, relay.ErrRefused):
-			if s.refuse(source, item, a.Err) {
+		case err == nil:
+			taken = append(taken, items[i])
+		case errors.Is(err, relay.ErrRefused):
+			if s.refuse(source, items[i], err) {
 				stuck++
-				s.forget(a.Event.ID)
+				if a := items[i].Accept; a != nil {
+					s.forget(a.Event.ID)
+				}
 			}
 		}
 	}
@@ -158,8 +149,10 @@ func (s *Spooler) handOver(source string, items []*relay.Spooled, st *spoolSourc
 			return false
 		}
 		for _, item := range taken {
-			s.forget(item.Accept.Event.ID)
-			s.params.Stored(item.Accept)
+			if item.Accept != nil {
+				s.forget(item.Accept.Event.ID)
+				s.params.Stored(item.Accept)
+			}
 		}
 	}
 	s.mu.Lock()
@@ -172,11 +165,52 @@ func (s *Spooler) handOver(source string, items []*relay.Spooled, st *spoolSourc
 	return all
 }
 
+// apply hands a portion over to the store, and returns the error of each entry.
+func (s *Spooler) apply(store relay.Store, source string, items []*relay.Spooled) []error {
+	errs, start := make([]error, len(items)), time.Now()
+	var err error
+	if task := items[0].Task; task != nil {
+		err = s.register(store, task)
+		errs[0] = err
+	} else {
+		batch := relay.Batch{}
+		for _, item := range items {
+			item.Accept.Again = s.settleDoubt(item.Accept.Event.ID)
+			batch.Accepts = append(batch.Accepts, item.Accept)
+		}
+		commit.Apply(store, &batch)
+		err = commit.Failure(&batch)
+		for i, a := range batch.Accepts {
+			errs[i] = a.Err
+		}
+	}
+	s.params.Meter.ObserveStore("drain", start, err)
+	s.params.Commit.Of(source).SetHealthy(err == nil)
+	return errs
+}
+
+// register registers a task. One that is too many is dropped, since it will not be expected later either.
+func (s *Spooler) register(store relay.Store, task *relay.Expectation) error {
+	err := store.Expect(context.Background(), task)
+	if errors.Is(err, relay.ErrTooManyTasks) {
+		s.params.Logger().Error("task cannot be expected; nobody asks for its result if its callback does not come",
+			"source", task.Source, "task_id", task.TaskID, "error", err)
+		return nil
+	}
+	return err
+}
+
 // portion cuts entries to what one batch may touch, and before the second one of a task: an accept may fail where a later
-// one of its batch succeeds, and must not be overtaken by one of its own task.
+// one of its batch succeeds, and must not be overtaken by one of its own task. The registration of a task goes alone.
 func portion(items []*relay.Spooled) []*relay.Spooled {
+	if items[0].Task != nil {
+		return items[:1]
+	}
 	touched, tasks := 0, map[string]bool{}
 	for i, item := range items {
+		if item.Task != nil {
+			return items[:i]
+		}
 		touched += max(1, len(item.Accept.Deliveries))
 		if i > 0 && (touched > relay.MaxTouched || tasks[item.Accept.Event.TaskID]) {
 			return items[:i]

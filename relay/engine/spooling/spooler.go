@@ -43,11 +43,19 @@ type spoolSource struct {
 	news     chan struct{} // capacity 1: an entry was appended
 }
 
-// spooling is an accept on its way into the spool.
+// spooling is an accept, or the registration of a task, on its way into the spool.
 type spooling struct {
 	accept *relay.Accept
+	task   *relay.Expectation // in place of an accept
 	done   chan struct{}
 	err    error
+}
+
+func (op *spooling) source() string {
+	if op.task != nil {
+		return op.task.Source
+	}
+	return op.accept.Event.Source
 }
 
 func newSpooler(p Params, spool relay.Spool, stop <-chan struct{}, loops *sync.WaitGroup) (*Spooler, error) {
@@ -102,13 +110,19 @@ func (s *Spooler) Follows(ctx context.Context, source string, by time.Time) bool
 // Divert notes that the store did not accept an event in time, and counts an entry, which must be taken. The accept may still
 // be under way, and may be stored after all.
 func (s *Spooler) Divert(first *commit.Accepting) {
-	source := first.Event.Source
+	s.mu.Lock()
+	s.doubts[first.Event.ID] = first
+	s.mu.Unlock()
+	s.DivertTask(first.Event.Source)
+}
+
+// DivertTask notes that the store did not register a task in time, and counts an entry, which must be taken.
+func (s *Spooler) DivertTask(source string) {
 	s.mu.Lock()
 	st := s.of(source)
 	news := !st.down
 	st.down = true
 	st.waiting++
-	s.doubts[first.Event.ID] = first
 	s.mu.Unlock()
 	if news {
 		s.params.Logger().Warn("store does not accept callbacks; they go to the spool", "source", source)
@@ -141,10 +155,18 @@ func (s *Spooler) forget(id string) {
 
 // Take appends an accept to the spool, durably, and waits for that until ctx ends. The entry has been counted.
 func (s *Spooler) Take(ctx context.Context, a *relay.Accept) error {
-	op := &spooling{accept: a, done: make(chan struct{})}
+	return s.take(ctx, &spooling{accept: a, done: make(chan struct{})})
+}
+
+// TakeTask appends the registration of a task to the spool, as Take does an accept.
+func (s *Spooler) TakeTask(ctx context.Context, e *relay.Expectation) error {
+	return s.take(ctx, &spooling{task: e, done: make(chan struct{})})
+}
+
+func (s *Spooler) take(ctx context.Context, op *spooling) error {
 	s.mu.Lock()
 	if s.closed {
-		s.of(a.Event.Source).waiting--
+		s.of(op.source()).waiting--
 		s.mu.Unlock()
 		return relay.ErrClosed
 	}
@@ -186,18 +208,26 @@ func (s *Spooler) appendAll() {
 	if len(queue) == 0 {
 		return
 	}
-	accepts := make([]*relay.Accept, len(queue))
-	for i, op := range queue {
-		accepts[i] = op.accept
+	var accepts []*relay.Accept
+	for _, op := range queue {
+		if op.accept != nil {
+			accepts = append(accepts, op.accept)
+		}
 	}
-	add := func(accepts []*relay.Accept) error {
+	add := func(accepts ...*relay.Accept) error {
 		return guard.Step(func() error { return s.spool.Append(accepts) })
 	}
-	err := add(accepts)
-	for i, op := range queue {
-		if err != nil && len(queue) > 1 {
-			op.err = add(accepts[i : i+1]) // one that is too large must not make the others fail
-		} else {
+	var err error
+	if len(accepts) > 0 {
+		err = add(accepts...)
+	}
+	for _, op := range queue {
+		switch {
+		case op.task != nil:
+			op.err = guard.Step(func() error { return s.spool.AppendTask(op.task) })
+		case err != nil && len(accepts) > 1:
+			op.err = add(op.accept) // one that is too large must not make the others fail
+		default:
 			op.err = err
 		}
 		close(op.done)
@@ -205,13 +235,15 @@ func (s *Spooler) appendAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, op := range queue {
-		st := s.of(op.accept.Event.Source)
+		st := s.of(op.source())
 		if op.err != nil {
 			st.waiting--
-			delete(s.doubts, op.accept.Event.ID)
+			if op.accept != nil {
+				delete(s.doubts, op.accept.Event.ID)
+			}
 		}
 		// Even after a failure: the drain finds out whether the store is up again.
-		s.drainSoon(op.accept.Event.Source, st)
+		s.drainSoon(op.source(), st)
 	}
 }
 

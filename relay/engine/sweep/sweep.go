@@ -154,6 +154,7 @@ func (s *Sweeper) expire(ctx context.Context, store relay.Store, settings *relay
 		if dst == nil || dst.Expire <= 0 || c.Pending == 0 {
 			continue
 		}
+		gaveUp := false
 		for ctx.Err() == nil {
 			start := time.Now()
 			expired, err := store.Expire(ctx, c.Source, c.Destination, dst.Expire)
@@ -163,14 +164,15 @@ func (s *Sweeper) expire(ctx context.Context, store relay.Store, settings *relay
 				break
 			}
 			for _, d := range expired {
+				gaveUp = true
 				s.params.GaveUp(d)
 			}
 			if len(expired) < relay.MaxTouched || !breathe(ctx) {
 				break
 			}
 		}
-		if l := s.params.Lanes.Get(relay.DestinationName{Source: c.Source, Destination: c.Destination}); l != nil && dst.OrderTask {
-			l.Wake() // what expired may have stood before others of its task
+		if gaveUp {
+			s.params.Lanes.Wake(c.Source) // what expired may have stood before others of its task or its event
 		}
 	}
 }

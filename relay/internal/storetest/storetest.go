@@ -41,6 +41,8 @@ func Run(t *testing.T, open func(t *testing.T) *Harness) {
 		{"Settle", settleTests},
 		{"Probe", probeTests},
 		{"Order", orderTests},
+		{"Behind", behindTests},
+		{"Files", filesTests},
 		{"Expire", expireTests},
 		{"Pause", pauseTests},
 		{"Replay", replayTests},
@@ -51,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) *Harness) {
 		{"Purge", purgeTests},
 		{"List", listTests},
 		{"Lifecycle", lifecycleTests},
+		{"Task", taskTests},
 		{"Model", modelTests},
 	} {
 		t.Run(theme.name, func(t *testing.T) {

@@ -4,26 +4,29 @@
 --       9 1 if an earlier try may have stored it and taken its leases with it, 10 proof or empty;
 --       11 key and 12 meta if it is to be an event of its own beside the first of its key, else empty; 13 key of the proof
 --       there, or empty;
---       per delivery: destination, lease duration or 0, 1 if ordered
+--       per delivery: destination, lease duration or 0, 1 if ordered, the destination that it waits for or empty
 -- Returns {result, first id, seq, age, id of the event that it conflicts with or empty,
 --         per delivery: token, or 0 if it is pending, or -1 if this try has left it alone};
 --         without deliveries where the result is not ACCEPTED, and with them where it is ACCEPTED_BEFORE and ARGV 9 is 1
 local id, key, fingerprint, task, proof, event = ARGV[1], ARGV[2], ARGV[3], ARGV[5], ARGV[10], KEYS[9]
 local meta, headers, separate, proof_key, beside = ARGV[6], ARGV[7], ARGV[11], ARGV[13], ''
 local fields, count = {}, 0
-for i = 14, #ARGV, 3 do
+for i = 14, #ARGV, 4 do
   fields[count + 1], fields[count + 2], count = 'd:' .. ARGV[i], 'p:' .. ARGV[i], count + 2
 end
 local flags = tick(unpack(fields))
 
-local deliveries, names, open = {}, {}, 0
-for i = 14, #ARGV, 3 do
+local deliveries, names, waiters, open = {}, {}, {}, 0
+for i = 14, #ARGV, 4 do
   deliveries[open + 1] = {
     q = queue(10 + open * 6), known = flags[4 + open * 2], paused = flags[5 + open * 2],
-    lease = tonumber(ARGV[i + 1]), ordered = ARGV[i + 2] == '1' and task ~= '',
+    lease = tonumber(ARGV[i + 1]), ordered = ARGV[i + 2] == '1' and task ~= '', awaited = ARGV[i + 3],
   }
   open = open + 1
   names[open] = ARGV[i]
+  if ARGV[i + 3] ~= '' then
+    waiters[#waiters + 1] = ARGV[i] .. ' ' .. ARGV[i + 3]
+  end
 end
 
 if redis.call('EXISTS', event) == 1 then
@@ -129,7 +132,7 @@ elseif first then
 end
 
 for _, v in ipairs(deliveries) do
-  if v.lease > 0 and (v.paused or redis.call('ZCOUNT', v.q.due, '-inf', now_text) > 0 or v.ordered and first_of(v.q, task)) then
+  if v.lease > 0 and (v.awaited ~= '' or v.paused or redis.call('ZCOUNT', v.q.due, '-inf', now_text) > 0 or v.ordered and first_of(v.q, task)) then
     v.lease = 0
   end
 end
@@ -138,6 +141,9 @@ local number = next_seq()
 local number_text = string.format('%016d', number)
 redis.call('HSET', event, 'm', meta, 'h', headers, 'b', ARGV[8], 'k', task, 'd', table.concat(names, ' '),
   's', number_text, 'o', open)
+if #waiters > 0 then
+  redis.call('HSET', event, 'w', table.concat(waiters, ' '))
+end
 redis.call('HSET', SEEN, key, fingerprint .. id)
 redis.call('ZADD', WINDOW, run_text, key)
 if proof_key ~= '' then
@@ -168,6 +174,8 @@ for i, v in ipairs(deliveries) do
       redis.call('ZADD', q.order, 0, place(d, id))
       redis.call('HSET', q.state, '@' .. task, id)
     end
+  elseif v.awaited ~= '' then
+    hold(q, id, d, v.awaited)
   else
     enqueue(q, id, d, now)
   end

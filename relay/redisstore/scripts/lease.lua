@@ -16,7 +16,7 @@ local expired = reclaim(q, MAX_TOUCHED - most)
 local ids = {}
 if ARGV[4] == '1' then
   -- Those never tried go first. Nothing but a bounded look at the head of the queue can tell.
-  local head, tried = redis.call('ZRANGE', q.due, 0, MAX_TOUCHED - 1), {}
+  local head, tried = redis.call('ZRANGEBYSCORE', q.due, '-inf', '(' .. text(HELD), 'LIMIT', 0, MAX_TOUCHED), {}
   local states = #head > 0 and redis.call('HMGET', q.state, unpack(head)) or {}
   for i, id in ipairs(head) do
     local fresh = not states[i] or tonumber((string.match(states[i], '^%a %d+ (%d+)'))) == 0
@@ -50,6 +50,9 @@ if #ids > 0 then
 end
 
 local due, leased = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES'), redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
+if due[2] and tonumber(due[2]) >= HELD then
+  due = {}
+end
 if due[2] and tonumber(due[2]) <= now then
   reply[3] = 0
 elseif due[2] or leased[2] then

@@ -94,6 +94,14 @@ local function first_of(q, task)
   return m and string.sub(m, #task + 18)
 end
 
+-- A delivery behind another one of its event stands in `due` at HELD, whether or not it has its task's turn, until it is
+-- freed: later than any time, and still exact as a double. Its record's reason is the destination that it waits for.
+
+-- held says that a delivery is behind another one.
+local function held(q, id)
+  return tonumber(redis.call('ZSCORE', q.due, id) or 0) >= HELD
+end
+
 -- enqueue makes a pending delivery due at `at`, or lets it wait for its turn.
 local function enqueue(q, id, d, at)
   if not d.task then
@@ -107,7 +115,9 @@ local function enqueue(q, id, d, at)
     if first ~= id or other and string.sub(other, 1, 1) == LEASED then
       return
     end
-    redis.call('ZREM', q.due, turn)
+    if not held(q, turn) then
+      redis.call('ZREM', q.due, turn)
+    end
   end
   redis.call('HSET', q.state, '@' .. d.task, first)
   redis.call('ZADD', q.due, text(first == id and at or now), first)
@@ -132,8 +142,33 @@ local function leave(q, id, d)
     return 0
   end
   redis.call('HSET', q.state, '@' .. d.task, first)
-  redis.call('ZADD', q.due, now_text, first)
+  redis.call('ZADD', q.due, 'NX', now_text, first) -- what is held stands there already, and stays so
   return 1
+end
+
+-- hold lets a new delivery wait for another one.
+local function hold(q, id, d, awaited)
+  d.reason = awaited
+  redis.call('ZADD', q.due, text(HELD), id)
+  if d.task then
+    redis.call('ZADD', q.order, 0, place(d, id))
+    redis.call('HSETNX', q.state, '@' .. d.task, id)
+  end
+end
+
+-- free makes a delivery due, or lets it wait for its turn, if it is behind another one, and says whether it was.
+local function free(q, id)
+  if not held(q, id) then
+    return false
+  end
+  local s = redis.call('HGET', q.state, id)
+  local d = s and decode(s)
+  if d and d.task and redis.call('HGET', q.state, '@' .. d.task) ~= id then
+    redis.call('ZREM', q.due, id)
+  else
+    redis.call('ZADD', q.due, now_text, id)
+  end
+  return true
 end
 
 -- An event's hash counts its open deliveries in `o`, its dead ones in `x`. With none open its retention runs.

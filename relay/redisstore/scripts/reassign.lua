@@ -1,5 +1,5 @@
--- Hands deliveries of a destination to another one. What is leased stays, and what waits behind that in its task's order,
--- and what the other destination has a delivery of.
+-- Hands deliveries of a destination to another one. What is leased stays, what waits behind that in its task's order, what
+-- is behind another delivery of its event, and what the other destination has a delivery of.
 -- KEYS: source; 9-14 destination; 15-20 the other one; events
 -- ARGV: 1 destination, 2 the other one; ids, oldest event first
 -- Returns {moved, left}
@@ -8,7 +8,7 @@ tick()
 relieve()
 save()
 
-local function held(d)
+local function behind(d)
   local turn = d.task and redis.call('HGET', from.state, '@' .. d.task)
   local other = turn and redis.call('HGET', from.state, turn)
   return other and string.sub(other, 1, 1) == LEASED
@@ -41,7 +41,7 @@ for i = 3, #ARGV do
   local id, event = ARGV[i], KEYS[18 + i]
   local s = redis.call('HGET', from.state, id)
   local d = s and decode(s)
-  if d and (d.status == LEASED or redis.call('HEXISTS', to.state, id) == 1 or waits(d) and held(d)) then
+  if d and (d.status == LEASED or redis.call('HEXISTS', to.state, id) == 1 or waits(d) and (behind(d) or held(from, id))) then
     left = left + 1
   elseif d then
     if waits(d) then

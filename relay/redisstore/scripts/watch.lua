@@ -14,11 +14,30 @@ for i = 1, #meta, 2 do
   end
 end
 local reply, left = { run, now, known }, MAX_TOUCHED
+-- What is behind a delivery that was settled or went, with nobody to free it then, is freed here, oldest first.
+local queues = {}
+for i, name in ipairs(ARGV) do
+  queues[name] = queue(9 + (i - 1) * 6)
+end
+for _, name in ipairs(ARGV) do
+  local q = queues[name]
+  local ids = redis.call('ZRANGEBYSCORE', q.due, text(HELD), '+inf', 'LIMIT', 0, MAX_TOUCHED / 2)
+  local states = #ids > 0 and redis.call('HMGET', q.state, unpack(ids)) or {}
+  for i, id in ipairs(ids) do
+    local awaited = states[i] and decode(states[i]).reason or ''
+    local other = queues[awaited]
+    local gone = not other and redis.call('HEXISTS', META, 'd:' .. awaited) == 0
+    if gone or other and not redis.call('ZSCORE', other.pending, id) then
+      free(q, id)
+    end
+  end
+end
+
 local function add(v)
   reply[#reply + 1] = tonumber(v)
 end
 for i, name in ipairs(ARGV) do
-  local q = queue(9 + (i - 1) * 6)
+  local q = queues[name]
   local expired = reclaim(q, left) -- the rest is for the next look
   left = left - expired
   local leased = redis.call('ZCARD', q.leased)
@@ -31,8 +50,8 @@ for i, name in ipairs(ARGV) do
   local oldest = redis.call('ZRANGE', q.pending, 0, 0, 'WITHSCORES')
   add(oldest[2] and math.max(0, run - oldest[2]) or 0)
   local due, lease = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES'), redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
-  local at = math.min(tonumber(due[2] or 1e17), tonumber(lease[2] or 1e17))
-  add(at == 1e17 and -1 or math.max(0, at - now))
+  local at = math.min(tonumber(due[2] or HELD), tonumber(lease[2] or HELD))
+  add(at >= HELD and -1 or math.max(0, at - now))
   add(expired)
 end
 return reply

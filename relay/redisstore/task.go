@@ -1,0 +1,249 @@
+package redisstore
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+var (
+	//go:embed scripts/task.lua
+	taskLua string
+	//go:embed scripts/task_accept.lua
+	taskAcceptLua string
+	//go:embed scripts/task_expect.lua
+	taskExpectLua string
+	//go:embed scripts/task_lease.lua
+	taskLeaseLua string
+	//go:embed scripts/task_settle.lua
+	taskSettleLua string
+	//go:embed scripts/task_purge.lua
+	taskPurgeLua string
+)
+
+// The states of an expected task, as its record has them.
+const (
+	taskOpen       = "open"
+	taskRecovered  = string(relay.TaskRecovered)
+	taskGivenUp    = string(relay.TaskGivenUp)
+	taskCalledBack = string(relay.TaskCalledBack)
+)
+
+// taskPrelude begins every script that works on expected tasks.
+var taskPrelude = fmt.Sprintf(`local TASK_OPEN, TASK_RECOVERED, TASK_GIVEN_UP, TASK_CALLED_BACK, UNEXPECTED = %q, %q, %q, %q, %d
+`, taskOpen, taskRecovered, taskGivenUp, taskCalledBack, relay.Unexpected) + taskLua
+
+// Scripts that do more where tasks are expected call the one that they add to as a function.
+var (
+	taskAcceptScript = ofSource("accept", taskPrelude+`
+local RECOVERED = table.remove(ARGV) == '1'
+local ENDING = table.remove(ARGV)
+local function accept()
+`+acceptLua+"end\n"+taskAcceptLua)
+	watchScript = ofSource("watch", taskPrelude+"local function watch()\n"+watchLua+"end\nreturn task_counts(watch())\n")
+
+	taskExpectScript = ofSource("task_expect", taskPrelude+taskExpectLua)
+	taskLeaseScript  = ofSource("task_lease", taskPrelude+taskLeaseLua)
+	taskSettleScript = ofSource("task_settle", taskPrelude+taskSettleLua)
+	taskPurgeScript  = ofSource("task_purge", taskPrelude+taskPurgeLua)
+)
+
+// taskCount holds what scripts say of the expected tasks of a source.
+type taskCount struct{ expected, overdue, due int64 }
+
+func (r *reply) taskCount() taskCount { return taskCount{r.number(), r.number(), r.number()} }
+
+// taskTally holds what the store believes of expected tasks, as of the last script that has counted them.
+type taskTally struct {
+	mu     sync.Mutex
+	counts map[string]seenTasks
+}
+
+type seenTasks struct {
+	taskCount
+	at time.Time
+}
+
+// set notes the counts of a source, unless it never had a task.
+func (t *taskTally) set(source string, c taskCount) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, had := t.counts[source]; !had && c.expected+c.overdue == 0 {
+		return
+	}
+	if t.counts == nil {
+		t.counts = map[string]seenTasks{}
+	}
+	t.counts[source] = seenTasks{c, time.Now()}
+}
+
+// TaskCounts implements relay.Store.
+func (s *Store) TaskCounts() (counts []relay.TaskCount) {
+	s.taskTally.mu.Lock()
+	defer s.taskTally.mu.Unlock()
+	for source, c := range s.taskTally.counts {
+		count := relay.TaskCount{Source: source, Expected: c.expected, Overdue: c.overdue, Due: -1}
+		if c.due >= 0 {
+			count.Due = max(0, time.Duration(c.due)*time.Microsecond-time.Since(c.at))
+		}
+		counts = append(counts, count)
+	}
+	return counts
+}
+
+// taskCall makes a call of a script on a source's expected tasks.
+func (s *Store) taskCall(sc *script, source string, args ...any) *call {
+	return &call{script: sc, keys: s.keys.expected(s.keys.source(source, taskKeys), source), args: args, durable: true}
+}
+
+// acceptEndingCall makes the call of an accept that ends its task.
+func (s *Store) acceptEndingCall(a *relay.Accept) *call {
+	c := s.acceptCall(a)
+	c.script, c.keys = taskAcceptScript, s.keys.expected(c.keys, a.Event.Source)
+	c.args = append(c.args, int(a.Ends), a.Event.Origin == relay.OriginRecovered)
+	return c
+}
+
+// acceptedEnding sets the outcome of such an accept.
+func (s *Store) acceptedEnding(a *relay.Accept, c *call) {
+	if list, ok := c.reply.([]any); ok && c.err == nil && len(list) > 3 {
+		r := &reply{script: c.script.name, whole: list, rest: list[len(list)-3:]}
+		counts := r.taskCount()
+		if r.done() == nil {
+			s.taskTally.set(a.Event.Source, counts)
+			c.reply = list[:len(list)-3]
+		}
+		if result, _ := list[0].(int64); relay.Result(result) == relay.Unexpected {
+			a.Result, a.FirstID, a.ConflictWith, a.Leased, a.Err = relay.Unexpected, "", "", nil, r.err
+			return
+		}
+	}
+	s.accepted(a, c)
+}
+
+// looks bounds how often the events of a task are looked at while others come.
+const looks = 8
+
+// Expect implements relay.Store.
+func (s *Store) Expect(ctx context.Context, e *relay.Expectation) error {
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	s.register(ctx, []*relay.Accept{{Event: &relay.Event{Source: e.Source}}})
+	for range looks {
+		final, n, err := s.finalEvent(ctx, e.Source, e.TaskID)
+		if err != nil {
+			return err
+		}
+		id, key := "", []byte(nil)
+		if final != nil {
+			id, key = final.ID, final.Key[:]
+		}
+		c := s.taskCall(taskExpectScript, e.Source, e.TaskID, e.API, e.At.UnixMicro(), e.After.Microseconds(), e.Most, id, key, n)
+		if s.run(ctx, c); c.err != nil {
+			return c.err
+		}
+		r := c.read()
+		result, counts := r.number(), r.taskCount()
+		if err := r.done(); err != nil {
+			return err
+		}
+		s.taskTally.set(e.Source, counts)
+		switch result {
+		case 0:
+			return nil
+		case 1:
+			return fmt.Errorf("source %q: %w: %d", e.Source, relay.ErrTooManyTasks, counts.expected+counts.overdue)
+		}
+	}
+	return fmt.Errorf("%w: redis: the events of task %s change all the time", relay.ErrUnavailable, e.TaskID)
+}
+
+// finalEvent finds an event that has ended a task before it was registered, among n events of that task; nil if there is
+// none.
+func (s *Store) finalEvent(ctx context.Context, source, task string) (final *relay.Event, n int, err error) {
+	rows, err := s.page(ctx, []shelf{{key: s.keys.tasks(source), task: task, byTask: true, source: source}}, nil, true, scanRows)
+	if err != nil || len(rows) == 0 {
+		return nil, 0, err
+	}
+	pipe := s.client.Pipeline()
+	reads := make([]*redis.SliceCmd, len(rows))
+	for i, r := range rows {
+		reads[i] = pipe.HMGet(ctx, s.keys.event(source, r.id), eventFields...)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, 0, explain(err)
+	}
+	for i, r := range rows {
+		values, err := fields(reads[i], len(eventFields))
+		if err != nil {
+			return nil, 0, err
+		}
+		ev, err := decodeEvent(source, r.id, values)
+		if err != nil {
+			return nil, 0, err
+		}
+		if final == nil && ev != nil && relay.FinalStage(ev.Stage) {
+			final = ev
+		}
+	}
+	return final, len(rows), nil
+}
+
+// LeaseTasks implements relay.Store.
+func (s *Store) LeaseTasks(ctx context.Context, l *relay.TaskLease) ([]*relay.LeasedTask, time.Duration, error) {
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer end()
+	c := s.taskCall(taskLeaseScript, l.Source, l.Max, l.For.Microseconds(), l.Every.Microseconds())
+	if s.run(ctx, c); c.err != nil {
+		return nil, 0, c.err
+	}
+	r := c.read()
+	next, counts := r.number(), r.taskCount()
+	leased := make([]*relay.LeasedTask, r.groups(5))
+	for i := range leased {
+		t := &relay.LeasedTask{ExpectedTask: relay.ExpectedTask{Source: l.Source, TaskID: r.text(), API: r.text()}}
+		t.Token, t.Polls, t.Age = uint64(r.number()), int(r.number()), time.Duration(r.number())*time.Microsecond
+		leased[i] = t
+	}
+	if err := r.done(); err != nil {
+		return nil, 0, err
+	}
+	s.taskTally.set(l.Source, counts)
+	return leased, time.Duration(next) * time.Microsecond, nil
+}
+
+// SettleTask implements relay.Store.
+func (s *Store) SettleTask(ctx context.Context, op *relay.TaskSettle) error {
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	c := s.taskCall(taskSettleScript, op.Source, op.TaskID, strconv.FormatUint(op.Token, 10), op.Reason, op.Delay.Microseconds(), op.GivenUp)
+	if s.run(ctx, c); c.err != nil {
+		return c.err
+	}
+	r := c.read()
+	done, counts := r.number() == 1, r.taskCount()
+	if err := r.done(); err != nil {
+		return err
+	}
+	s.taskTally.set(op.Source, counts)
+	if !done {
+		return fmt.Errorf("task %s of source %q: %w", op.TaskID, op.Source, relay.ErrLeaseLost)
+	}
+	return nil
+}
