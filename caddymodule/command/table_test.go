@@ -139,7 +139,9 @@ func TestShow(t *testing.T) {
 			Attempts: []api.Attempt{{At: now.Add(-time.Hour), DurationMS: 12, Status: 500, Response: "out of\torder\x1b[0m\n"}},
 		}},
 		EventDetails: &api.EventDetails{
-			Headers: map[string]string{"content-type": "application/json"}, Payload: []byte(`{"code":200,"data":{}}`), Files: []string{"https://files.example.com/a.mp3"},
+			Headers: map[string]string{"content-type": "application/json"}, Payload: []byte(`{"code":200,"data":{}}`), Files: []api.File{
+				{URL: "https://files.example.com/a.mp3", Object: "vocals/2026-01-02/t/a.mp3", Size: 1200, SHA256: "00ff"}, {URL: "https://files.example.com/b.mp3"},
+			},
 			Variants: []api.Variant{{N: 1, ReceivedAt: now, Payload: []byte(`"plain\ntext"`)}},
 		},
 	}
@@ -165,6 +167,8 @@ billing: pending, replayed 2 times, next attempt in 1m30s
 
 files
   https://files.example.com/a.mp3
+    vocals/2026-01-02/t/a.mp3, 1200 bytes, SHA-256 00ff
+  https://files.example.com/b.mp3
 
 headers
   content-type: application/json

@@ -211,6 +211,7 @@ func (e *Engine) run(store relay.Store) {
 	e.access.Opened(store)
 	e.poller.Run(store)
 	e.loops.Go(func() { e.sweeper.Run(e.ctx, store) })
+	e.loops.Go(func() { e.sweeper.RunFiles(e.ctx, store) })
 	settings := e.settings.Load()
 	if shared, ok := store.(relay.SharedStore); ok {
 		shared.Announce(settings.Hash())

@@ -25,14 +25,32 @@ type Answer struct {
 	relay.Attempt
 	RetryAfter time.Duration // zero where the destination named none; at most 1 h
 	Released   bool          // the context ended before there was an answer, which is no fault of the destination
+	// Files were stored by an archive's attempt, and Missing is why others were not.
+	Files   []relay.File
+	Missing *relay.ArchiveError
 }
+
+// Verdict returns the status that speaks of the destination. A file that its server does not send says nothing against the
+// archive, and counts as what a webhook would answer to it.
+func (a *Answer) Verdict() int {
+	if a.Missing != nil && !a.Missing.Storage {
+		return http.StatusUnprocessableEntity
+	}
+	return a.Status
+}
+
+// Final reports whether no other attempt can end better, which is no fault of the destination.
+func (a *Answer) Final() bool { return a.Missing != nil && a.Missing.Final }
 
 // Success reports whether the destination has taken the event.
 func (a *Answer) Success() bool { return a.Status >= 200 && a.Status < 300 }
 
-// Attempt posts a leased delivery's event to its destination, once, within the destination's timeout. It returns early
+// Attempt posts a leased delivery's event to its destination, or has an archive store its files, once, within the destination's timeout. It returns early
 // when ctx, the engine's, ends: with Released set, unless the status had been received by then.
 func (c *Courier) Attempt(ctx context.Context, dst *relay.Destination, d *relay.Leased) *Answer {
+	if dst.Archiver != nil {
+		return archive(ctx, dst, d)
+	}
 	a := &Answer{Attempt: relay.Attempt{At: time.Now()}}
 	defer func() { a.Duration = time.Since(a.At) }()
 
@@ -42,7 +60,7 @@ func (c *Courier) Attempt(ctx context.Context, dst *relay.Destination, d *relay.
 	timer := time.AfterFunc(dst.Timeout, func() { cancel(context.DeadlineExceeded) })
 	defer timer.Stop()
 
-	req, err := c.request(attempt, dst, d, a.At)
+	req, err := c.request(attempt, dst, archived(dst, d), a.At)
 	if err != nil {
 		a.Error = err.Error()
 		return a
