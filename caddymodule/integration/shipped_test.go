@@ -132,8 +132,11 @@ func TestDocumentedCaddyfiles(t *testing.T) {
 		validate := caddy(t.TempDir(), "validate", "--config", file, "--adapter", "caddyfile")
 		for _, variable := range regexp.MustCompile(`{env\.(\w+)}`).FindAllStringSubmatch(text, -1) {
 			value := "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" // does for every secret
-			if strings.HasSuffix(variable[1], "_HASH") {
+			switch {
+			case strings.HasSuffix(variable[1], "_HASH"):
 				value = exampleSecrets["DASHBOARD_PASSWORD_HASH"]
+			case strings.HasSuffix(variable[1], "_URL"):
+				value = "https://hooks.example.com/secret"
 			}
 			validate.Env = append(validate.Env, variable[1]+"="+value)
 		}
