@@ -160,8 +160,12 @@ func (s *Store) keepVariant(event int64, ev *relay.Event) (relay.Result, error) 
 // insertEvent adds an event and the record of its key, unless the event is there: one that was in doubt may come again
 // when its key's window has ended.
 func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id ulid.ULID) (added bool, err error) {
+	if seq, err := seqOf(s.db.Writer, id, s.recent.ids[id], s.runs); seq != 0 || err != nil {
+		ev.Seq = seq
+		return false, err
+	}
 	st := s.db.Writer.Stmt(`INSERT INTO event (seq, id, source, task, stage, code, key, fingerprint, origin, accepted, received, headers, body)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	st.BindInt64(1, ev.Seq)
 	st.BindBytes(2, id[:])
 	st.BindInt64(3, key.source)
@@ -178,19 +182,16 @@ func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id 
 	if err := st.Exec(); err != nil {
 		return false, err
 	}
-	if s.db.Writer.Changes() == 0 {
-		st = s.db.Writer.Stmt("SELECT seq FROM event WHERE id = ?")
-		st.BindBytes(1, id[:])
-		ev.Seq, err = st.Int64()
-		return false, err
-	}
-	a := &addition{event: ev, key: key}
+	a := &addition{event: ev, key: key, first: first{event: ev.Seq, id: id, fingerprint: ev.Fingerprint, at: tx.now}}
 	if before, ok := s.recent.keys[key]; ok {
 		a.before = &before
 	}
 	tx.added = append(tx.added, a)
-	// The next accept of the same batch must find the key already.
-	s.recent.keys[key] = first{event: ev.Seq, id: id, fingerprint: ev.Fingerprint, at: tx.now}
+	// The next accept of the same batch must find them already.
+	s.recent.keys[key] = a.first
+	s.mem.Lock()
+	s.recent.ids[id] = ev.Seq
+	s.mem.Unlock()
 	return true, nil
 }
 

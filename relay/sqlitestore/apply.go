@@ -23,6 +23,7 @@ type transaction struct {
 type addition struct {
 	event  *relay.Event
 	key    recentKey
+	first  first
 	before *first
 }
 
@@ -140,6 +141,9 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 			} else {
 				delete(s.recent.keys, a.key)
 			}
+			s.mem.Lock()
+			delete(s.recent.ids, a.first.id)
+			s.mem.Unlock()
 		}
 		for _, op := range accepts {
 			op.Result, op.FirstID, op.ConflictWith = 0, "", ""
@@ -159,7 +163,7 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 	s.endTasks(tx)
 	for _, a := range tx.added {
 		s.newest = a.event.Seq
-		s.recent.add(taskHash(a.event.TaskID), a.event.Seq)
+		s.recent.add(newRecentEvent(&a.first, a.key, a.event.TaskID))
 		s.cache.add(a.event, tx.now)
 	}
 	return nil

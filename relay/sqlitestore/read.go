@@ -171,8 +171,21 @@ func (s *Store) Event(ctx context.Context, id string) (rec *relay.EventRecord, e
 		return nil, orNotFound(nil, "event %q", id)
 	}
 	err = s.read(ctx, func(c *sqlitefile.Conn) error {
-		st := c.Stmt("SELECT " + eventColumns + ", headers, body FROM event WHERE id = ?")
-		st.BindBytes(1, key[:])
+		s.mem.Lock() // before the snapshot begins: what becomes a run meanwhile is in both
+		recent := s.recent.ids[key]
+		s.mem.Unlock()
+		st := c.Stmt(runColumns + "WHERE earliest <= ?1 AND latest >= ?1 ORDER BY first")
+		st.BindInt64(1, int64(key.Time()))
+		runs, err := runsOf(st)
+		if err != nil {
+			return err
+		}
+		seq, err := seqOf(c, key, recent, runs)
+		if err != nil {
+			return err
+		}
+		st = c.Stmt("SELECT " + eventColumns + ", headers, body FROM event WHERE seq = ?")
+		st.BindInt64(1, seq)
 		var bad error
 		if err := st.Each(func() {
 			r := s.readEvent(st)
