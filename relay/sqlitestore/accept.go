@@ -53,12 +53,43 @@ func (s *Store) accept(tx *transaction, op *relay.Accept) error {
 		return err
 	}
 	s.nextSeq++
+	var packed pack
 	for i := range op.Deliveries {
-		if err := s.insertDelivery(tx, op, ev, &op.Deliveries[i]); err != nil {
+		n := &op.Deliveries[i]
+		d := s.find(ev.Source, n.Destination)
+		if !n.Ordered && s.leasable(tx, d, n) && !waits(op, n) {
+			s.leaseAccepted(tx, op, ev, d, n, &lease{packed: true})
+			packed = packed.append(packEntry{destination: d.id})
+		} else if err := s.insertDelivery(tx, op, ev, d, n); err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.insertPack(ev.Seq, packed)
+}
+
+// waits reports whether a delivery waits for another one of the accept, or another one for it.
+func waits(op *relay.Accept, n *relay.NewDelivery) bool {
+	if op.Awaited(n) != "" {
+		return true
+	}
+	for i := range op.Deliveries {
+		if op.Deliveries[i].Behind != "" && op.Awaited(&op.Deliveries[i]) == n.Destination {
+			return true
+		}
+	}
+	return false
+}
+
+// leasable reports whether a delivery that is due can be leased as it is accepted.
+func (s *Store) leasable(tx *transaction, d *destination, n *relay.NewDelivery) bool {
+	return n.LeaseFor > 0 && !d.paused && !d.readyMaybe && d.nextDue > tx.now
+}
+
+func (s *Store) leaseAccepted(tx *transaction, op *relay.Accept, ev *relay.Event, d *destination, n *relay.NewDelivery, l *lease) {
+	s.token++
+	l.token, l.expires = s.token, tx.now+ceil(n.LeaseFor)
+	tx.begun = append(tx.begun, &beginning{ending{d, ev.Seq, l}, op, &relay.Leased{Event: ev, Destination: d.name, Token: s.token}})
+	tx.tallies.of(d).pending++
 }
 
 // recordOf returns the record of an accept's key, nil if there is none: of the event's own one if it is not the first.
@@ -195,8 +226,7 @@ func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id 
 	return true, nil
 }
 
-func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, ev *relay.Event, n *relay.NewDelivery) error {
-	d := s.find(ev.Source, n.Destination)
+func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, ev *relay.Event, d *destination, n *relay.NewDelivery) error {
 	state, chain := int64(ready), ""
 	if n.Ordered {
 		chain = ev.TaskID
@@ -216,17 +246,14 @@ func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, ev *relay.Even
 			state = waiting
 		}
 	}
-	tx.tallies.of(d).pending++
-	switch {
-	case state != ready:
-	case n.LeaseFor > 0 && !d.paused && !d.readyMaybe && d.nextDue > tx.now:
-		s.token++
-		tx.begun = append(tx.begun, &beginning{
-			ending{d, ev.Seq, &lease{token: s.token, expires: tx.now + ceil(n.LeaseFor), chain: chain}},
-			op, &relay.Leased{Event: ev, Destination: d.name, Token: s.token},
-		})
-	default:
+	switch leasable := s.leasable(tx, d, n); {
+	case state == ready && leasable:
+		s.leaseAccepted(tx, op, ev, d, n, &lease{chain: chain})
+	case state == ready:
 		d.readyMaybe = true
+		fallthrough
+	default:
+		tx.tallies.of(d).pending++
 	}
 	st := s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, due, chain, behind) VALUES (?, ?, ?, ?, ?, ?)")
 	st.Bind(ev.Seq, d.id, state, due)

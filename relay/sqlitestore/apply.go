@@ -13,6 +13,7 @@ import (
 type transaction struct {
 	now     int64
 	tallies tallies
+	packs   packs
 	ended   []*ending
 	begun   []*beginning
 	added   []*addition
@@ -113,12 +114,15 @@ func (s *Store) applyWrites(b *relay.Batch, now int64) {
 }
 
 func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int64) error {
-	tx := &transaction{now: now, tallies: tallies{}}
+	tx := &transaction{now: now, tallies: tallies{}, packs: packs{}}
 	err := s.transact(tx.tallies, func() error {
 		for _, op := range settles {
 			if err := s.settle(tx, op); err != nil {
 				return err
 			}
+		}
+		if err := s.savePacks(tx.packs); err != nil {
+			return err
 		}
 		for _, op := range accepts {
 			accept := s.accept

@@ -95,6 +95,15 @@ func (s *Store) replay(d *destination, seq int64, a anew, t tallies) (bool, erro
 		return false, nil
 	}
 	if !found {
+		if d.leases[seq] != nil {
+			return false, nil
+		}
+		if found, err = s.unpackNow(d, seq); err != nil {
+			return false, err
+		}
+		state = delivered
+	}
+	if !found {
 		st = s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, due, since, replay, variant) VALUES (?, ?, " + sqlWaiting + ", ?, ?, 1, ?)")
 		st.Bind(seq, d.id, a.due, a.due, a.variant)
 		t.of(d).pending++

@@ -191,6 +191,16 @@ func (w *sweep) event(r eventRow) error {
 	}); err != nil {
 		return err
 	}
+	p, err := readPack(w.db.Writer, r.seq)
+	if err != nil {
+		return err
+	}
+	for i := range p.len() {
+		e := p.entry(i)
+		rows = append(rows, row{w.byID[e.destination], e.state()})
+		pending = pending || !e.delivered()
+		last = max(last, e.settled)
+	}
 	keep := w.policy.Retention
 	if anyDead {
 		keep = w.policy.DeadLetterRetention
@@ -225,7 +235,7 @@ func (w *sweep) event(r eventRow) error {
 func (w *sweep) deleteEvent(r eventRow) error {
 	for _, query := range []string{
 		"DELETE FROM attempt WHERE event = ?", "DELETE FROM variant WHERE event = ?",
-		"DELETE FROM repeat WHERE event = ?", "DELETE FROM file WHERE event = ?",
+		"DELETE FROM repeat WHERE event = ?", "DELETE FROM file WHERE event = ?", "DELETE FROM packed WHERE event = ?",
 	} {
 		st := w.db.Writer.Stmt(query)
 		st.BindInt64(1, r.seq)

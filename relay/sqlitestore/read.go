@@ -146,6 +146,15 @@ func (s *Store) readDeliveries(c *sqlitefile.Conn, r *relay.EventRecord) error {
 		}
 		r.Deliveries = append(r.Deliveries, rec)
 	})
+	if err != nil {
+		return err
+	}
+	p, err := readPack(c, r.Seq)
+	for i := range p.len() {
+		e := p.entry(i)
+		name, leased := s.whose(e.destination, r.Seq)
+		r.Deliveries = append(r.Deliveries, relay.DeliveryRecord{Destination: name, State: stateOf(e.state(), leased), Tries: e.tries()})
+	}
 	slices.SortFunc(r.Deliveries, func(a, b relay.DeliveryRecord) int { return cmp.Compare(a.Destination, b.Destination) })
 	return err
 }
@@ -226,6 +235,17 @@ func (s *Store) readAttempts(c *sqlitefile.Conn, r *relay.EventRecord) error {
 	})
 	for _, d := range byName {
 		slices.Reverse(d.Attempts)
+	}
+	if err != nil {
+		return err
+	}
+	p, err := readPack(c, r.Seq)
+	for i := range p.len() {
+		e := p.entry(i)
+		name, _ := s.whose(e.destination, r.Seq)
+		if a, ok := e.attempt(); ok && byName[name] != nil {
+			byName[name].Attempts = []relay.Attempt{a}
+		}
 	}
 	return err
 }

@@ -30,7 +30,7 @@ const (
 )
 
 // migrations bring a file from the version of their index to the next one. They are never changed, only added to.
-var migrations = []string{schema, behind, tasks, runs}
+var migrations = []string{schema, behind, tasks, runs, packed}
 
 var (
 	//go:embed schema.sql
@@ -41,6 +41,8 @@ var (
 	tasks string
 	//go:embed runs.sql
 	runs string
+	//go:embed packed.sql
+	packed string
 )
 
 // Options set where the store is, and how it behaves.
@@ -201,7 +203,7 @@ func (s *Store) load() error {
 	s.newest = max(last, purged)
 	s.nextSeq = max(s.nextSeq, last+1, purged+1) // nothing that anybody has seen is used again
 	s.know(k)
-	return s.loadRecent()
+	return errors.Join(s.loadRecent(), s.unpackHeld())
 }
 
 // know replaces what memory knows, but for what it alone has counted.
