@@ -16,7 +16,7 @@ import (
 // Alerts sets who is alerted of what. Alerts are events of the built-in source `relay`, stored, retried and shown like any
 // other; of several gateways on one Redis the first one's alert is the only one.
 type Alerts struct {
-	// What alerts are about: dead_letter, breaker_open, unverified, denied, silent, store, spool. Default: all of them.
+	// What alerts are about: dead_letter, breaker_open, unverified, denied, silent, overdue, store, spool. Default: all of them.
 	On []string `json:"on,omitempty"`
 
 	// How long a source that was called before may not be called until it is silent. Default: 24h.
@@ -80,6 +80,9 @@ func (a *Alerts) build(ctx caddy.Context) (*relay.Alerts, *relay.Source, error) 
 		return nil, nil, err
 	}
 	list := a.destinations()
+	if err := checkArchived(list, nil); err != nil {
+		return nil, nil, err
+	}
 	if src.Destinations, err = buildDestinations(ctx, list); err != nil {
 		return nil, nil, err
 	}

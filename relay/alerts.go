@@ -21,13 +21,15 @@ const (
 	ConditionUnverified  Condition = "unverified"   // a source refused several signatures in a row
 	ConditionDenied      Condition = "denied"       // a source refused callers by their address
 	ConditionSilent      Condition = "silent"       // a source was called before, and then no longer
+	ConditionOverdue     Condition = "overdue"      // expected tasks have brought no callback in time, or no result at all
 	ConditionStore       Condition = "store"        // the store takes no callbacks
 	ConditionSpool       Condition = "spool"        // callbacks wait in the spool
 )
 
 // Conditions are all there are, in the order of the documentation.
 var Conditions = []Condition{
-	ConditionDeadLetter, ConditionBreakerOpen, ConditionUnverified, ConditionDenied, ConditionSilent, ConditionStore, ConditionSpool,
+	ConditionDeadLetter, ConditionBreakerOpen, ConditionUnverified, ConditionDenied, ConditionSilent, ConditionOverdue,
+	ConditionStore, ConditionSpool,
 }
 
 // Alerts sets which conditions become events of the source AlertSource, which must be among Settings.Sources with

@@ -30,6 +30,12 @@ func (e *Engine) conditions(s *relay.Settings) (facts []alert.Fact) {
 	case !e.sweeper.Healthy() || !e.committers.Healthy():
 		fact(relay.ConditionStore, "", "", "the store is unhealthy; the log and `caddy relay status` have the reason", 0)
 	}
+	for name, c := range e.taskCounts() {
+		if late, lost := int64(c.Overdue), e.lost.of(name, s.Alerts.Every); late+lost > 0 {
+			fact(relay.ConditionOverdue, name, "",
+				fmt.Sprintf("expected tasks without a callback in time: %d, given up without a result: %d", late, lost), late+lost)
+		}
+	}
 	for _, c := range store.Counts() {
 		if s.Destination(c.Source, c.Destination) == nil {
 			continue // orphaned: an operator has taken it out

@@ -126,6 +126,22 @@ func TestASilentSourceAlerts(t *testing.T) {
 	alerts.wantAlert(t, about, alert.Resolved)
 }
 
+func TestOverdueTasksAlert(t *testing.T) {
+	var d *details
+	src := newRecoveringSource(t, &d, 10*time.Millisecond, newConsumer(t, nil))
+	src.Recover.For = 2 * time.Second
+	g := startGateway(t, "", openSQLite(filepath.Join(t.TempDir(), "relay.db")), src)
+	alerts := newConsumer(t, nil)
+	g.alerting(relay.Alerts{Every: 3 * time.Second, Conditions: []relay.Condition{relay.ConditionOverdue}}, destination(t, "ops", alerts.URL))
+	about := alert.Subject{Condition: relay.ConditionOverdue, Source: "vocals"}
+	g.mustExpect("one")
+	if a := alerts.wantAlert(t, about, alert.Firing); !strings.Contains(a.Reason, "without a callback in time: 1") {
+		t.Errorf("the alert is %+v", a)
+	}
+	g.awaitTask("one", relay.TaskGivenUp)
+	alerts.wantAlert(t, about, alert.Resolved) // once nothing was given up for a while
+}
+
 // A gateway that starts again knows from its store when a source was called, and resolves what it had left open.
 func TestAlertsAfterARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "relay.db")

@@ -72,6 +72,8 @@ func (s Subject) link(dashboard string) string {
 		page = "rejections"
 	case relay.ConditionSilent:
 		page = "events"
+	case relay.ConditionOverdue:
+		page = "tasks"
 	}
 	if page == "" {
 		return dashboard

@@ -18,7 +18,7 @@ type Fact struct {
 
 // counted are conditions that pass by themselves only when an operator acts or the next callback comes, if ever. They are
 // repeated when their count has grown, so that one old dead letter does not alert for a month.
-var counted = []relay.Condition{relay.ConditionDeadLetter, relay.ConditionUnverified, relay.ConditionDenied}
+var counted = []relay.Condition{relay.ConditionDeadLetter, relay.ConditionUnverified, relay.ConditionDenied, relay.ConditionOverdue}
 
 // machine decides which alerts are due. It has neither clock, lock nor goroutine.
 type machine struct {

@@ -180,6 +180,7 @@ func (l *line) recover(ctx context.Context, src *relay.Source, t *relay.LeasedTa
 func (l *line) giveUp(ctx context.Context, t *relay.LeasedTask, reason string) {
 	if l.settle(ctx, &relay.TaskSettle{Reason: reason, GivenUp: true}, t) {
 		l.params.Meter.CountRecovery(l.name, meter.GivenUp)
+		l.params.GaveUp(l.name)
 		l.params.Logger().Error("task given up: neither a callback nor the details have brought a result",
 			"source", l.name, "task_id", t.TaskID, "api", t.API, "polls", t.Polls, "reason", reason)
 	}

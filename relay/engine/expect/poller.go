@@ -26,9 +26,11 @@ type Params struct {
 	Accept func(ctx context.Context, src *relay.Source, taskID string, body []byte) (Accepted, error)
 	// Transport asks the details; nil: one of the poller's own.
 	Transport http.RoundTripper
-	Version   string // sent in User-Agent
-	Meter     *meter.Metrics
-	Logger    func() *slog.Logger // of the current settings; it never blocks
+	// GaveUp is told of each task that is given up. It must not block.
+	GaveUp  func(source string)
+	Version string // sent in User-Agent
+	Meter   *meter.Metrics
+	Logger  func() *slog.Logger // of the current settings; it never blocks
 }
 
 // Poller polls the details of overdue tasks: one line for each source that recovers, so that details which hang hold up no

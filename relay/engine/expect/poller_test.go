@@ -105,6 +105,7 @@ func in(t *testing.T, test func(b *bench)) {
 		}
 		logger := slog.New(slog.NewTextHandler(&b.logged, nil))
 		b.Poller = New(Params{
+			GaveUp: func(string) {},
 			Accept: func(_ context.Context, _ *relay.Source, taskID string, body []byte) (Accepted, error) {
 				b.mu.Lock()
 				b.taken = append(b.taken, string(body))
