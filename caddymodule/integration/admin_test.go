@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 )
 
 // The admin API's JSON, as scripts read it.
@@ -59,6 +61,7 @@ type (
 		Headers    map[string]string `json:"headers"`
 		Payload    json.RawMessage   `json:"payload"`
 		Variants   []json.RawMessage `json:"variants"`
+		Files      []api.File        `json:"files"`
 		Deliveries []struct {
 			Destination string `json:"destination"`
 			State       string `json:"state"`
