@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 	"github.com/callbackrelay/caddy-relay/caddymodule/fakeprovider"
 )
 
@@ -147,11 +146,9 @@ func (l *life) checkFiles(p fakeprovider.Task, events []event) {
 			continue
 		}
 		billing, library := l.consumers["billing"].bodyOf(e.ID), l.consumers["library"].bodyOf(e.ID)
-		archived := map[string]api.File{}
+		var archived map[string]archivedFile
 		if len(p.Files) > 0 {
-			for _, f := range l.gateways[0].event(e.ID).Files {
-				archived[f.URL] = f
-			}
+			archived = l.gateways[0].event(e.ID).archived()
 		}
 		for _, f := range p.Files {
 			copied, err := os.ReadFile(filepath.Join(l.archive, archived[f.URL].Object))

@@ -48,7 +48,7 @@ var lifeKinds = []struct{ source, api string }{
 
 // fate decides what becomes of the nth task. A failure is as likely in each way of calling back.
 func (s lifeScale) fate(n uint64) fakeprovider.Fate {
-	called := fakeprovider.Odds{Never: 0.3, Twice: 0.2, Late: 0.1, LateBy: (s.after + 5*time.Second) * lifeSpeed}
+	called := fakeprovider.Odds{Never: 0.3, Twice: 0.2, Late: 0.1, LateBy: s.late() * lifeSpeed}
 	fate := called.Fates(1)(n)
 	fate.Code = fakeprovider.Odds{Fail: 0.05}.Fates(2)(n).Code
 	return fate
@@ -94,7 +94,7 @@ func newLife(t *testing.T, scale lifeScale, gateways ...*gateway) *life {
 	}}
 	var err error
 	l.provider, err = fakeprovider.Start(fakeprovider.Options{
-		Speed: lifeSpeed, Delay: lifeSpeed * time.Second / 2, FileSize: 4 << 10, Client: l.client,
+		Speed: lifeSpeed, Delay: lifeSpeed * scale.delay, FileSize: 4 << 10, Client: l.client,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +142,7 @@ func (l *life) site() string {
 			}
 			reverse_proxy %[2]s
 		}
-		`, kind.source, l.provider.URL, l.archive, lifeArchive, before, l.scale.after)
+		`, kind.source, l.provider.URL, l.archive, lifeArchive, before, l.scale.after())
 	}
 	return site.String()
 }
@@ -178,7 +178,7 @@ func (l *life) submit() (wait func()) {
 
 // insist submits a task until there is one.
 func (l *life) insist(ctx context.Context, n int) {
-	again := time.NewTicker(50 * time.Millisecond)
+	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	for !l.submitOne(n) {
 		select {
@@ -225,12 +225,16 @@ func (l *life) submitOne(n int) bool {
 // lifeScale sets how large a test is.
 type lifeScale struct {
 	tasks, perSecond, kills int
-	after                   time.Duration // of recover
+	delay                   time.Duration // from a submission to its result
 }
 
+// after is when the details are asked, and late how much later than its result a late callback is.
+func (s lifeScale) after() time.Duration { return s.delay + time.Second/2 }
+func (s lifeScale) late() time.Duration  { return s.delay + 5*time.Second }
+
 // newLifeScale returns the scale of 100 tasks, unless RELAY_LIFE_TASKS sets another number. Of more, no more come due in a
-// second than are asked about. Who is killed while it asks about a task leaves that to others for 74 seconds, so that the
-// gateways of the small scale are killed before.
+// second than are asked about. What a killed gateway was doing others take over half a minute later, or, where it asked about
+// a task, 74 seconds: on the small scale, gateways are killed before the results are there.
 func newLifeScale(t *testing.T, kills int) lifeScale {
 	t.Helper()
 	tasks, err := strconv.Atoi(cmp.Or(os.Getenv("RELAY_LIFE_TASKS"), "100"))
@@ -238,9 +242,10 @@ func newLifeScale(t *testing.T, kills int) lifeScale {
 		t.Fatal(err)
 	}
 	if tasks > 200 {
-		return lifeScale{tasks, 20, kills, time.Second}
+		return lifeScale{tasks, 20, kills, time.Second / 2}
 	}
-	return lifeScale{tasks, 50, min(kills, 3), time.Second + time.Duration(min(kills, 3))*time.Second}
+	kills = min(kills, 3)
+	return lifeScale{tasks, 50, kills, time.Second/2 + time.Duration(kills)*time.Second}
 }
 
 // lifeWithin is how long after the last submission all tasks must have ended.

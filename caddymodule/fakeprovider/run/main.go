@@ -34,7 +34,7 @@ func main() {
 	flag.BoolVar(&insecure, "insecure", false, "call back without checking certificates, such as one of Caddy's internal CA")
 	flag.Parse()
 	if o.Seed == 0 {
-		o.Seed = rand.Uint64() //nolint:gosec // not a secret; the gateway takes the tasks of an earlier run for known
+		o.Seed = rand.Uint64() // the gateway knows the tasks of an earlier run
 	}
 	if err := run(o, odds, insecure); err != nil {
 		fmt.Fprintln(os.Stderr, err)
