@@ -18,7 +18,7 @@ func BenchmarkAttempt(b *testing.B) {
 		b.Run(string(k), func(b *testing.B) {
 			address := listen(b, serveRaw)
 			dst := k.over(b, "http://"+address, &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true}, 0)
-			c, body := New("caddy-relay/bench"), []byte(strings.Repeat("x", 450))
+			c, body := New("caddy-relay/bench", new(Tracing)), []byte(strings.Repeat("x", 450))
 			var failed atomic.Int64
 			b.SetParallelism(8)
 			b.ReportAllocs()

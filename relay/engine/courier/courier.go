@@ -13,10 +13,11 @@ import (
 // Courier makes attempts. Its methods may be called concurrently.
 type Courier struct {
 	userAgent string
+	tracing   *Tracing
 }
 
 // New returns a courier that calls itself userAgent.
-func New(userAgent string) *Courier { return &Courier{userAgent} }
+func New(userAgent string, tracing *Tracing) *Courier { return &Courier{userAgent, tracing} }
 
 // ClientOf returns the name of the client that sends a destination's requests: lean for Lean, caddy for every other
 // transport. An archive has none.
@@ -60,15 +61,26 @@ func (a *Answer) Success() bool { return a.Status >= 200 && a.Status < 300 }
 // destination's timeout. It returns early when ctx, the engine's, ends: with Released set, unless the status had been
 // received by then.
 func (c *Courier) Attempt(ctx context.Context, dst *relay.Destination, d *relay.Leased) *Answer {
+	span, traceparent := c.begin(dst, d)
+	var a *Answer
 	if dst.Archiver != nil {
-		return archive(ctx, dst, d)
+		a = archive(ctx, dst, d)
+	} else {
+		a = c.post(ctx, dst, d, traceparent)
 	}
+	if span != nil {
+		end(span, a)
+	}
+	return a
+}
+
+func (c *Courier) post(ctx context.Context, dst *relay.Destination, d *relay.Leased, traceparent string) *Answer {
 	a := &Answer{Attempt: relay.Attempt{At: time.Now()}}
 	defer func() { a.Duration = time.Since(a.At) }()
 
 	bounds := within(ctx, dst, a.At)
 	defer bounds.end()
-	res, err := c.send(bounds.ctx, dst, archived(dst, d), a.At)
+	res, err := c.send(bounds.ctx, dst, archived(dst, d), a.At, traceparent)
 	if err != nil {
 		a.Released = ctx.Err() != nil
 		a.Error = sentence(err)

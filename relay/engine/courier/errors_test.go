@@ -166,7 +166,7 @@ func TestForeignTransport(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if a := New("").Attempt(ctx, dst, leased(nil)); !a.Released || a.Status != 0 {
+	if a := New("", new(Tracing)).Attempt(ctx, dst, leased(nil)); !a.Released || a.Status != 0 {
 		t.Errorf("released %t, status %d", a.Released, a.Status)
 	}
 }

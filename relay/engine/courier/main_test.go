@@ -48,7 +48,7 @@ func leased(body []byte) *relay.Leased {
 
 func attempt(tb testing.TB, dst *relay.Destination, body string) *Answer {
 	tb.Helper()
-	return New("caddy-relay/test").Attempt(tb.Context(), dst, leased([]byte(body)))
+	return New("caddy-relay/test", new(Tracing)).Attempt(tb.Context(), dst, leased([]byte(body)))
 }
 
 // wantStatus fails unless the destination took the event without any complaint.

@@ -14,7 +14,7 @@ import (
 
 // send sends the request of an attempt, and returns the response. The body is the callback's byte for byte, unless the
 // destination rewrites it.
-func (c *Courier) send(ctx context.Context, dst *relay.Destination, d *relay.Leased, at time.Time) (*http.Response, error) {
+func (c *Courier) send(ctx context.Context, dst *relay.Destination, d *relay.Leased, at time.Time, traceparent string) (*http.Response, error) {
 	body, host := d.Event.Body, dst.URL.Host
 	if dst.Rewrite != nil {
 		body = dst.Rewrite(body)
@@ -24,7 +24,7 @@ func (c *Courier) send(ctx context.Context, dst *relay.Destination, d *relay.Lea
 	}
 	if lean, ok := dst.Transport.(*Lean); ok {
 		m := lean.message(ctx, http.MethodPost, dst.URL.RequestURI(), host, body)
-		if err := c.headers(dst, d, body, at, m.set); err != nil {
+		if err := c.headers(dst, d, body, at, traceparent, m.set); err != nil {
 			heads.Put(m.head)
 			return nil, err
 		}
@@ -43,7 +43,7 @@ func (c *Courier) send(ctx context.Context, dst *relay.Destination, d *relay.Lea
 	// turns out to be closed. It may: the webhook-id is the consumer's idempotency key.
 	req.Header["X-Idempotency-Key"] = nil
 	values := make([]string, 0, 11+len(dst.Header)) // of all headers, in one allocation
-	err := c.headers(dst, d, body, at, func(name, value string) {
+	err := c.headers(dst, d, body, at, traceparent, func(name, value string) {
 		if others := req.Header[name]; others != nil {
 			req.Header[name] = append(others, value)
 			return
@@ -58,7 +58,7 @@ func (c *Courier) send(ctx context.Context, dst *relay.Destination, d *relay.Lea
 }
 
 // headers sets all headers by which a consumer can distinguish deliveries, and those that the operator wants, but for Host.
-func (c *Courier) headers(dst *relay.Destination, d *relay.Leased, body []byte, at time.Time, add func(name, value string)) error {
+func (c *Courier) headers(dst *relay.Destination, d *relay.Leased, body []byte, at time.Time, traceparent string, add func(name, value string)) error {
 	ev := d.Event
 	set := add
 	if len(dst.Header) > 0 {
@@ -86,7 +86,7 @@ func (c *Courier) headers(dst *relay.Destination, d *relay.Leased, body []byte, 
 	if first := ev.Headers[relay.ConflictHeader]; first != "" {
 		set("Relay-Conflict-With", first)
 	}
-	set("Traceparent", traceparent(ev))
+	set("Traceparent", traceparent)
 	if dst.Signer != nil {
 		signature, err := dst.Signer.Sign(ev.ID, at, body)
 		if err != nil {

@@ -85,7 +85,7 @@ func testRequest(t *testing.T, k client) {
 			if test.change != nil {
 				test.change(dst, d)
 			}
-			wantStatus(t, New("caddy-relay/test").Attempt(t.Context(), dst, d), http.StatusOK)
+			wantStatus(t, New("caddy-relay/test", new(Tracing)).Attempt(t.Context(), dst, d), http.StatusOK)
 			if got.Method != http.MethodPost || got.URL.String() != "/hook?x=1" {
 				t.Errorf("the request is %s %s", got.Method, got.URL)
 			}

@@ -130,7 +130,7 @@ func testEndOfTheEngine(t *testing.T, k client) {
 			})
 			dst := k.to(t, "http://"+address)
 			dst.Transport = afterResponse{dst.Transport, cancel}
-			a := New("").Attempt(ctx, dst, leased([]byte("{}")))
+			a := New("", new(Tracing)).Attempt(ctx, dst, leased([]byte("{}")))
 			if a.Status != test.status || a.Released != test.released || a.Error != test.err {
 				t.Errorf("status %d, released %t, error %q", a.Status, a.Released, a.Error)
 			}

@@ -52,7 +52,7 @@ func testConnecting(t *testing.T, k client) {
 	ctx, cancel := cancelled(t)
 	var group sync.WaitGroup
 	group.Go(func() { <-dialling; cancel() })
-	if a := New("").Attempt(ctx, dst, leased(nil)); a.Error != "connecting: context canceled" || !a.Released {
+	if a := New("", new(Tracing)).Attempt(ctx, dst, leased(nil)); a.Error != "connecting: context canceled" || !a.Released {
 		t.Errorf("error %q, released %t", a.Error, a.Released)
 	}
 	group.Wait()
@@ -95,7 +95,7 @@ func testReleaseOfMany(t *testing.T, k client) {
 	all := func(check func(*Answer)) {
 		var group sync.WaitGroup
 		for range many {
-			group.Go(func() { check(New("").Attempt(ctx, dst, leased([]byte("{}")))) })
+			group.Go(func() { check(New("", new(Tracing)).Attempt(ctx, dst, leased([]byte("{}")))) })
 		}
 		if silent.Load() {
 			for range many {
@@ -176,7 +176,7 @@ func TestLeanStopsReading(t *testing.T) {
 	dst := lean.to(t, "http://"+address)
 	ctx, cancel := cancelled(t)
 	bounds := within(ctx, dst, time.Now())
-	res, err := New("").send(bounds.ctx, dst, leased([]byte("{}")), time.Now())
+	res, err := New("", new(Tracing)).send(bounds.ctx, dst, leased([]byte("{}")), time.Now(), "")
 	if err != nil {
 		t.Fatal(err)
 	}

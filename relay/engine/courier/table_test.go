@@ -119,7 +119,7 @@ func testHeaders(t *testing.T, k client) {
 	for _, value := range []string{"a\r\nX: y", "a\nX: y", "a\x00"} {
 		d := leased([]byte("{}"))
 		d.Event.TaskID = value
-		a := New("").Attempt(t.Context(), dst, d)
+		a := New("", new(Tracing)).Attempt(t.Context(), dst, d)
 		if a.Status != 0 || a.Error != "connecting: invalid header field value for" {
 			t.Errorf("%q: status %d, error %q", value, a.Status, a.Error)
 		}
