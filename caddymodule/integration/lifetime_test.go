@@ -244,7 +244,7 @@ func newLifeScale(t *testing.T, kills int) lifeScale {
 	if tasks > 200 {
 		return lifeScale{tasks, 20, kills, time.Second / 2}
 	}
-	kills = min(kills, 3)
+	kills = min(kills, 2)
 	return lifeScale{tasks, 50, kills, time.Second/2 + time.Duration(kills)*time.Second}
 }
 
