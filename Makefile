@@ -38,7 +38,7 @@ run:
 	@mkdir -p .run
 	go build -o .run/caddy ./caddymodule/caddy
 	go build -o .run/provider ./caddymodule/fakeprovider/run
-	@printf '\nSubmit a task, and see its callback arrive at both consumers after 5 seconds, and at $(DASHBOARD):\n\n  %s\n\n' "$(SUBMIT)"
+	@printf '\nSubmit a task, and see its callback arrive at both consumers after 5 seconds, its files in .run/files, and both at $(DASHBOARD):\n\n  %s\n\n' "$(SUBMIT)"
 	@printf 'With %s in place of {}, nobody is called back, and the gateway asks for the result.\n\n' '$(LOST)'
 	@printf 'Or post a callback yourself:\n\n  %s\n\n' "$(CURL)"
 	@.run/provider -listen 127.0.0.1:9103 -delay 5s -insecure & provider=$$!; \

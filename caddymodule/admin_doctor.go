@@ -310,6 +310,9 @@ func (x *examination) destinations(ctx context.Context, sources []*relay.Source)
 	var targets []target
 	for _, src := range sources {
 		for _, d := range src.Destinations {
+			if d.Archiver != nil {
+				continue // whose files are anywhere
+			}
 			port := cmp.Or(d.URL.Port(), standardPorts[d.URL.Scheme])
 			targets = append(targets, target{src.Name + "/" + d.Name, net.JoinHostPort(d.URL.Hostname(), port)})
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/caddymodule/api"
@@ -73,7 +74,7 @@ func viewWhole(e *engine.Engine, display displayStates, rec *relay.EventRecord) 
 		Variants: make([]api.Variant, len(rec.Variants)),
 		Headers:  rec.Headers,
 		Payload:  shownBody(rec.Body),
-		Files:    append([]string{}, files...),
+		Files:    viewFiles(files, rec.Files),
 	}
 	if total > len(files) {
 		view.FilesTotal = total
@@ -85,6 +86,29 @@ func viewWhole(e *engine.Engine, display displayStates, rec *relay.EventRecord) 
 		view.Variants[i] = api.Variant{N: v.N, ReceivedAt: v.ReceivedAt.UTC(), Headers: v.Headers, Payload: shownBody(v.Body)}
 	}
 	return view
+}
+
+// viewFiles shows the files that a payload names, each with its copy in the archive, and after them copies of what the
+// variants name.
+func viewFiles(urls []string, archived []relay.File) []api.File {
+	archived = slices.Clone(archived)
+	views := []api.File{}
+	for _, url := range urls {
+		view := api.File{URL: url}
+		if i := slices.IndexFunc(archived, func(f relay.File) bool { return f.URL == url }); i >= 0 {
+			view = viewFile(archived[i])
+			archived = slices.Delete(archived, i, i+1)
+		}
+		views = append(views, view)
+	}
+	for _, f := range archived {
+		views = append(views, viewFile(f))
+	}
+	return views
+}
+
+func viewFile(f relay.File) api.File {
+	return api.File{URL: f.URL, Field: f.Field, Object: f.Object, ContentType: f.ContentType, Size: f.Size, SHA256: f.SHA256}
 }
 
 func viewEvent(display displayStates, rec *relay.EventRecord) api.Event {

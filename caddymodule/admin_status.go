@@ -48,6 +48,7 @@ func viewStatus(s engine.Status) api.Status {
 			OldestPendingSeconds: d.OldestPendingSeconds,
 			Paused:               d.Paused,
 			Breaker:              api.BreakerStatus(d.Breaker),
+			Client:               d.Client,
 		}
 	}
 	return view

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -79,10 +80,14 @@ func expectTask(e *engine.Engine, r *http.Request) (any, error) {
 	if err := checkName(request.Source); err != nil {
 		return nil, badRequest("source: " + err.Error() + ".")
 	}
-	if err := hasDetails(e.Source(request.Source), &request); err != nil {
+	src := e.Source(request.Source)
+	if src == nil {
+		return nil, errNotExpected(fmt.Errorf("source %q: %w", request.Source, relay.ErrNotFound))
+	}
+	if err := hasDetails(src, &request); err != nil {
 		return nil, err
 	}
-	if err := e.Expect(r.Context(), request.Source, request.TaskID, request.API); err != nil {
+	if err := e.Expect(r.Context(), src, request.TaskID, request.API); err != nil {
 		return nil, errNotExpected(err)
 	}
 	return api.Expected{Source: request.Source, TaskID: request.TaskID}, nil
@@ -91,7 +96,7 @@ func expectTask(e *engine.Engine, r *http.Request) (any, error) {
 // hasDetails returns an error where an API is named of which the source's provider has no details, such as one that is
 // misspelt.
 func hasDetails(src *relay.Source, request *api.ExpectRequest) error {
-	if src == nil || src.Recover == nil || src.Recover.Details != nil || request.API == "" {
+	if src.Recover == nil || src.Recover.Details != nil || request.API == "" {
 		return nil
 	}
 	if reader, ok := src.Provider.(relay.DetailsReader); ok {

@@ -80,6 +80,9 @@ func (a *Alerts) build(ctx caddy.Context) (*relay.Alerts, *relay.Source, error) 
 		return nil, nil, err
 	}
 	list := a.destinations()
+	if err := checkArchived(list, nil); err != nil {
+		return nil, nil, err
+	}
 	if src.Destinations, err = buildDestinations(ctx, list); err != nil {
 		return nil, nil, err
 	}

@@ -40,7 +40,7 @@ import (
 //	        breaker <failures> <probe interval> | off
 //	        expire <duration>
 //	        order task
-//	        body original
+//	        body original|archived
 //	        transport http [{ ... }]
 //	    }
 //	    recover [<details URL>] {
@@ -50,6 +50,7 @@ import (
 //	        every <duration>
 //	        for <duration>
 //	    }
+//	    archive file <dir> | s3 <bucket> [{ ... }]
 //	}
 //
 // The subdirectives allow_from, verify and to may be repeated. A source needs at least one destination.
@@ -81,6 +82,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	if len(h.Destinations) == 0 {
 		return start.errf("source %q: %w", h.Source, errNoDestination)
+	}
+	if err := checkArchived(h.Destinations, h.ArchiveRaw); err != nil {
+		return start.errf("source %q: %w", h.Source, err)
 	}
 	if h.Recover != nil { // before the preset, whose name says more
 		if err := h.checkRecover(); err != nil {
@@ -140,10 +144,12 @@ func (h *Handler) subdirective(d *caddyfile.Dispenser) error {
 		return h.setRespond(d)
 	case "to":
 		return h.addDestination(d)
+	case "archive":
+		return setGuest(d, "archive file <dir> | archive s3 <bucket> [{ ... }]", "relay.archives", "storage", &h.ArchiveRaw)
 	case "recover":
 		return h.setRecover(d)
 	}
-	return errUnknown(d, "provider, body, allow, allow_from, allow_mode, verify, dedupe, dedupe_window, conflict, max_body, ack_within, respond, to or recover")
+	return errUnknown(d, "provider, body, allow, allow_from, allow_mode, verify, dedupe, dedupe_window, conflict, max_body, ack_within, respond, to, recover or archive")
 }
 
 func parseMaxBody(s string) (int64, error) {

@@ -29,7 +29,7 @@ func (to *Destination) subdirective(d *caddyfile.Dispenser) error {
 	case "timeout":
 		return setDuration(d, name, &to.Timeout)
 	case "retry":
-		return to.setRetry(d)
+		return setRetry(d, &to.Retry)
 	case "permanent":
 		return to.setPermanent(d)
 	case "header":
@@ -50,7 +50,7 @@ func (to *Destination) subdirective(d *caddyfile.Dispenser) error {
 	case "order":
 		return setText(d, "order task", &to.Order, checkOrder)
 	case "body":
-		return setText(d, "body original", &to.Body, checkBody)
+		return setText(d, "body original|archived", &to.Body, checkBody)
 	case "transport":
 		return to.setTransport(d)
 	}
@@ -76,9 +76,9 @@ func (to *Destination) setWhen(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (to *Destination) setRetry(d *caddyfile.Dispenser) error {
+func setRetry(d *caddyfile.Dispenser, to **Retry) error {
 	const usage = "retry <delay>..., retry exponential <first> <longest> <count>, or retry off"
-	if to.Retry != nil {
+	if *to != nil {
 		return errRepeated(d, "retry")
 	}
 	args, err := arguments(d, usage, 1, -1)
@@ -86,7 +86,7 @@ func (to *Destination) setRetry(d *caddyfile.Dispenser) error {
 		return err
 	}
 	r := new(Retry)
-	to.Retry = r
+	*to = r
 	switch args[0] {
 	case "off":
 		if len(args) > 1 {

@@ -24,9 +24,6 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// reservedName belongs to the archive, which is a destination of its own kind.
-const reservedName = "archive"
-
 // Destination is a downstream webhook: it gets every event of its source, or those that When selects.
 type Destination struct {
 	// The name by which deliveries know it, whatever becomes of the URL. Default: the URL's host, with -port where
@@ -71,7 +68,9 @@ type Destination struct {
 	// `task` delivers the events of a task one at a time, in the order of their acceptance. Default: no order.
 	Order string `json:"order,omitempty"`
 
-	// The body that is sent: `original`, the callback's body byte for byte. Default: original.
+	// The body that is sent: `original`, the callback's body byte for byte; or `archived`, in which the URLs of files are
+	// replaced by those of their copies in the archive. Such a delivery waits for the archive, and keeps the original URLs of
+	// what it gave up. Default: original.
 	Body string `json:"body,omitempty"`
 
 	// How it is sent. Default: `{"protocol": "http"}`, without compression.
@@ -139,8 +138,8 @@ func (d *Destination) name() (string, error) {
 			return "", fmt.Errorf("the host %s cannot serve as a name; expected to <name> <url>", u.Host)
 		}
 	}
-	if name == reservedName {
-		return "", fmt.Errorf("the name %s is reserved; expected another one", reservedName)
+	if name == relay.ArchiveName {
+		return "", fmt.Errorf("the name %s is reserved; expected another one", relay.ArchiveName)
 	}
 	return name, checkName(name)
 }
@@ -192,6 +191,7 @@ func (d *Destination) build(ctx caddy.Context) (*relay.Destination, error) {
 const (
 	orderTask    = "task"
 	bodyOriginal = "original"
+	bodyArchived = "archived"
 )
 
 func checkOrder(s string) error {
@@ -201,12 +201,7 @@ func checkOrder(s string) error {
 	return nil
 }
 
-func checkBody(s string) error {
-	if s != "" && s != bodyOriginal {
-		return fmt.Errorf("expected %s, got %q", bodyOriginal, s)
-	}
-	return nil
-}
+func checkBody(s string) error { return checkWord(s, bodyOriginal, bodyArchived) }
 
 func checkCount(n int) error {
 	if n < 1 {

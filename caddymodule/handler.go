@@ -85,6 +85,10 @@ type Handler struct {
 	// How results are asked for whose callback has not come. Default: they are not.
 	Recover *Recover `json:"recover,omitempty"`
 
+	// Where copies of the files go that callbacks name. It is a destination of its own kind, with the name archive.
+	// Default: none, files stay where they are.
+	ArchiveRaw json.RawMessage `json:"archive,omitempty" caddy:"namespace=relay.archives inline_key=storage"`
+
 	engine *pooledEngine
 	source *relay.Source
 }

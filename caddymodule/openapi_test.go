@@ -200,6 +200,9 @@ func (s schemas) of(t reflect.Type) map[string]any {
 			properties := map[string]any{}
 			s[t.Name()] = map[string]any{"type": "object", "properties": properties}
 			s.fields(t, properties)
+			if t == reflect.TypeFor[api.File]() {
+				s[t.Name()]["type"] = []string{"object", "string"}
+			}
 		}
 		return map[string]any{"$ref": "#/components/schemas/" + t.Name()}
 	default:

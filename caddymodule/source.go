@@ -92,6 +92,9 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 	if src.Destinations, err = buildDestinations(ctx, h.Destinations); err != nil {
 		return nil, err
 	}
+	if err := h.addArchive(ctx, src, name); err != nil {
+		return nil, err
+	}
 	h.warn(src, name)
 	return src, nil
 }

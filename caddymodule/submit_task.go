@@ -20,7 +20,7 @@ const registerWithin = 5 * time.Second
 // expecter registers tasks as expected.
 type expecter interface {
 	// Expect registers a task of a source that was submitted to api, durably. It ends no later than ctx.
-	Expect(ctx context.Context, source, taskID, api string) error
+	Expect(ctx context.Context, source *relay.Source, taskID, api string) error
 }
 
 // expect registers the task that an answer names, if it does. What fails changes nothing for the application: it has its task.
@@ -34,7 +34,7 @@ func (s *Submit) expect(ctx context.Context, source *relay.Source, api string, a
 	// The task exists, even if the application has hung up.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), registerWithin)
 	defer cancel()
-	if err := s.tasks.Expect(ctx, source.Name, reading.ID, api); err != nil {
+	if err := s.tasks.Expect(ctx, source, reading.ID, api); err != nil {
 		count(meter.SubmissionFailed)
 		s.logger.Error("submitted task is not registered: nobody notices if its callback does not come; register it with `caddy relay expect`",
 			"source", source.Name, "task_id", reading.ID, "api", api, "error", err)

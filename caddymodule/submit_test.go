@@ -49,13 +49,13 @@ type tasksSeen struct {
 
 var expectedTasks tasksSeen
 
-func (s *tasksSeen) Expect(ctx context.Context, source, taskID, api string) error {
+func (s *tasksSeen) Expect(ctx context.Context, source *relay.Source, taskID, api string) error {
 	s.Lock()
 	defer s.Unlock()
 	if _, bounded := ctx.Deadline(); !bounded || ctx.Err() != nil {
 		return errors.New("the time is not bounded, or over")
 	}
-	s.tasks = append(s.tasks, source+" "+taskID+" "+api)
+	s.tasks = append(s.tasks, source.Name+" "+taskID+" "+api)
 	s.early = s.early || s.answered
 	return s.fail
 }

@@ -23,13 +23,15 @@ func (d *Destination) transport(ctx caddy.Context, dst *relay.Destination) (http
 	if d.TransportRaw == nil {
 		d.TransportRaw = fmt.Appendf(nil, `{"protocol":"http","keep_alive":{"max_idle_conns_per_host":%d}}`, dst.MaxInFlight)
 	}
-	// What was configured, before provisioning adds Caddy's defaults to it. A mistake in it is reported by LoadModule.
+	// What was configured, before provisioning adds Caddy's defaults to it, and forgets it. A mistake in it is reported by
+	// LoadModule.
+	raw := d.TransportRaw
 	var configured struct {
 		KeepAlive       reverseproxy.KeepAlive `json:"keep_alive"`
 		NetworkProxy    json.RawMessage        `json:"network_proxy"`
 		ForwardProxyURL string                 `json:"forward_proxy_url"`
 	}
-	_ = json.Unmarshal(d.TransportRaw, &configured)
+	_ = json.Unmarshal(raw, &configured)
 	module, err := ctx.LoadModule(d, "TransportRaw")
 	if err != nil {
 		return nil, err
@@ -44,12 +46,59 @@ func (d *Destination) transport(ctx caddy.Context, dst *relay.Destination) (http
 	if err := adjust(h); err != nil {
 		return nil, err
 	}
+	idle := time.Duration(configured.KeepAlive.IdleConnTimeout)
+	if isLean(raw, h, dst.URL) {
+		client, err := courier.NewLean(h.Transport, dst.URL, idle)
+		if err != nil {
+			return nil, err
+		}
+		context.AfterFunc(ctx.Context, client.CloseIdleConnections)
+		return client, nil
+	}
 	if configured.NetworkProxy == nil && configured.ForwardProxyURL == "" {
 		noteProxy(ctx, dst)
 	}
-	connections := courier.NewConnections(h.Transport, time.Duration(configured.KeepAlive.IdleConnTimeout))
+	connections := courier.NewConnections(h.Transport, idle)
 	context.AfterFunc(ctx.Context, connections.CloseIdleConnections)
 	return connections, nil
+}
+
+// leanOptions are the options that courier's lean client honours. A destination with any other keeps Caddy's transport,
+// also if a later version of Caddy invents it.
+var leanOptions = []string{
+	"protocol", "resolver", "local_address", "dial_timeout", "dial_fallback_delay", "keep_alive", "versions", "compression",
+	"max_response_header_size", "tls",
+}
+
+// isLean reports whether the lean client does all that is expected from the transport: HTTP/1.1 without a proxy. With TLS
+// that is so only where the operator wants no other version, since the consumer may speak HTTP/2.
+func isLean(configured json.RawMessage, h *reverseproxy.HTTPTransport, u *url.URL) bool {
+	var options struct {
+		all      map[string]json.RawMessage
+		Versions []string                   `json:"versions"`
+		TLS      map[string]json.RawMessage `json:"tls"`
+	}
+	if json.Unmarshal(configured, &options.all) != nil || json.Unmarshal(configured, &options) != nil {
+		return false
+	}
+	for name := range options.all {
+		if !slices.Contains(leanOptions, name) {
+			return false
+		}
+	}
+	t := h.Transport
+	if len(options.TLS) > 0 || !t.DisableCompression || t.DisableKeepAlives {
+		return false
+	}
+	if v := options.Versions; !slices.Equal(v, []string{"1.1"}) && (u.Scheme == "https" || slices.Contains(v, "h2c")) {
+		return false
+	}
+	proxy, err := environmentProxy(u)
+	return proxy == nil && err == nil
+}
+
+func environmentProxy(u *url.URL) (*url.URL, error) {
+	return http.ProxyFromEnvironment(&http.Request{URL: u})
 }
 
 // adjust fits a transport of reverse_proxy for requests that nobody but the relay sends.
@@ -72,7 +121,7 @@ func adjust(h *reverseproxy.HTTPTransport) error {
 
 // noteProxy logs that the environment sends a destination's requests elsewhere, which its configuration does not show.
 func noteProxy(ctx caddy.Context, dst *relay.Destination) {
-	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: dst.URL})
+	proxy, err := environmentProxy(dst.URL)
 	if err != nil || proxy == nil {
 		return
 	}

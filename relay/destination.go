@@ -35,8 +35,15 @@ type Destination struct {
 	Transport   http.RoundTripper
 	// Archiver makes this the source's archive instead of a webhook: an attempt stores the event's files.
 	Archiver Archiver
-	// BodyArchived replaces the URLs of files in what is sent by those in the archive, and so waits for the archive.
-	BodyArchived bool
+	// Stages are those whose events an archive gets: the final ones, as others name files that are not done. Empty: all.
+	Stages []string
+	// BeforeDelivery holds the source's other deliveries of an event until the archive's is settled.
+	BeforeDelivery bool
+	// FileLife is how long a sender keeps the files that an archive fetches.
+	FileLife time.Duration
+	// BodyArchived is the source's archive, if the URLs of files in what is sent are to be those of the archive. Such a
+	// delivery waits for the archive's.
+	BodyArchived Archiver
 	// Rewrite returns the body that is sent for an event's; nil: the event's, byte for byte.
 	Rewrite func(body []byte) []byte
 }

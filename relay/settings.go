@@ -74,7 +74,7 @@ func (s *Settings) Hash() string {
 			_, _ = fmt.Fprintln(h, r.Details, r.Base, r.After, r.Every, r.For)
 		}
 		for _, d := range src.Destinations {
-			_, _ = fmt.Fprintln(h, d.Name, d.URL, d.Timeout, d.Retry, d.Permanent, d.Expire, d.OrderTask)
+			_, _ = fmt.Fprintln(h, d.Name, d.URL, d.Timeout, d.Retry, d.Permanent, d.Expire, d.OrderTask, d.Archiver != nil, d.Stages, d.BeforeDelivery, d.BodyArchived != nil)
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6])

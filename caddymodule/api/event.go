@@ -36,7 +36,7 @@ type EventDetails struct {
 	Headers  map[string]string `json:"headers"`
 	// Payload is the callback's body where that is JSON, and a text that holds it otherwise.
 	Payload json.RawMessage `json:"payload"`
-	Files   []string        `json:"files"` // URLs
+	Files   []File          `json:"files"`
 	// FilesTotal is how many files the payload names, where they are more than Files has.
 	FilesTotal int `json:"files_total,omitempty"`
 }

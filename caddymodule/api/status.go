@@ -65,6 +65,9 @@ type DestinationStatus struct {
 	OldestPendingSeconds float64       `json:"oldest_pending_seconds"`
 	Paused               bool          `json:"paused"`
 	Breaker              BreakerStatus `json:"breaker"`
+	// Client names the sender of the requests: lean, for HTTP/1.1 without a proxy or special options, or caddy, for Caddy's
+	// own transport. It is absent where the destination is orphaned.
+	Client string `json:"client,omitempty"`
 }
 
 // StateCounts are the deliveries of a destination by state. Held, paused and orphaned ones are not counted as pending.

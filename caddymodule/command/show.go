@@ -22,8 +22,9 @@ func showCommand() *cobra.Command {
 		Use:   "show <id>",
 		Short: "Shows one event with every attempt, its headers and payload",
 		Long: `Shows one event: every attempt of each of its deliveries with what the
-destination answered, the files that its payload names, headers and payload, and
-the variants: callbacks of the same key that said something else.`,
+destination answered, the files that its payload names with their copies in the
+archive, headers and payload, and the variants: callbacks of the same key that
+said something else.`,
 		Example: `  caddy relay show 01K2Q7ZJ0V3E8Y4M6T5R9W1XAB
   caddy relay show 01K2Q7ZJ0V3E8Y4M6T5R9W1XAB --json | jq .payload`,
 		Args: operands("<id>"),
@@ -103,7 +104,12 @@ func outcome(status int, err string) string {
 func writeDetails(b *strings.Builder, d *api.EventDetails) {
 	if len(d.Files) > 0 {
 		b.WriteString("\nfiles\n")
-		b.WriteString(indent(strings.Join(d.Files, "\n"), "  "))
+		for _, f := range d.Files {
+			b.WriteString(indent(f.URL, "  "))
+			if f.Object != "" {
+				b.WriteString(indent(fmt.Sprintf("%s, %d bytes, SHA-256 %s", f.Object, f.Size, f.SHA256), "    "))
+			}
+		}
 	}
 	writeBody(b, "headers", "payload", d.Headers, d.Payload)
 	for _, v := range d.Variants {

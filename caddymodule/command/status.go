@@ -28,7 +28,9 @@ the deliveries of each destination by state.
 A destination is active, held (its breaker is open since it keeps failing),
 paused (by an operator), or orphaned (no longer configured, while deliveries
 for it are left). WAITING counts its deliveries that are not settled and not in
-flight, and OLDEST is how long ago the oldest of them was accepted.
+flight, and OLDEST is how long ago the oldest of them was accepted. CLIENT
+names the sender of the requests: lean, for HTTP/1.1 without a proxy or special
+options of the transport, or caddy, for Caddy's own transport.
 
 With --watch the answer is shown anew every two seconds, until interrupted.`,
 		Example: `  caddy relay status
@@ -146,6 +148,7 @@ func writeStatus(w io.Writer, width int, s *api.Status) error {
 		{title: "DELIVERED", right: true},
 		{title: "DEAD", right: true},
 		{title: "OLDEST", right: true},
+		{title: "CLIENT"},
 	}, cells)
 }
 
@@ -157,7 +160,7 @@ func destinationRow(d *api.DestinationStatus) []string {
 	}
 	return []string{
 		d.Source, d.Name, d.State, thousands(n.Pending + n.Held + n.Paused + n.Orphaned), thousands(n.InFlight),
-		thousands(n.Delivered), thousands(n.Dead), oldest,
+		thousands(n.Delivered), thousands(n.Dead), oldest, d.Client,
 	}
 }
 

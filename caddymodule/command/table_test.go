@@ -31,10 +31,10 @@ func sampleStatus() *api.Status {
 		Nodes: []api.NodeStatus{{Name: "a", PID: 7, Config: "1"}, {Name: "b", PID: 8, Config: "2"}}, Drift: true,
 		Sources: []api.SourceStatus{{Name: "stems"}, {Name: "vocals", Open: true}},
 		Destinations: []api.DestinationStatus{
-			{Source: "stems", Name: "library", State: "active", Counts: api.StateCounts{Delivered: 1234567}},
+			{Source: "stems", Name: "library", State: "active", Counts: api.StateCounts{Delivered: 1234567}, Client: "caddy"},
 			{
 				Source: "vocals", Name: "a-destination-with-a-long-name", State: "held",
-				Counts: api.StateCounts{Held: 10000, InFlight: 1, Dead: 12}, OldestPendingSeconds: 7500,
+				Counts: api.StateCounts{Held: 10000, InFlight: 1, Dead: 12}, OldestPendingSeconds: 7500, Client: "lean",
 			},
 		},
 	}
@@ -49,9 +49,9 @@ gateways    a (process 7), b (process 8)
             they are configured differently: reload those with the old configuration
 sources     stems, vocals (open to everyone)
 
-SOURCE  DESTINATION                     STATE   WAITING  IN FLIGHT  DELIVERED  DEAD  OLDEST
-stems   library                         active        0          0  1,234,567     0
-vocals  a-destination-with-a-long-name  held     10,000          1          0    12   2h05m
+SOURCE  DESTINATION                     STATE   WAITING  IN FLIGHT  DELIVERED  DEAD  OLDEST  CLIENT
+stems   library                         active        0          0  1,234,567     0          caddy
+vocals  a-destination-with-a-long-name  held     10,000          1          0    12   2h05m  lean
 `,
 		80: `
 store       redis 127.0.0.1:6379, up, loses data at maxmemory (allkeys-lru)
@@ -60,9 +60,9 @@ gateways    a (process 7), b (process 8)
             they are configured differently: reload those with the old configuration
 sources     stems, vocals (open to everyone)
 
-SOURCE  DESTINATION          STATE   WAITING  IN FLIGHT  DELIVERED  DEAD  OLDEST
-stems   library              active        0          0  1,234,567     0
-vocals  a-destination-with…  held     10,000          1          0    12   2h05m
+SOURCE  DESTINATION  STATE   WAITING  IN FLIGHT  DELIVERED  DEAD  OLDEST  CLIENT
+stems   library      active        0          0  1,234,567     0          caddy
+vocals  a-destinat…  held     10,000          1          0    12   2h05m  lean
 `,
 	} {
 		var b strings.Builder
@@ -139,7 +139,9 @@ func TestShow(t *testing.T) {
 			Attempts: []api.Attempt{{At: now.Add(-time.Hour), DurationMS: 12, Status: 500, Response: "out of\torder\x1b[0m\n"}},
 		}},
 		EventDetails: &api.EventDetails{
-			Headers: map[string]string{"content-type": "application/json"}, Payload: []byte(`{"code":200,"data":{}}`), Files: []string{"https://files.example.com/a.mp3"},
+			Headers: map[string]string{"content-type": "application/json"}, Payload: []byte(`{"code":200,"data":{}}`), Files: []api.File{
+				{URL: "https://files.example.com/a.mp3", Object: "vocals/2026-01-02/t/a.mp3", Size: 1200, SHA256: "00ff"}, {URL: "https://files.example.com/b.mp3"},
+			},
 			Variants: []api.Variant{{N: 1, ReceivedAt: now, Payload: []byte(`"plain\ntext"`)}},
 		},
 	}
@@ -165,6 +167,8 @@ billing: pending, replayed 2 times, next attempt in 1m30s
 
 files
   https://files.example.com/a.mp3
+    vocals/2026-01-02/t/a.mp3, 1200 bytes, SHA-256 00ff
+  https://files.example.com/b.mp3
 
 headers
   content-type: application/json

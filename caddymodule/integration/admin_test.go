@@ -55,6 +55,7 @@ type (
 		ReceivedAt time.Time         `json:"received_at"`
 		State      string            `json:"state"`
 		Duplicates int               `json:"duplicates"`
+		Conflicts  int               `json:"conflicts"`
 		Headers    map[string]string `json:"headers"`
 		Payload    json.RawMessage   `json:"payload"`
 		Variants   []json.RawMessage `json:"variants"`

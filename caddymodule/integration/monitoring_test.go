@@ -23,7 +23,7 @@ func TestMonitoring(t *testing.T) {
 
 	g := newGateway(t)
 	consumer := newConsumer(t)
-	g.start("relay /vocals vocals {\n recover\n to billing " + consumer.URL() + "\n}")
+	g.start("relay /vocals vocals {\n recover\n to billing " + consumer.URL() + "\n archive file " + t.TempDir() + " {\n hosts 127.0.0.1\n }\n}")
 	g.accept("/vocals", callback(t, "a"))
 	eventually(t, patience, "everything is settled", g.settled)
 	shown := map[string]bool{}

@@ -1,7 +1,10 @@
 package integration
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -25,7 +28,8 @@ func TestShippedCaddyfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
-	text := strings.NewReplacer("after 15s", "after 1s", "every 5s", "every 1s").Replace(read(t, "../../Caddyfile"))
+	files := filepath.Join(g.home, "files")
+	text := strings.NewReplacer(".run/files", files, "after 15s", "after 1s", "every 5s", "every 1s").Replace(read(t, "../../Caddyfile"))
 	for port, address := range map[string]string{
 		"8443": g.address, "9101": freeAddress(t), "9102": freeAddress(t), "9103": strings.TrimPrefix(p.URL, "http://"),
 	} {
@@ -75,7 +79,30 @@ func TestShippedCaddyfile(t *testing.T) {
 		for _, name := range []string{"billing", "library"} {
 			g.process.waitFor(t, `"consumer": "`+name+`", "webhook_id": "`+events[0].ID+`", "attempt": "1"`)
 		}
+		kept := sums(t, files)
+		for _, f := range task.Files {
+			if !kept[f.SHA256()] {
+				t.Errorf("%s is not kept", f.URL)
+			}
+		}
 	}
+}
+
+// sums returns the SHA-256 of every file below a folder, in hex.
+func sums(t *testing.T, folder string) map[string]bool {
+	t.Helper()
+	sums := make(map[string]bool)
+	err := fs.WalkDir(os.DirFS(folder), ".", func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() {
+			sum := sha256.Sum256([]byte(read(t, filepath.Join(folder, path))))
+			sums[hex.EncodeToString(sum[:])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return sums
 }
 
 // TestDocumentedCaddyfiles: every Caddyfile that the documentation shows is valid.
@@ -105,8 +132,11 @@ func TestDocumentedCaddyfiles(t *testing.T) {
 		validate := caddy(t.TempDir(), "validate", "--config", file, "--adapter", "caddyfile")
 		for _, variable := range regexp.MustCompile(`{env\.(\w+)}`).FindAllStringSubmatch(text, -1) {
 			value := "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" // does for every secret
-			if strings.HasSuffix(variable[1], "_HASH") {
+			switch {
+			case strings.HasSuffix(variable[1], "_HASH"):
 				value = exampleSecrets["DASHBOARD_PASSWORD_HASH"]
+			case strings.HasSuffix(variable[1], "_URL"):
+				value = "https://hooks.example.com/secret"
 			}
 			validate.Env = append(validate.Env, variable[1]+"="+value)
 		}

@@ -42,7 +42,7 @@ var layers = []layer{
 	{name: "intake and expect", packages: []string{"relay/engine/intake", "relay/engine/expect"}},
 	{name: "delivery", packages: []string{"relay/engine/lane", "relay/engine/spooling", "relay/engine/sweep"}},
 	{name: "machinery", packages: []string{"relay/engine/alert", "relay/engine/commit", "relay/engine/courier", "relay/engine/meter", "relay/engine/report", "relay/engine/stream"}},
-	{name: "stores", packages: []string{"relay/sqlitestore", "relay/redisstore", "relay/spool", "relay/internal/sqlitefile"}, chosen: true},
+	{name: "stores", packages: []string{"relay/sqlitestore", "relay/redisstore", "relay/spool", "relay/archive", "relay/internal/sqlitefile"}, chosen: true},
 	{name: "readers", packages: []string{"relay/provider", "relay/verifier", "relay/signer", "relay/filter"}, chosen: true},
 	{name: "contracts", packages: []string{"relay"}},
 	{name: "ground", packages: []string{"relay/payload", "relay/internal/..."}},

@@ -36,8 +36,8 @@
 //	                     per poll under way
 //	Engine.expecting     one per registration of a task under way         Close
 //	Engine               one reopens a store that could not be opened,    Close
-//	                     one sweeps, one listens to the wake-ups of a
-//	                     shared store, one sends alerts
+//	                     one sweeps, one sweeps archives, one listens to
+//	                     the wake-ups of a shared store, one sends alerts
 //	sqlitestore.Store    one looks after the file (keep.go)               Close
 //	redisstore.Store     four: watch the sources, announce this node,     Close
 //	                     publish wake-ups, subscribe to them

@@ -103,8 +103,9 @@ func New(o Options) *Engine {
 	e.settings.Store(&relay.Settings{Logger: e.logger})
 
 	e.committers = commit.New(commit.Params{Meter: e.meter, Logger: e.log, Stored: e.accepted})
+	tracing := new(courier.Tracing)
 	e.lanes = lane.New(lane.Params{
-		Commit: e.committers, Courier: courier.New("caddy-relay/" + cmp.Or(o.Version, "dev")),
+		Commit: e.committers, Courier: courier.New("caddy-relay/"+cmp.Or(o.Version, "dev"), tracing),
 		Meter: e.meter, Logger: e.log, Settled: e.settled, GaveUp: e.gaveUp,
 	})
 	e.spooling = spooling.New(spooling.Params{
@@ -120,7 +121,7 @@ func New(o Options) *Engine {
 	e.alerts = alert.New(alert.Params{
 		Settings: e.settings.Load, Logger: e.log, Observe: e.conditions, Store: e.access.Store, Accept: e.raise,
 	})
-	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Counted: e.alerts.Count})
+	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Counted: e.alerts.Count, Traced: tracing.Callback})
 	e.poller = expect.New(expect.Params{
 		Accept: e.recover, GaveUp: e.lost.add, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
 	})
@@ -211,6 +212,7 @@ func (e *Engine) run(store relay.Store) {
 	e.access.Opened(store)
 	e.poller.Run(store)
 	e.loops.Go(func() { e.sweeper.Run(e.ctx, store) })
+	e.loops.Go(func() { e.sweeper.RunFiles(e.ctx, store) })
 	settings := e.settings.Load()
 	if shared, ok := store.(relay.SharedStore); ok {
 		shared.Announce(settings.Hash())

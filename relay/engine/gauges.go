@@ -20,7 +20,11 @@ func (e *Engine) Gauges() meter.Gauges {
 	}
 	s := e.settings.Load()
 	for _, c := range withNone(s, store.Counts()) {
-		d := meter.DestinationGauges{Count: c, Orphaned: s.Destination(c.Source, c.Destination) == nil}
+		dst := s.Destination(c.Source, c.Destination)
+		d := meter.DestinationGauges{Count: c, Orphaned: dst == nil}
+		if dst != nil && dst.Archiver != nil {
+			d.FileLife = dst.FileLife
+		}
 		if l := e.lanes.Get(relay.DestinationName{Source: c.Source, Destination: c.Destination}); l != nil {
 			d.BreakerOpen = l.Breaker().Open
 		}

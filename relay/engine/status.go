@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/courier"
 	"github.com/callbackrelay/caddy-relay/relay/engine/lane"
 )
 
@@ -59,6 +60,7 @@ type DestinationStatus struct {
 	OldestPendingSeconds float64
 	Paused               bool
 	Breaker              BreakerStatus
+	Client               string // as courier.ClientOf names it; empty for one that is orphaned
 }
 
 // StateCounts are the deliveries of a destination by state. Held, paused and orphaned ones are counted there and not as pending.
@@ -139,6 +141,9 @@ func (e *Engine) destinationStatus(c relay.Count) DestinationStatus {
 	}
 	if l := e.lanes.Get(relay.DestinationName{Source: c.Source, Destination: c.Destination}); l != nil {
 		d.Breaker = breakerStatus(l.Breaker())
+	}
+	if dst := e.settings.Load().Destination(c.Source, c.Destination); dst != nil {
+		d.Client = courier.ClientOf(dst)
 	}
 	if state := e.displayState(c.Source, c.Destination, c.Paused); state != "" {
 		d.State = string(state)

@@ -26,19 +26,15 @@ var (
 const maxAPI = 256 // bytes
 
 // Expect registers a task whose callback is to come, durably: in the store, or in the spool where the store cannot take it.
-// api is the path of the submission below the provider's base, like "api/v1/vocal-removal/generate". Errors:
-// relay.ErrNotFound without such a source, ErrNoRecovery, ErrNeedsAPI, ErrBadTask, relay.ErrTooManyTasks, and those of an
-// accept.
-func (e *Engine) Expect(ctx context.Context, source, taskID, api string) error {
-	src := e.Source(source)
-	if src == nil {
-		return fmt.Errorf("source %q: %w", source, relay.ErrNotFound)
-	}
+// Like a callback, it may come before Start, when no settings name its source yet. api is the path of the submission below
+// the provider's base, like "api/v1/vocal-removal/generate". Errors: ErrNoRecovery, ErrNeedsAPI, ErrBadTask,
+// relay.ErrTooManyTasks, and those of an accept.
+func (e *Engine) Expect(ctx context.Context, src *relay.Source, taskID, api string) error {
 	api = strings.Trim(api, "/")
 	err := intake.CheckTaskID(taskID)
 	switch {
 	case src.Recover == nil:
-		return fmt.Errorf("source %q %w", source, ErrNoRecovery)
+		return fmt.Errorf("source %q %w", src.Name, ErrNoRecovery)
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrBadTask, err)
 	case len(api) > maxAPI || strings.ContainsFunc(api, func(r rune) bool { return r <= ' ' || r == 0x7f }):
@@ -47,7 +43,7 @@ func (e *Engine) Expect(ctx context.Context, source, taskID, api string) error {
 		return ErrNeedsAPI
 	}
 	task := &relay.Expectation{
-		ExpectedTask: relay.ExpectedTask{Source: source, TaskID: taskID, API: api, At: time.Now()},
+		ExpectedTask: relay.ExpectedTask{Source: src.Name, TaskID: taskID, API: api, At: time.Now()},
 		After:        src.Recover.After, Most: relay.MaxExpected,
 	}
 	ctx, cancel := context.WithTimeout(ctx, src.AckWithin)
@@ -57,6 +53,13 @@ func (e *Engine) Expect(ctx context.Context, source, taskID, api string) error {
 
 func (e *Engine) expectTask(ctx context.Context, task *relay.Expectation) error {
 	spool := e.spooling.Spooler()
+	if spool == nil {
+		// Right after a start the spool is opened with the store, and is there once it is known that the store cannot be.
+		opening, cancel := context.WithTimeout(ctx, e.options.StoreTimeout)
+		_, _ = e.access.Await(opening)
+		cancel()
+		spool = e.spooling.Spooler()
+	}
 	if spool == nil {
 		return e.expectInStore(ctx, task)
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"github.com/callbackrelay/caddy-relay/relay/internal/redistest"
+	"github.com/callbackrelay/caddy-relay/relay/spool"
 )
 
 // details plays a provider's details endpoint. Its provider judges the answers by their status: 202 is pending, and the body of
@@ -93,7 +96,7 @@ func newRecoveringSource(t *testing.T, d **details, after time.Duration, c *cons
 
 func (g *gateway) mustExpect(task string) {
 	g.t.Helper()
-	if err := g.Expect(context.Background(), "vocals", task, "/generate"); err != nil {
+	if err := g.Expect(context.Background(), g.source, task, "/generate"); err != nil {
 		g.t.Fatal(err)
 	}
 }
@@ -129,20 +132,19 @@ func TestExpectIsRefused(t *testing.T) {
 	src := newRecoveringSource(t, &d, time.Hour, newConsumer(t, nil))
 	g := startGateway(t, "", openSQLite(t.TempDir()+"/relay.db"), src)
 	for _, tc := range []struct {
-		source, task, api string
-		want              error
+		task, api string
+		want      error
 	}{
-		{"nobody", "one", "generate", relay.ErrNotFound},
-		{"vocals", "no id", "generate", engine.ErrBadTask},
-		{"vocals", "one", "", engine.ErrNeedsAPI},
-		{"vocals", "one", strings.Repeat("x", 300), engine.ErrBadTask},
+		{"no id", "generate", engine.ErrBadTask},
+		{"one", "", engine.ErrNeedsAPI},
+		{"one", strings.Repeat("x", 300), engine.ErrBadTask},
 	} {
-		if err := g.Expect(t.Context(), tc.source, tc.task, tc.api); !errors.Is(err, tc.want) {
+		if err := g.Expect(t.Context(), src, tc.task, tc.api); !errors.Is(err, tc.want) {
 			t.Errorf("%+v: %v", tc, err)
 		}
 	}
 	src.Recover = nil
-	if err := g.Expect(t.Context(), "vocals", "one", "generate"); !errors.Is(err, engine.ErrNoRecovery) {
+	if err := g.Expect(t.Context(), src, "one", "generate"); !errors.Is(err, engine.ErrNoRecovery) {
 		t.Errorf("without `recover`: %v", err)
 	}
 }
@@ -269,5 +271,51 @@ func TestRecoveryWhileRedisIsAway(t *testing.T) {
 	g.await("each is delivered", func() bool { return len(c.tasks()) == 3 })
 	if n := c.count(); n != 3 {
 		t.Errorf("delivered %d times", n)
+	}
+}
+
+// Submissions are answered from the moment that connections are, which is before the engine has started.
+func TestATaskIsExpectedBeforeTheStart(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		away    error // of the store
+		spooled int
+	}{
+		{"the store is opened", nil, 0},
+		{"the store is away", relay.ErrUnavailable, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			var d *details
+			g := &gateway{t: t, source: newRecoveringSource(t, &d, time.Hour, newConsumer(t, nil))}
+			g.Engine = engine.New(engine.Options{
+				OpenStore: func(ctx context.Context, logger *slog.Logger) (relay.Store, error) {
+					if tc.away != nil {
+						return nil, tc.away
+					}
+					return openSQLite(filepath.Join(dir, "relay.db"))(ctx, logger)
+				},
+				OpenSpool: func(ctx context.Context, _ *slog.Logger) (relay.Spool, error) {
+					return spool.Open(ctx, spool.Options{Path: filepath.Join(dir, "spool.db")})
+				},
+				Logger: slog.New(slog.DiscardHandler),
+			})
+			t.Cleanup(func() { _ = g.Close() })
+			expected := make(chan error, 1)
+			go func() { expected <- g.Expect(t.Context(), g.source, "early", "generate") }()
+			if err := g.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			g.Push(g.settings())
+			if err := <-expected; err != nil {
+				t.Fatal(err)
+			}
+			if g.Spooled() != tc.spooled {
+				t.Errorf("%d items in the spool", g.Spooled())
+			}
+			if tc.away == nil && g.taskOf("early").State != relay.TaskExpected {
+				t.Errorf("the task is %+v", g.taskOf("early"))
+			}
+		})
 	}
 }

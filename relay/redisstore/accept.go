@@ -1,48 +1,171 @@
 package redisstore
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-func (s *Store) acceptCall(a *relay.Accept) *call {
+// acceptGroups parts accepts into those that one script stores.
+func acceptGroups(accepts []*relay.Accept) []*group[*relay.Accept] {
+	return grouped(accepts, func(a *relay.Accept) (string, int, int) {
+		return a.Event.Source, max(1, len(a.Deliveries)), len(a.Event.Body)
+	})
+}
+
+// acceptArgs are the arguments of accepts of one source, as accept.lua has them.
+type acceptArgs struct {
+	destinations indexes
+	routes       map[string]int // by what they are encoded as
+	route        []byte         // the latest one, encoded
+	routeArgs    []any
+	args         []any // of the accepts themselves
+}
+
+// acceptCall makes the call of accepts of one source. With again, an earlier try of each may have stored it.
+func (s *Store) acceptCall(accepts []*relay.Accept, again bool) *call {
+	x := acceptArgs{routes: map[string]int{}, args: make([]any, 0, 9*len(accepts))}
+	source, ending := accepts[0].Event.Source, false
+	for _, a := range accepts {
+		x.add(a, again)
+		ending = ending || a.Ends != relay.NotEnding
+	}
+	c := &call{script: acceptScript, durable: true, keys: x.destinations.destinations(s.keys, source, len(accepts)+taskKeys)}
+	tag := s.keys.tag(source)
+	for _, a := range accepts {
+		c.keys = append(c.keys, tag+"e:"+a.Event.ID)
+	}
+	if ending {
+		c.script, c.keys = taskAcceptScript, s.keys.expected(c.keys, source)
+	}
+	c.args = make([]any, 0, 2+len(x.destinations.names)+len(x.routeArgs)+len(x.args))
+	c.args = append(x.destinations.args(c.args), len(x.routes))
+	c.args = append(append(c.args, x.routeArgs...), x.args...)
+	return c
+}
+
+// add appends the arguments of an accept.
+func (x *acceptArgs) add(a *relay.Accept, again bool) {
 	e := a.Event
-	keys := s.keys.source(e.Source, 1+blockSize*len(a.Deliveries))
-	keys = append(keys, s.keys.event(e.Source, e.ID))
-	args := make([]any, 0, 13+4*len(a.Deliveries))
-	args = append(args, e.ID, e.Key[:], e.Fingerprint[:], a.Window.Microseconds(), e.TaskID, encodeMeta(e), e.EncodedHeaders(), e.Body, a.Again, e.Headers[relay.ProofHeader])
-	args = append(args, separateArgs(a)...)
+	proof := e.Headers[relay.ProofHeader]
+	flags := ""
+	if a.Again || again {
+		flags += "a"
+	}
+	if proof != "" {
+		flags += "p"
+	}
+	if a.Separate {
+		flags += "s"
+	}
+	if a.Ends != relay.NotEnding {
+		flags += "e"
+		if e.Origin == relay.OriginRecovered {
+			flags += "r"
+		}
+	}
+	x.args = append(x.args, x.routed(a), flags, e.ID, e.Key[:], e.Fingerprint[:], e.TaskID, encodeMeta(e), e.EncodedHeaders(), e.Body)
+	if proof != "" {
+		x.args = append(x.args, proof)
+	}
+	if a.Separate {
+		separated := e.Separated("")
+		x.args = append(x.args, separated.Key[:], encodeMeta(separated))
+		if key, ok := e.ProofKey(); ok {
+			x.args = append(x.args, key[:])
+		} else {
+			x.args = append(x.args, "")
+		}
+	}
+	if a.Ends != relay.NotEnding {
+		x.args = append(x.args, int(a.Ends))
+	}
+}
+
+// routed returns the number of the accept's route: where it goes, and how. Most accepts of a batch share one.
+func (x *acceptArgs) routed(a *relay.Accept) int {
+	b := binary.AppendVarint(x.route[:0], int64(a.Window))
 	for i := range a.Deliveries {
 		d := &a.Deliveries[i]
-		keys = s.keys.destination(keys, e.Source, d.Destination)
-		args = append(args, d.Destination, d.LeaseFor.Microseconds(), d.Ordered, a.Awaited(d))
+		n, _ := x.destinations.index(d.Destination)
+		b = binary.AppendVarint(b, int64(n))
+		b = binary.AppendVarint(b, int64(d.LeaseFor))
+		b = binary.AppendVarint(b, int64(x.awaited(a, d)))
+		if d.Ordered {
+			b = append(b, 1)
+		} else {
+			b = append(b, 0)
+		}
 	}
-	return &call{script: acceptScript, keys: keys, args: args, durable: true}
+	x.route = b
+	if n, ok := x.routes[string(b)]; ok {
+		return n
+	}
+	n := len(x.routes) + 1
+	x.routes[string(b)] = n
+	x.routeArgs = append(x.routeArgs, a.Window.Microseconds(), len(a.Deliveries))
+	for i := range a.Deliveries {
+		d := &a.Deliveries[i]
+		n, _ := x.destinations.index(d.Destination)
+		x.routeArgs = append(x.routeArgs, n, d.LeaseFor.Microseconds(), d.Ordered, x.awaited(a, d))
+	}
+	return n
 }
 
-// separateArgs are those of an accept that may become an event beside the first one of its key.
-func separateArgs(a *relay.Accept) []any {
-	if !a.Separate {
-		return []any{"", "", ""}
+// awaited returns the number of the destination that a delivery waits for, or 0.
+func (x *acceptArgs) awaited(a *relay.Accept, d *relay.NewDelivery) int {
+	name := a.Awaited(d)
+	if name == "" {
+		return 0
 	}
-	separated := a.Event.Separated("")
-	args := []any{separated.Key[:], encodeMeta(separated), ""}
-	if key, ok := a.Event.ProofKey(); ok {
-		args[2] = key[:]
-	}
-	return args
+	n, _ := x.destinations.index(name)
+	return n
 }
 
-func (s *Store) accepted(a *relay.Accept, c *call) {
-	a.Err, a.Leased, a.ConflictWith = c.err, nil, ""
+// acceptedAll sets the outcome of accepts of one source.
+func (s *Store) acceptedAll(accepts []*relay.Accept, c *call) {
+	if c.err != nil {
+		for _, a := range accepts {
+			s.accepted(a, nil, c.err)
+		}
+		return
+	}
+	counts := 0
+	if c.script == taskAcceptScript {
+		counts = taskCounts
+	}
+	list, _ := c.reply.([]any)
+	if len(list) != len(accepts)+counts {
+		err := malformed(c.script.name, c.reply)
+		for _, a := range accepts {
+			s.accepted(a, nil, err)
+		}
+		return
+	}
+	for i, a := range accepts {
+		s.accepted(a, list[i], nil)
+	}
+	if counts > 0 {
+		r := &reply{script: c.script.name, whole: c.reply, rest: list[len(accepts):]}
+		if n := r.taskCount(); r.done() == nil {
+			s.taskTally.set(accepts[0].Event.Source, n)
+		}
+	}
+}
+
+// accepted sets the outcome of an accept by what the script has returned of it.
+func (s *Store) accepted(a *relay.Accept, value any, err error) {
+	a.Err, a.Leased, a.ConflictWith = err, nil, ""
 	if a.Err != nil {
 		return
 	}
-	r := c.read()
+	r := readReply(acceptScript.name, value)
 	result, first, seq, age, beside := relay.Result(r.number()), r.text(), r.number(), r.number(), r.text()
 	tokens := r.numbers(r.groups(1))
-	if n := len(tokens); result < relay.Accepted || result > acceptedBefore || n != len(a.Deliveries) && (n > 0 || result == relay.Accepted) {
+	n := len(tokens)
+	if result < relay.Accepted || result > acceptedBefore || n != len(a.Deliveries) && (n > 0 || result == relay.Accepted) ||
+		result == relay.Unexpected && a.Ends == relay.NotEnding {
 		r.fail()
 	}
 	if a.Err = r.done(); a.Err != nil {

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -15,45 +16,78 @@ func (s *Store) Apply(ctx context.Context, b *relay.Batch) {
 	}
 	defer end()
 
-	calls := make([]*call, 0, len(b.Settles)+len(b.Accepts)+len(b.Leases))
-	for _, op := range b.Settles {
-		calls = append(calls, s.settleCall(op))
-	}
-	for _, op := range b.Accepts {
-		if op.Ends == relay.NotEnding {
-			calls = append(calls, s.acceptCall(op))
-		} else {
-			calls = append(calls, s.acceptEndingCall(op))
-		}
-	}
-	for _, op := range b.Leases {
-		calls = append(calls, s.leaseCall(op))
-	}
 	s.register(bounded, b.Accepts)
-	s.run(bounded, calls...)
-
-	for _, op := range b.Settles {
-		s.settled(op, calls[0])
-		calls = calls[1:]
-	}
-	for _, op := range b.Accepts {
-		if op.Ends == relay.NotEnding {
-			s.accepted(op, calls[0])
-		} else {
-			s.acceptedEnding(op, calls[0])
-		}
-		calls = calls[1:]
-	}
-	var reads []*read
-	for _, op := range b.Leases {
-		reads = append(reads, s.leased(op, calls[0])...)
-		calls = calls[1:]
-	}
+	reads := s.apply(bounded, b)
 	if len(reads) > 0 {
 		// The leases are made: what is left of the time must not cost their payloads.
 		ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 		defer cancel()
 		s.readPayloads(ctx, reads)
+	}
+}
+
+// apply runs the scripts of a batch in one pipeline, and returns what is still to be read of its leases.
+func (s *Store) apply(ctx context.Context, b *relay.Batch) (reads []*read) {
+	settles, accepts := settleGroups(b.Settles), acceptGroups(b.Accepts)
+	calls := make([]*call, 0, len(settles)+len(accepts)+len(b.Leases))
+	for _, g := range settles {
+		calls = append(calls, s.settleCall(g.ops))
+	}
+	for _, g := range accepts {
+		calls = append(calls, s.acceptCall(g.ops, false))
+	}
+	for _, op := range b.Leases {
+		calls = append(calls, s.leaseCall(op))
+	}
+	s.run(ctx, calls...)
+
+	var single relay.Batch
+	for _, g := range settles {
+		if s.settledAll(g.ops, calls[0]); apart(g.ops, calls[0]) {
+			single.Settles = append(single.Settles, g.ops...)
+		}
+		calls = calls[1:]
+	}
+	for _, g := range accepts {
+		if s.acceptedAll(g.ops, calls[0]); apart(g.ops, calls[0]) {
+			single.Accepts = append(single.Accepts, g.ops...)
+		}
+		calls = calls[1:]
+	}
+	for _, op := range b.Leases {
+		reads = append(reads, s.leased(op, calls[0])...)
+		calls = calls[1:]
+	}
+	s.applyEach(ctx, &single)
+	return reads
+}
+
+// apart reports whether operations are to be done each by itself: Redis has refused them together, which need not be the fault
+// of more than one.
+func apart[T any](ops []T, c *call) bool { return len(ops) > 1 && errors.Is(c.err, relay.ErrRefused) }
+
+// applyEach does each operation in a script of its own. What was done before the script was refused is known by its id or its
+// token.
+func (s *Store) applyEach(ctx context.Context, b *relay.Batch) {
+	var calls []*call
+	for i := range b.Settles {
+		calls = append(calls, s.settleCall(b.Settles[i:i+1]))
+	}
+	for i := range b.Accepts {
+		calls = append(calls, s.acceptCall(b.Accepts[i:i+1], true))
+	}
+	if len(calls) == 0 {
+		return
+	}
+	s.run(ctx, calls...)
+	for i := range b.Settles {
+		s.settledAll(b.Settles[i:i+1], calls[i])
+	}
+	for i, op := range b.Accepts {
+		s.acceptedAll(b.Accepts[i:i+1], calls[len(b.Settles)+i])
+		for j := range op.Deliveries { // the leases of the batch were taken before
+			s.wake(relay.DestinationName{Source: op.Event.Source, Destination: op.Deliveries[j].Destination})
+		}
 	}
 }
 

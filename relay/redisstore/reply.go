@@ -39,9 +39,12 @@ type reply struct {
 }
 
 // read begins to read what the call's script has returned.
-func (c *call) read() *reply {
-	list, ok := c.reply.([]any)
-	r := &reply{script: c.script.name, whole: c.reply, rest: list}
+func (c *call) read() *reply { return readReply(c.script.name, c.reply) }
+
+// readReply begins to read a list that a script has returned, or that is in what it has returned.
+func readReply(script string, value any) *reply {
+	list, ok := value.([]any)
+	r := &reply{script: script, whole: value, rest: list}
 	if !ok {
 		r.fail()
 	}

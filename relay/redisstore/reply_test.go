@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -86,6 +87,9 @@ func TestUnexpectedReplies(t *testing.T) {
 		[]any{int64(7), "id", int64(3), int64(0), int64(0)},
 		[]any{int64(2), int64(2), int64(2), int64(2)},
 	}
+	for _, reply := range replies { // the same in the place of what is returned of an operation
+		replies = append(replies, []any{reply})
+	}
 	s := &Store{keys: keys{"relay"}}
 	for _, reply := range replies {
 		want := func(call string, err error) {
@@ -96,14 +100,16 @@ func TestUnexpectedReplies(t *testing.T) {
 		}
 		of := func(script *script) *call { return &call{script: script, reply: reply} }
 		a := &relay.Accept{Event: &relay.Event{Source: "vocals"}, Deliveries: []relay.NewDelivery{{Destination: "one"}}}
-		s.accepted(a, of(acceptScript))
+		s.acceptedAll([]*relay.Accept{a}, of(acceptScript))
 		want("accept", a.Err)
 		a.Again = true
-		s.accepted(a, of(acceptScript))
+		s.acceptedAll([]*relay.Accept{a}, of(acceptScript))
 		want("accept again", a.Err)
 		op := &relay.Settle{Leased: &relay.Leased{Event: a.Event, Destination: "one"}}
-		s.settled(op, of(settleScript))
-		want("settle", op.Err)
+		s.settledAll([]*relay.Settle{op}, of(settleScript))
+		if !reflect.DeepEqual(reply, []any{int64(1)}) { // that is what it returns of a settle of which nothing else came
+			want("settle", op.Err)
+		}
 		l := &relay.Lease{Source: "vocals", Destination: "one"}
 		s.leased(l, of(leaseScript))
 		want("lease", l.Err)

@@ -79,7 +79,7 @@ func newScript(name, text string) *script {
 func ofSource(name, text string) *script { return newScript(name, constants+prelude+text) }
 
 var (
-	acceptScript    = ofSource("accept", acceptLua)
+	acceptScript    = ofSource("accept", acceptLua+"return accept_all(accept)\n")
 	settleScript    = ofSource("settle", settleLua)
 	leaseScript     = ofSource("lease", leaseLua)
 	replayScript    = ofSource("replay", replayLua)

@@ -7,43 +7,90 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-func (s *Store) settleCall(op *relay.Settle) *call {
-	e, d := op.Leased.Event, op.Leased.Destination
-	waiters := op.Leased.Awaiting
-	keys := append(s.keys.source(e.Source, 1+blockSize*(1+len(waiters))), s.keys.event(e.Source, e.ID))
-	keys = s.keys.destination(keys, e.Source, d)
-	args := make([]any, 0, 9+len(waiters)+2*len(op.Files))
-	args = append(args, e.ID, d, strconv.FormatUint(op.Leased.Token, 10), int(op.Outcome), op.Delay.Microseconds(), op.Used,
-		encodeAttempt(op.Attempt), op.Reason, len(waiters))
-	for _, waiter := range waiters {
-		keys = s.keys.destination(keys, e.Source, waiter)
-		args = append(args, waiter)
-	}
-	for i := range op.Files {
-		begins, line := encodeFile(&op.Files[i])
-		args = append(args, begins, line)
-	}
-	return &call{script: settleScript, keys: keys, args: args, durable: true}
+// settleGroups parts settles into those that one script does.
+func settleGroups(settles []*relay.Settle) []*group[*relay.Settle] {
+	return grouped(settles, func(op *relay.Settle) (string, int, int) {
+		bytes := 100 * len(op.Files)
+		if op.Attempt != nil {
+			bytes += len(op.Attempt.Error) + len(op.Attempt.Response)
+		}
+		return op.Leased.Event.Source, 1 + len(op.Leased.Awaiting), bytes
+	})
 }
 
-func (s *Store) settled(op *relay.Settle, c *call) {
-	op.Err, op.Unblocked, op.Freed = c.err, false, nil
+// settleCall makes the call of settles of one source.
+func (s *Store) settleCall(settles []*relay.Settle) *call {
+	var destinations, events indexes
+	own := make([]any, 0, 6*len(settles))
+	for _, op := range settles {
+		l := op.Leased
+		event, _ := events.index(l.Event.ID)
+		destination, _ := destinations.index(l.Destination)
+		plain := op.Outcome == relay.OutcomeDelivered && len(l.Awaiting) == 0 && len(op.Files) == 0
+		own = append(own, event, destination, strconv.FormatUint(l.Token, 10), op.Used, encodeAttempt(op.Attempt), plain)
+		if plain {
+			continue
+		}
+		own = append(own, int(op.Outcome), op.Delay.Microseconds(), op.Reason, len(l.Awaiting))
+		for _, waiter := range l.Awaiting {
+			n, _ := destinations.index(waiter)
+			own = append(own, n)
+		}
+		own = append(own, len(op.Files))
+		for i := range op.Files {
+			begins, line := encodeFile(&op.Files[i])
+			own = append(own, begins, line)
+		}
+	}
+	source := settles[0].Leased.Event.Source
+	c := &call{script: settleScript, durable: true, keys: destinations.destinations(s.keys, source, len(events.names))}
+	tag := s.keys.tag(source)
+	for _, id := range events.names {
+		c.keys = append(c.keys, tag+"e:"+id)
+	}
+	c.args = make([]any, 0, 2+len(destinations.names)+len(events.names)+len(own))
+	c.args = append(events.args(destinations.args(c.args)), own...)
+	return c
+}
+
+// settledAll sets the outcome of settles of one source.
+func (s *Store) settledAll(settles []*relay.Settle, c *call) {
+	err := c.err
+	list, _ := c.reply.([]any)
+	if err == nil && len(list) != len(settles) {
+		err = malformed(c.script.name, c.reply)
+	}
+	for i, op := range settles {
+		if err != nil {
+			s.settled(op, nil, err)
+		} else {
+			s.settled(op, list[i], nil)
+		}
+	}
+}
+
+// settled sets the outcome of a settle by what the script has returned of it.
+func (s *Store) settled(op *relay.Settle, value any, err error) {
+	op.Err, op.Unblocked, op.Freed = err, false, nil
 	if op.Err != nil {
 		return
 	}
-	r := c.read()
-	done := r.number() == 1
-	unblocked := done && r.number() == 1
 	var freed []string
-	for range r.groups(1) {
-		freed = append(freed, r.text())
-	}
-	if op.Err = r.done(); op.Err != nil {
-		return
-	}
-	if !done {
-		op.Err = relay.ErrLeaseLost
-		return
+	unblocked := false
+	if value != any(int64(1)) {
+		r := readReply(settleScript.name, value)
+		done := r.number() == 1
+		unblocked = done && r.number() == 1
+		for range r.groups(1) {
+			freed = append(freed, r.text())
+		}
+		if op.Err = r.done(); op.Err != nil {
+			return
+		}
+		if !done {
+			op.Err = relay.ErrLeaseLost
+			return
+		}
 	}
 	name := relay.DestinationName{Source: op.Leased.Event.Source, Destination: op.Leased.Destination}
 	s.tally.add(name, func(c *relay.Count) {
@@ -73,14 +120,10 @@ func (s *Store) settleAll(reads []*read, outcome relay.Outcome, reason string) [
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.options.Timeout)
 	defer cancel()
-	ops, calls := make([]*relay.Settle, len(reads)), make([]*call, len(reads))
+	ops := make([]*relay.Settle, len(reads))
 	for i, r := range reads {
 		ops[i] = &relay.Settle{Leased: r.leased, Outcome: outcome, Reason: reason}
-		calls[i] = s.settleCall(ops[i])
 	}
-	s.run(ctx, calls...)
-	for i, op := range ops {
-		s.settled(op, calls[i])
-	}
+	s.apply(ctx, &relay.Batch{Settles: ops})
 	return ops
 }

@@ -40,20 +40,19 @@ const (
 var taskPrelude = fmt.Sprintf(`local TASK_OPEN, TASK_RECOVERED, TASK_GIVEN_UP, TASK_CALLED_BACK, UNEXPECTED = %q, %q, %q, %q, %d
 `, taskOpen, taskRecovered, taskGivenUp, taskCalledBack, relay.Unexpected) + taskLua
 
-// Scripts that do more where tasks are expected call the one that they add to as a function.
+// Scripts that do more where tasks are expected call what they add to as a function.
 var (
-	taskAcceptScript = ofSource("accept", taskPrelude+`
-local RECOVERED = table.remove(ARGV) == '1'
-local ENDING = table.remove(ARGV)
-local function accept()
-`+acceptLua+"end\n"+taskAcceptLua)
-	watchScript = ofSource("watch", taskPrelude+"local function watch()\n"+watchLua+"end\nreturn task_counts(watch())\n")
+	taskAcceptScript = ofSource("accept", taskPrelude+acceptLua+taskAcceptLua)
+	watchScript      = ofSource("watch", taskPrelude+"local function watch()\n"+watchLua+"end\nreturn task_counts(watch())\n")
 
 	taskExpectScript = ofSource("task_expect", taskPrelude+taskExpectLua)
 	taskLeaseScript  = ofSource("task_lease", taskPrelude+taskLeaseLua)
 	taskSettleScript = ofSource("task_settle", taskPrelude+taskSettleLua)
 	taskPurgeScript  = ofSource("task_purge", taskPrelude+taskPurgeLua)
 )
+
+// taskCounts is how many values a script returns of the expected tasks of a source.
+const taskCounts = 3
 
 // taskCount holds what scripts say of the expected tasks of a source.
 type taskCount struct{ expected, overdue, due int64 }
@@ -101,31 +100,6 @@ func (s *Store) TaskCounts() (counts []relay.TaskCount) {
 // taskCall makes a call of a script on a source's expected tasks.
 func (s *Store) taskCall(sc *script, source string, args ...any) *call {
 	return &call{script: sc, keys: s.keys.expected(s.keys.source(source, taskKeys), source), args: args, durable: true}
-}
-
-// acceptEndingCall makes the call of an accept that ends its task.
-func (s *Store) acceptEndingCall(a *relay.Accept) *call {
-	c := s.acceptCall(a)
-	c.script, c.keys = taskAcceptScript, s.keys.expected(c.keys, a.Event.Source)
-	c.args = append(c.args, int(a.Ends), a.Event.Origin == relay.OriginRecovered)
-	return c
-}
-
-// acceptedEnding sets the outcome of such an accept.
-func (s *Store) acceptedEnding(a *relay.Accept, c *call) {
-	if list, ok := c.reply.([]any); ok && c.err == nil && len(list) > 3 {
-		r := &reply{script: c.script.name, whole: list, rest: list[len(list)-3:]}
-		counts := r.taskCount()
-		if r.done() == nil {
-			s.taskTally.set(a.Event.Source, counts)
-			c.reply = list[:len(list)-3]
-		}
-		if result, _ := list[0].(int64); relay.Result(result) == relay.Unexpected {
-			a.Result, a.FirstID, a.ConflictWith, a.Leased, a.Err = relay.Unexpected, "", "", nil, r.err
-			return
-		}
-	}
-	s.accepted(a, c)
 }
 
 // looks bounds how often the events of a task are looked at while others come.

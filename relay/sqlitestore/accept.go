@@ -53,12 +53,43 @@ func (s *Store) accept(tx *transaction, op *relay.Accept) error {
 		return err
 	}
 	s.nextSeq++
+	var packed pack
 	for i := range op.Deliveries {
-		if err := s.insertDelivery(tx, op, ev, &op.Deliveries[i]); err != nil {
+		n := &op.Deliveries[i]
+		d := s.find(ev.Source, n.Destination)
+		if !n.Ordered && s.leasable(tx, d, n) && !waits(op, n) {
+			s.leaseAccepted(tx, op, ev, d, n, &lease{packed: true})
+			packed = packed.append(packEntry{destination: d.id})
+		} else if err := s.insertDelivery(tx, op, ev, d, n); err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.insertPack(ev.Seq, packed)
+}
+
+// waits reports whether a delivery waits for another one of the accept, or another one for it.
+func waits(op *relay.Accept, n *relay.NewDelivery) bool {
+	if op.Awaited(n) != "" {
+		return true
+	}
+	for i := range op.Deliveries {
+		if op.Deliveries[i].Behind != "" && op.Awaited(&op.Deliveries[i]) == n.Destination {
+			return true
+		}
+	}
+	return false
+}
+
+// leasable reports whether a delivery that is due can be leased as it is accepted.
+func (s *Store) leasable(tx *transaction, d *destination, n *relay.NewDelivery) bool {
+	return n.LeaseFor > 0 && !d.paused && !d.readyMaybe && d.nextDue > tx.now
+}
+
+func (s *Store) leaseAccepted(tx *transaction, op *relay.Accept, ev *relay.Event, d *destination, n *relay.NewDelivery, l *lease) {
+	s.token++
+	l.token, l.expires = s.token, tx.now+ceil(n.LeaseFor)
+	tx.begun = append(tx.begun, &beginning{ending{d, ev.Seq, l}, op, &relay.Leased{Event: ev, Destination: d.name, Token: s.token}})
+	tx.tallies.of(d).pending++
 }
 
 // recordOf returns the record of an accept's key, nil if there is none: of the event's own one if it is not the first.
@@ -160,8 +191,12 @@ func (s *Store) keepVariant(event int64, ev *relay.Event) (relay.Result, error) 
 // insertEvent adds an event and the record of its key, unless the event is there: one that was in doubt may come again
 // when its key's window has ended.
 func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id ulid.ULID) (added bool, err error) {
+	if seq, err := seqOf(s.db.Writer, id, s.recent.ids[id], s.runs); seq != 0 || err != nil {
+		ev.Seq = seq
+		return false, err
+	}
 	st := s.db.Writer.Stmt(`INSERT INTO event (seq, id, source, task, stage, code, key, fingerprint, origin, accepted, received, headers, body)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	st.BindInt64(1, ev.Seq)
 	st.BindBytes(2, id[:])
 	st.BindInt64(3, key.source)
@@ -178,24 +213,20 @@ func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id 
 	if err := st.Exec(); err != nil {
 		return false, err
 	}
-	if s.db.Writer.Changes() == 0 {
-		st = s.db.Writer.Stmt("SELECT seq FROM event WHERE id = ?")
-		st.BindBytes(1, id[:])
-		ev.Seq, err = st.Int64()
-		return false, err
-	}
-	a := &addition{event: ev, key: key}
+	a := &addition{event: ev, key: key, first: first{event: ev.Seq, id: id, fingerprint: ev.Fingerprint, at: tx.now}}
 	if before, ok := s.recent.keys[key]; ok {
 		a.before = &before
 	}
 	tx.added = append(tx.added, a)
-	// The next accept of the same batch must find the key already.
-	s.recent.keys[key] = first{event: ev.Seq, id: id, fingerprint: ev.Fingerprint, at: tx.now}
+	// The next accept of the same batch must find them already.
+	s.recent.keys[key] = a.first
+	s.mem.Lock()
+	s.recent.ids[id] = ev.Seq
+	s.mem.Unlock()
 	return true, nil
 }
 
-func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, ev *relay.Event, n *relay.NewDelivery) error {
-	d := s.find(ev.Source, n.Destination)
+func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, ev *relay.Event, d *destination, n *relay.NewDelivery) error {
 	state, chain := int64(ready), ""
 	if n.Ordered {
 		chain = ev.TaskID
@@ -215,17 +246,14 @@ func (s *Store) insertDelivery(tx *transaction, op *relay.Accept, ev *relay.Even
 			state = waiting
 		}
 	}
-	tx.tallies.of(d).pending++
-	switch {
-	case state != ready:
-	case n.LeaseFor > 0 && !d.paused && !d.readyMaybe && d.nextDue > tx.now:
-		s.token++
-		tx.begun = append(tx.begun, &beginning{
-			ending{d, ev.Seq, &lease{token: s.token, expires: tx.now + ceil(n.LeaseFor), chain: chain}},
-			op, &relay.Leased{Event: ev, Destination: d.name, Token: s.token},
-		})
-	default:
+	switch leasable := s.leasable(tx, d, n); {
+	case state == ready && leasable:
+		s.leaseAccepted(tx, op, ev, d, n, &lease{chain: chain})
+	case state == ready:
 		d.readyMaybe = true
+		fallthrough
+	default:
+		tx.tallies.of(d).pending++
 	}
 	st := s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, due, chain, behind) VALUES (?, ?, ?, ?, ?, ?)")
 	st.Bind(ev.Seq, d.id, state, due)

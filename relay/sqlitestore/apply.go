@@ -13,6 +13,7 @@ import (
 type transaction struct {
 	now     int64
 	tallies tallies
+	packs   packs
 	ended   []*ending
 	begun   []*beginning
 	added   []*addition
@@ -23,6 +24,7 @@ type transaction struct {
 type addition struct {
 	event  *relay.Event
 	key    recentKey
+	first  first
 	before *first
 }
 
@@ -112,12 +114,15 @@ func (s *Store) applyWrites(b *relay.Batch, now int64) {
 }
 
 func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int64) error {
-	tx := &transaction{now: now, tallies: tallies{}}
+	tx := &transaction{now: now, tallies: tallies{}, packs: packs{}}
 	err := s.transact(tx.tallies, func() error {
 		for _, op := range settles {
 			if err := s.settle(tx, op); err != nil {
 				return err
 			}
+		}
+		if err := s.savePacks(tx.packs); err != nil {
+			return err
 		}
 		for _, op := range accepts {
 			accept := s.accept
@@ -140,6 +145,9 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 			} else {
 				delete(s.recent.keys, a.key)
 			}
+			s.mem.Lock()
+			delete(s.recent.ids, a.first.id)
+			s.mem.Unlock()
 		}
 		for _, op := range accepts {
 			op.Result, op.FirstID, op.ConflictWith = 0, "", ""
@@ -159,7 +167,7 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 	s.endTasks(tx)
 	for _, a := range tx.added {
 		s.newest = a.event.Seq
-		s.recent.add(taskHash(a.event.TaskID), a.event.Seq)
+		s.recent.add(newRecentEvent(&a.first, a.key, a.event.TaskID))
 		s.cache.add(a.event, tx.now)
 	}
 	return nil

@@ -169,12 +169,12 @@ func (s *Store) truncateLog() error {
 	return s.db.TruncateLog()
 }
 
-// saveClock stores the clock beside the wall clock, by which a later start can tell how long the stop took. The caller
-// holds write.
+// saveClock stores the clock beside the wall clock, by which a later start can tell how long the stop took, and from which
+// event on it must look for leases that have ended. The caller holds write.
 func (s *Store) saveClock() error { return s.transact(nil, s.clockChange) }
 
 func (s *Store) clockChange() error {
-	return errors.Join(s.setMeta("wall", millis(s.clock.Wall())), s.setMeta("clock", s.clock.now()))
+	return errors.Join(s.setMeta("wall", millis(s.clock.Wall())), s.setMeta("clock", s.clock.now()), s.setMeta("held", s.held()))
 }
 
 func (s *Store) keepClock() error {
@@ -198,8 +198,12 @@ func (s *Store) findOldest() error {
 			SELECT accepted AS at FROM event WHERE seq = (SELECT min(event) FROM (
 				SELECT * FROM (SELECT event ` + fromReady + ` ORDER BY event LIMIT 1)
 				UNION ALL SELECT min(event) ` + fromWaiting + ` AND since = 0))
-			UNION ALL SELECT min(since) ` + fromWaiting + ` AND since > 0)`)
-		st.BindInt64(1, d.id)
+			UNION ALL SELECT min(since) ` + fromWaiting + ` AND since > 0
+			UNION ALL SELECT accepted FROM event WHERE seq = ?2)`)
+		s.mem.Lock()
+		held := d.held()
+		s.mem.Unlock()
+		st.Bind(d.id, held)
 		accepted, err := st.Int64()
 		if err != nil {
 			return err

@@ -17,6 +17,7 @@ type lease struct {
 	token   uint64
 	expires int64
 	chain   string
+	packed  bool // the delivery has no row of its own
 	// settling is set while a transaction is about to end the lease.
 	settling bool
 }
@@ -231,6 +232,11 @@ func (s *Store) requeue(d *destination, now int64) error {
 	}
 	err := s.transact(nil, func() error {
 		for event, l := range expired {
+			if l.packed {
+				if _, err := s.unpackNow(d, event); err != nil {
+					return err
+				}
+			}
 			st := s.db.Writer.Stmt("UPDATE delivery SET state = " + sqlWaiting + ", due = ? WHERE event = ? AND destination = ? AND state = " + sqlReady)
 			st.Bind(now, event, d.id)
 			if err := st.Exec(); err != nil {

@@ -95,6 +95,15 @@ func (s *Store) replay(d *destination, seq int64, a anew, t tallies) (bool, erro
 		return false, nil
 	}
 	if !found {
+		if d.leases[seq] != nil {
+			return false, nil
+		}
+		if found, err = s.unpackNow(d, seq); err != nil {
+			return false, err
+		}
+		state = delivered
+	}
+	if !found {
 		st = s.db.Writer.Stmt("INSERT INTO delivery (event, destination, state, due, since, replay, variant) VALUES (?, ?, " + sqlWaiting + ", ?, ?, 1, ?)")
 		st.Bind(seq, d.id, a.due, a.due, a.variant)
 		t.of(d).pending++
@@ -183,13 +192,13 @@ func (s *Store) eventOf(id string) (seq int64, source string, err error) {
 	if err != nil {
 		return 0, "", orNotFound(nil, "event %q", id)
 	}
-	st := s.db.Writer.Stmt("SELECT seq, source FROM event WHERE id = ?")
-	st.BindBytes(1, key[:])
-	defer func() { _ = st.Reset() }()
-	if found, err := st.Step(); !found || err != nil {
+	if seq, err = seqOf(s.db.Writer, key, s.recent.ids[key], s.runs); seq == 0 || err != nil {
 		return 0, "", orNotFound(err, "event %s", id)
 	}
-	return st.ColumnInt64(0), s.sourceNames[st.ColumnInt64(1)], nil
+	st := s.db.Writer.Stmt("SELECT source FROM event WHERE seq = ?")
+	st.BindInt64(1, seq)
+	of, err := st.Int64()
+	return seq, s.sourceNames[of], err
 }
 
 func orNotFound(err error, format string, args ...any) error {

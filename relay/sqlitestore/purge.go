@@ -53,11 +53,8 @@ func (s *Store) purge(p relay.PurgePolicy) (relay.PurgeResult, error) {
 	s.mem.Lock()
 	defer s.mem.Unlock()
 	for _, r := range w.deleted {
-		if s.recent.gone != nil {
-			s.recent.gone[r.seq] = true
-		}
 		if key := (recentKey{r.source, r.key}); s.recent.keys[key].event == r.seq {
-			delete(s.recent.keys, key) // the table has it, if it is still remembered
+			delete(s.recent.keys, key) // the table outlived has it, if it is still remembered
 		}
 	}
 	return w.result, nil
@@ -69,13 +66,12 @@ type eventRow struct {
 	key                   [32]byte
 	id                    ulid.ULID
 	fingerprint           [32]byte
-	task                  string
 }
 
-const eventRowColumns = "seq, source, accepted, key, id, fingerprint, task FROM event "
+const eventRowColumns = "seq, source, accepted, key, id, fingerprint FROM event "
 
 func readEventRow(st *sqlitefile.Stmt) eventRow {
-	r := eventRow{seq: st.ColumnInt64(0), source: st.ColumnInt64(1), accepted: st.ColumnInt64(2), task: st.ColumnText(6)}
+	r := eventRow{seq: st.ColumnInt64(0), source: st.ColumnInt64(1), accepted: st.ColumnInt64(2)}
 	st.ColumnBytes(3, r.key[:])
 	st.ColumnBytes(4, r.id[:])
 	st.ColumnBytes(5, r.fingerprint[:])
@@ -195,6 +191,16 @@ func (w *sweep) event(r eventRow) error {
 	}); err != nil {
 		return err
 	}
+	p, err := readPack(w.db.Writer, r.seq)
+	if err != nil {
+		return err
+	}
+	for i := range p.len() {
+		e := p.entry(i)
+		rows = append(rows, row{w.byID[e.destination], e.state()})
+		pending = pending || !e.delivered()
+		last = max(last, e.settled)
+	}
 	keep := w.policy.Retention
 	if anyDead {
 		keep = w.policy.DeadLetterRetention
@@ -229,7 +235,7 @@ func (w *sweep) event(r eventRow) error {
 func (w *sweep) deleteEvent(r eventRow) error {
 	for _, query := range []string{
 		"DELETE FROM attempt WHERE event = ?", "DELETE FROM variant WHERE event = ?",
-		"DELETE FROM repeat WHERE event = ?", "DELETE FROM file WHERE event = ?",
+		"DELETE FROM repeat WHERE event = ?", "DELETE FROM file WHERE event = ?", "DELETE FROM packed WHERE event = ?",
 	} {
 		st := w.db.Writer.Stmt(query)
 		st.BindInt64(1, r.seq)
@@ -245,16 +251,6 @@ func (w *sweep) deleteEvent(r eventRow) error {
 	key := recentKey{r.source, r.key}
 	if r.accepted+ceil(w.window(r.source)) > w.now {
 		if err := w.outliveEvent(r, key); err != nil {
-			return err
-		}
-	}
-	for query, hash := range map[string]int64{
-		"DELETE FROM task WHERE hash = ? AND event = ?":   taskHash(r.task),
-		"DELETE FROM dedupe WHERE hash = ? AND event = ?": key.hash(),
-	} {
-		st := w.db.Writer.Stmt(query)
-		st.Bind(hash, r.seq)
-		if err := st.Exec(); err != nil {
 			return err
 		}
 	}

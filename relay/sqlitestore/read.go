@@ -146,6 +146,15 @@ func (s *Store) readDeliveries(c *sqlitefile.Conn, r *relay.EventRecord) error {
 		}
 		r.Deliveries = append(r.Deliveries, rec)
 	})
+	if err != nil {
+		return err
+	}
+	p, err := readPack(c, r.Seq)
+	for i := range p.len() {
+		e := p.entry(i)
+		name, leased := s.whose(e.destination, r.Seq)
+		r.Deliveries = append(r.Deliveries, relay.DeliveryRecord{Destination: name, State: stateOf(e.state(), leased), Tries: e.tries()})
+	}
 	slices.SortFunc(r.Deliveries, func(a, b relay.DeliveryRecord) int { return cmp.Compare(a.Destination, b.Destination) })
 	return err
 }
@@ -171,8 +180,21 @@ func (s *Store) Event(ctx context.Context, id string) (rec *relay.EventRecord, e
 		return nil, orNotFound(nil, "event %q", id)
 	}
 	err = s.read(ctx, func(c *sqlitefile.Conn) error {
-		st := c.Stmt("SELECT " + eventColumns + ", headers, body FROM event WHERE id = ?")
-		st.BindBytes(1, key[:])
+		s.mem.Lock() // before the snapshot begins: what becomes a run meanwhile is in both
+		recent := s.recent.ids[key]
+		s.mem.Unlock()
+		st := c.Stmt(runColumns + "WHERE earliest <= ?1 AND latest >= ?1 ORDER BY first")
+		st.BindInt64(1, int64(key.Time()))
+		runs, err := runsOf(st)
+		if err != nil {
+			return err
+		}
+		seq, err := seqOf(c, key, recent, runs)
+		if err != nil {
+			return err
+		}
+		st = c.Stmt("SELECT " + eventColumns + ", headers, body FROM event WHERE seq = ?")
+		st.BindInt64(1, seq)
 		var bad error
 		if err := st.Each(func() {
 			r := s.readEvent(st)
@@ -213,6 +235,17 @@ func (s *Store) readAttempts(c *sqlitefile.Conn, r *relay.EventRecord) error {
 	})
 	for _, d := range byName {
 		slices.Reverse(d.Attempts)
+	}
+	if err != nil {
+		return err
+	}
+	p, err := readPack(c, r.Seq)
+	for i := range p.len() {
+		e := p.entry(i)
+		name, _ := s.whose(e.destination, r.Seq)
+		if a, ok := e.attempt(); ok && byName[name] != nil {
+			byName[name].Attempts = []relay.Attempt{a}
+		}
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
 // Reassign implements relay.Store. The cursor is the last event that was looked at.
@@ -29,7 +30,7 @@ type movable struct {
 }
 
 // ofDestination finds deliveries of a destination, oldest event first.
-const ofDestination = "SELECT event, state, due, chain FROM delivery WHERE destination = ? AND event > ? ORDER BY event LIMIT ?"
+const ofDestination = "SELECT event, state, due, chain FROM delivery WHERE destination = ? AND event > ? AND event <= ? ORDER BY event LIMIT ?"
 
 func (s *Store) reassign(source, fromName, toName string, after int64) (r relay.Reassigned, next string, err error) {
 	from := s.find(source, fromName)
@@ -44,9 +45,13 @@ func (s *Store) reassign(source, fromName, toName string, after int64) (r relay.
 	if err := s.requeue(from, now); err != nil {
 		return r, "", err
 	}
+	last, held, err := s.unpackOf(from, after)
+	if err != nil {
+		return r, "", err
+	}
 	var rows []movable
 	st := s.db.Writer.Stmt(ofDestination)
-	st.Bind(from.id, after, relay.MaxTouched)
+	st.Bind(from.id, after, last, relay.MaxTouched)
 	if err := st.Each(func() {
 		rows = append(rows, movable{st.ColumnInt64(0), st.ColumnInt64(1), st.ColumnInt64(2), st.ColumnText(3)})
 	}); err != nil {
@@ -71,9 +76,55 @@ func (s *Store) reassign(source, fromName, toName string, after int64) (r relay.
 		return relay.Reassigned{}, "", err
 	}
 	if len(rows) == relay.MaxTouched {
-		next = strconv.FormatInt(rows[len(rows)-1].event, 10)
+		last = rows[len(rows)-1].event
+	}
+	for _, event := range held {
+		if event <= last {
+			r.Left++
+		}
+	}
+	if last < never {
+		next = strconv.FormatInt(last, 10)
 	}
 	return r, next, nil
+}
+
+// packsScanned is how many packs one call looks at: they come in the order of events, those of other destinations too.
+const packsScanned = 5000
+
+// unpackOf has rows of their own for deliveries of a destination that were delivered and are in the packs of events after
+// one. It returns the last event up to which all have, and which are left since they are leased.
+func (s *Store) unpackOf(d *destination, after int64) (last int64, held []int64, err error) {
+	last = never
+	n, settled := 0, []int64{}
+	st := s.db.Writer.Stmt(packsFrom)
+	st.Bind(after, packsScanned)
+	if err := st.Until(func(st *sqlitefile.Stmt) (bool, error) {
+		event, p := st.ColumnInt64(0), pack(st.ColumnBlob(1))
+		n++
+		switch i := p.find(d.id); {
+		case i < 0:
+		case p.delivered(i):
+			settled = append(settled, event)
+		default:
+			held = append(held, event)
+		}
+		if n == packsScanned || len(settled) == relay.MaxTouched {
+			last = event
+			return true, nil
+		}
+		return false, nil
+	}); err != nil || len(settled) == 0 {
+		return last, held, err
+	}
+	return last, held, s.transact(nil, func() error {
+		for _, event := range settled {
+			if _, err := s.unpackNow(d, event); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // move hands a delivery to another destination, and reports whether it could.

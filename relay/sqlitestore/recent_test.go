@@ -76,7 +76,7 @@ func TestIndex(t *testing.T) {
 	}
 	check("in part", stages)
 	index()
-	if n := len(s.recent.keys) + len(s.recent.tasks) + len(s.recent.earlier); n > 0 {
+	if n := len(s.recent.keys) + len(s.recent.ids) + len(s.recent.events); n > 0 {
 		t.Errorf("%d entries stay in memory", n)
 	}
 	check("indexed", stages)

@@ -23,13 +23,23 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 	l.settling = true
 	tx.ended = append(tx.ended, &ending{d, ev.Seq, l})
 
+	if err := s.keepFiles(ev.Seq, op.Files); err != nil {
+		return err
+	}
+	if l.packed && op.Outcome == relay.OutcomeDelivered {
+		tx.tallies.of(d).pending--
+		tx.tallies.of(d).delivered++
+		return s.settlePacked(tx, d, op) // which nothing waits for
+	}
+	if l.packed {
+		if _, err := s.unpack(tx.packs, d, ev.Seq); err != nil {
+			return err
+		}
+	}
 	if op.Attempt != nil {
 		if err := s.recordAttempt(d, op); err != nil {
 			return err
 		}
-	}
-	if err := s.keepFiles(ev.Seq, op.Files); err != nil {
-		return err
 	}
 	tries, used := 0, 0
 	if op.Attempt != nil {
@@ -86,9 +96,13 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 }
 
 func (s *Store) recordAttempt(d *destination, op *relay.Settle) error {
+	return s.insertAttempt(op.Leased.Event.Seq, d.id, int64(op.Leased.Tries+1), op.Attempt)
+}
+
+func (s *Store) insertAttempt(event, destination, n int64, a *relay.Attempt) error {
 	st := s.db.Writer.Stmt("INSERT INTO attempt (event, destination, n, at, duration, status, error, response) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
-	st.Bind(op.Leased.Event.Seq, d.id, int64(op.Leased.Tries+1), millis(op.Attempt.At), op.Attempt.Duration.Microseconds(), int64(op.Attempt.Status))
-	st.BindText(7, op.Attempt.Error)
-	st.BindBlob(8, op.Attempt.Response)
+	st.Bind(event, destination, n, millis(a.At), a.Duration.Microseconds(), int64(a.Status))
+	st.BindText(7, a.Error)
+	st.BindBlob(8, a.Response)
 	return st.Exec()
 }

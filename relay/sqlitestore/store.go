@@ -30,7 +30,7 @@ const (
 )
 
 // migrations bring a file from the version of their index to the next one. They are never changed, only added to.
-var migrations = []string{schema, behind, tasks}
+var migrations = []string{schema, behind, tasks, runs, packed}
 
 var (
 	//go:embed schema.sql
@@ -39,6 +39,10 @@ var (
 	behind string
 	//go:embed tasks.sql
 	tasks string
+	//go:embed runs.sql
+	runs string
+	//go:embed packed.sql
+	packed string
 )
 
 // Options set where the store is, and how it behaves.
@@ -90,6 +94,7 @@ type known struct {
 	destinations map[relay.DestinationName]*destination
 	byID         map[int64]*destination
 	expected     map[int64]*expected // by source
+	runs         []*run              // in the order of the sequence; guarded by write alone
 	recent       recent
 	cache        cache
 }
@@ -154,7 +159,7 @@ func (s *Store) loadClock() error {
 	return nil
 }
 
-// load reads what memory keeps: names, tallies, sequence, and the events that the tables do not index yet. The caller holds
+// load reads what memory keeps: names, tallies, sequence, and the events that no run finds yet. The caller holds
 // write, or is the only one.
 func (s *Store) load() error {
 	k, c := newKnown(), s.db.Writer
@@ -191,12 +196,18 @@ func (s *Store) load() error {
 	}); err != nil {
 		return err
 	}
-	if err := errors.Join(s.loadAwaited(&k), s.loadRecent(&k.recent), s.loadExpected(&k)); err != nil {
+	if err := errors.Join(s.loadAwaited(&k), s.loadRuns(&k), s.loadExpected(&k)); err != nil {
 		return err
 	}
 	s.outlived = outlived != 0
 	s.newest = max(last, purged)
 	s.nextSeq = max(s.nextSeq, last+1, purged+1) // nothing that anybody has seen is used again
+	s.know(k)
+	return errors.Join(s.loadRecent(), s.unpackHeld())
+}
+
+// know replaces what memory knows, but for what it alone has counted.
+func (s *Store) know(k known) {
 	s.mem.Lock()
 	defer s.mem.Unlock()
 	for name, d := range k.destinations {
@@ -205,7 +216,6 @@ func (s *Store) load() error {
 		}
 	}
 	s.known = k
-	return nil
 }
 
 func (s *Store) meta(key string) (int64, error) {

@@ -1,7 +1,7 @@
 import { h } from './dom.js';
 import { get, post, segment } from './api.js';
 import { follow } from './live.js';
-import { count, moment, plural, span } from './format.js';
+import { bytes, count, moment, plural, span } from './format.js';
 import { action, ask, badge, field, headers, notice, region } from './parts.js';
 import { timeline } from './timeline.js';
 import { bodies } from './body.js';
@@ -47,10 +47,13 @@ function view(e, task) {
   ];
 }
 
-// file links to a file of the callback only where that is a web address: a payload can name anything.
-function file(address) {
+// file links to a file of the callback only where that is a web address: a payload can name anything. One without a copy in
+// the archive is its address alone.
+function file(f) {
+  const address = f.url ?? f;
   const web = URL.canParse(address) && ['https:', 'http:'].includes(new URL(address).protocol);
-  return h('li', null, web ? h('a', { href: address, target: '_blank', rel: 'noopener noreferrer' }, address) : address);
+  return h('li', null, web ? h('a', { href: address, target: '_blank', rel: 'noopener noreferrer' }, address) : address,
+    f.object ? h('small', null, h('br'), `archived as ${f.object} · ${bytes(f.size)} · SHA-256 `, h('code', { class: 'id' }, f.sha256)) : null);
 }
 
 function delivery(d) {

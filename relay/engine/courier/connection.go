@@ -227,8 +227,19 @@ func (t *try) phase(err error) string {
 	return waiting
 }
 
-// open dials. Its error is that of the dialer beneath, since Caddy wraps it in a type that cannot be unwrapped.
-func open(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), network, address string) (net.Conn, error) {
+// open dials a connection that lets net/http read an early answer.
+func open(ctx context.Context, dial dialer, network, address string) (net.Conn, error) {
+	c, err := dialed(ctx, dial, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: c}, nil
+}
+
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+// dialed dials. Its error is that of the dialer beneath, since Caddy wraps it in a type that cannot be unwrapped.
+func dialed(ctx context.Context, dial dialer, network, address string) (net.Conn, error) {
 	var first atomic.Pointer[error]
 	note := func(err error) {
 		if err != nil {
@@ -239,13 +250,10 @@ func open(ctx context.Context, dial func(context.Context, string, string) (net.C
 		DNSDone:     func(info httptrace.DNSDoneInfo) { note(info.Err) },
 		ConnectDone: func(_, _ string, err error) { note(err) },
 	}), network, address)
-	if err == nil {
-		return &conn{Conn: c}, nil
-	}
-	if cause := first.Load(); cause != nil {
+	if cause := first.Load(); err != nil && cause != nil {
 		err = *cause
 	}
-	return nil, err
+	return c, err
 }
 
 // conn hides from net/http that a write failed because the other side has hung up, until everything that it had sent

@@ -2,7 +2,6 @@ package courier
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -17,8 +16,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -34,7 +31,9 @@ func readRequest(r *bufio.Reader) bool {
 }
 
 // TestKeptConnectionIsClosed closes kept connections as they are used again.
-func TestKeptConnectionIsClosed(t *testing.T) {
+func TestKeptConnectionIsClosed(t *testing.T) { forClients(t, testKeptConnectionIsClosed) }
+
+func testKeptConnectionIsClosed(t *testing.T, k client) {
 	reset := func(c net.Conn) {
 		_ = c.(*net.TCPConn).SetLinger(0)
 		_ = c.Close()
@@ -61,7 +60,7 @@ func TestKeptConnectionIsClosed(t *testing.T) {
 					test.second(c, r)
 				}
 			})
-			dst, _ := destination(t, "http://"+address)
+			dst := k.to(t, "http://"+address)
 			for range 10 {
 				wantStatus(t, attempt(t, dst, test.body), http.StatusOK)
 			}
@@ -73,21 +72,25 @@ func TestKeptConnectionIsClosed(t *testing.T) {
 }
 
 // TestNewConnectionIsClosed is nobody's fault but the consumer's: nothing is repeated.
-func TestNewConnectionIsClosed(t *testing.T) {
+func TestNewConnectionIsClosed(t *testing.T) { forClients(t, testNewConnectionIsClosed) }
+
+func testNewConnectionIsClosed(t *testing.T, k client) {
 	var requests atomic.Int64
 	address := listen(t, func(c net.Conn) {
 		if readRequest(bufio.NewReader(c)) {
 			requests.Add(1)
 		}
 	})
-	dst, _ := destination(t, "http://"+address)
+	dst := k.to(t, "http://"+address)
 	if a := attempt(t, dst, "{}"); a.Error != "waiting for the response: the connection was closed" || requests.Load() != 1 {
 		t.Errorf("error %q after %d requests", a.Error, requests.Load())
 	}
 }
 
 // TestResponseIsCut breaks a kept connection within the answer, after which a repetition would be another attempt.
-func TestResponseIsCut(t *testing.T) {
+func TestResponseIsCut(t *testing.T) { forClients(t, testResponseIsCut) }
+
+func testResponseIsCut(t *testing.T, k client) {
 	var requests atomic.Int64
 	address := listen(t, func(c net.Conn) {
 		for r := bufio.NewReader(c); readRequest(r); {
@@ -98,94 +101,17 @@ func TestResponseIsCut(t *testing.T) {
 			_, _ = c.Write([]byte(ok))
 		}
 	})
-	dst, _ := destination(t, "http://"+address)
+	dst := k.to(t, "http://"+address)
 	wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
 	if a := attempt(t, dst, "{}"); a.Status != 0 || !strings.HasPrefix(a.Error, "waiting for the response: ") || requests.Load() != 2 {
 		t.Errorf("status %d, error %q after %d requests", a.Status, a.Error, requests.Load())
 	}
 }
 
-// TestKeptHTTP2ConnectionIsClosed closes, in several ways, an HTTP/2 connection as it is used again.
-func TestKeptHTTP2ConnectionIsClosed(t *testing.T) {
-	for name, test := range map[string]struct {
-		second func(*http2.Framer, uint32)
-		err    string
-		conns  int64
-	}{
-		"without a word": {second: func(*http2.Framer, uint32) {}, conns: 2},
-		"by GOAWAY": {
-			second: func(f *http2.Framer, _ uint32) { _ = f.WriteGoAway(1, http2.ErrCodeNo, nil) }, conns: 2,
-		},
-		"for this one request": {
-			second: func(f *http2.Framer, id uint32) { _ = f.WriteRSTStream(id, http2.ErrCodeInternal); hangFrames(f) },
-			err:    "waiting for the response: the stream was reset: INTERNAL_ERROR", conns: 1,
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var conns atomic.Int64
-			certificate := httptest.NewUnstartedServer(nil)
-			certificate.StartTLS()
-			config := certificate.TLS.Clone()
-			certificate.Close()
-			config.NextProtos = []string{"h2"}
-			address := listen(t, func(c net.Conn) {
-				conns.Add(1)
-				serveFrames(tls.Server(c, config), test.second)
-			})
-			dst, _ := destination(t, "https://"+address)
-			wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-			if a := attempt(t, dst, "{}"); a.Error != test.err || (a.Status == 200) != (test.err == "") {
-				t.Errorf("status %d, error %q", a.Status, a.Error)
-			}
-			if conns.Load() != test.conns {
-				t.Errorf("%d connections", conns.Load())
-			}
-		})
-	}
-}
-
-// serveFrames answers the first request of an HTTP/2 connection, and leaves the second to a function before it closes.
-func serveFrames(c net.Conn, second func(*http2.Framer, uint32)) {
-	defer func() { _ = c.Close() }()
-	if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
-		return
-	}
-	f := http2.NewFramer(c, c)
-	_ = f.WriteSettings()
-	for requests := 0; ; {
-		frame, err := f.ReadFrame()
-		if err != nil {
-			return
-		}
-		switch frame := frame.(type) {
-		case *http2.SettingsFrame:
-			if !frame.IsAck() {
-				_ = f.WriteSettingsAck()
-			}
-		case *http2.PingFrame:
-			_ = f.WritePing(true, frame.Data)
-		case *http2.HeadersFrame:
-			if requests++; requests == 2 {
-				second(f, frame.StreamID)
-				return
-			}
-			_ = f.WriteHeaders(http2.HeadersFrameParam{
-				StreamID: frame.StreamID, EndHeaders: true, EndStream: true, BlockFragment: []byte{0x88}, // :status 200
-			})
-		}
-	}
-}
-
-func hangFrames(f *http2.Framer) {
-	for {
-		if _, err := f.ReadFrame(); err != nil {
-			return
-		}
-	}
-}
-
 // TestNode posts to a real Node server that closes idle connections at once, and others as they are used again.
-func TestNode(t *testing.T) {
+func TestNode(t *testing.T) { forClients(t, testNode) }
+
+func testNode(t *testing.T, k client) {
 	const script = `
 		const server = require('http').createServer((req, res) => {
 			req.socket.requests = (req.socket.requests || 0) + 1
@@ -218,7 +144,7 @@ func TestNode(t *testing.T) {
 	}
 	for _, path := range []string{"/", "/destroy"} {
 		// An idle time of the operator's own, so that the announcement does not help.
-		dst, _ := destinationOver(t, "http://127.0.0.1:"+strings.TrimSpace(port)+path, &http.Transport{}, time.Minute)
+		dst := k.over(t, "http://127.0.0.1:"+strings.TrimSpace(port)+path, &http.Transport{}, time.Minute)
 		for i := range 200 {
 			if a := attempt(t, dst, "{}"); a.Status != http.StatusOK || a.Error != "" {
 				t.Fatalf("%s, attempt %d: status %d, error %q", path, i+1, a.Status, a.Error)
@@ -228,7 +154,9 @@ func TestNode(t *testing.T) {
 }
 
 // TestEarlyAnswer answers before a large body has been read, and hangs up.
-func TestEarlyAnswer(t *testing.T) {
+func TestEarlyAnswer(t *testing.T) { forClients(t, testEarlyAnswer) }
+
+func testEarlyAnswer(t *testing.T, k client) {
 	server := httptest.NewUnstartedServer(nil)
 	server.StartTLS()
 	config := server.TLS.Clone()
@@ -251,7 +179,7 @@ func TestEarlyAnswer(t *testing.T) {
 					_ = readHeader(bufio.NewReader(c))
 					_, _ = c.Write([]byte(strings.Replace(ok, "200 OK", status, 1)))
 				})
-				dst, _ := destination(t, scheme+"://"+address)
+				dst := k.to(t, scheme+"://"+address)
 				body := strings.Repeat("x", 8<<20)
 				for range 25 {
 					a := attempt(t, dst, body)
@@ -262,20 +190,23 @@ func TestEarlyAnswer(t *testing.T) {
 			})
 		}
 	}
-	t.Run("HTTP/2", func(t *testing.T) {
-		server := serveHTTP2(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
-		dst, _ := destination(t, server.URL)
-		body := strings.Repeat("x", 8<<20)
-		for range 25 {
-			wantStatus(t, attempt(t, dst, body), http.StatusAccepted)
-		}
-	})
+}
+
+func TestEarlyAnswerHTTP2(t *testing.T) {
+	server := serveHTTP2(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
+	dst, _ := destination(t, server.URL)
+	body := strings.Repeat("x", 8<<20)
+	for range 25 {
+		wantStatus(t, attempt(t, dst, body), http.StatusAccepted)
+	}
 }
 
 // TestNoAnswerToALargeBody hangs up without one.
-func TestNoAnswerToALargeBody(t *testing.T) {
+func TestNoAnswerToALargeBody(t *testing.T) { forClients(t, testNoAnswerToALargeBody) }
+
+func testNoAnswerToALargeBody(t *testing.T, k client) {
 	address := listen(t, func(c net.Conn) { _ = readHeader(bufio.NewReader(c)) })
-	dst, _ := destination(t, "http://"+address)
+	dst := k.to(t, "http://"+address)
 	a := attempt(t, dst, strings.Repeat("x", 8<<20))
 	if a.Status != 0 || !regexp.MustCompile("^(sending the request|waiting for the response): (connection reset by peer|broken pipe|the connection was closed)$").MatchString(a.Error) {
 		t.Errorf("status %d, error %q", a.Status, a.Error)
@@ -325,19 +256,23 @@ func counted(tb testing.TB, http2 bool, handler http.HandlerFunc) (*httptest.Ser
 }
 
 // TestAge uses a connection every minute: after five it is replaced, and closed.
-func TestAge(t *testing.T) {
+func TestAge(t *testing.T) { forClients(t, testAge) }
+
+func testAge(t *testing.T, k client) {
 	for name, protocol := range map[string]int{"HTTP/1.1": 1, "HTTP/2": 2} {
 		t.Run(name, func(t *testing.T) {
+			if protocol == 2 && k == lean {
+				t.Skip("it speaks HTTP/1.1")
+			}
 			server, counter := counted(t, protocol == 2, func(_ http.ResponseWriter, r *http.Request) {
 				if r.ProtoMajor != protocol {
 					t.Errorf("the request came by %s", r.Proto)
 				}
 			})
-			dst, connections := destination(t, server.URL)
+			dst := k.over(t, server.URL, &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}, time.Hour)
 			start := time.Now()
 			var minutes atomic.Int64
-			connections.now = func() time.Time { return start.Add(time.Duration(minutes.Load()) * time.Minute) }
-			connections.current.Store(connections.generation(connectionIdle))
+			setClock(dst.Transport, func() time.Time { return start.Add(time.Duration(minutes.Load()) * time.Minute) })
 			for range 13 {
 				wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
 				minutes.Add(1)
@@ -353,7 +288,9 @@ func TestAge(t *testing.T) {
 }
 
 // TestAgeOfABusyConnection ends it after the request that it serves.
-func TestAgeOfABusyConnection(t *testing.T) {
+func TestAgeOfABusyConnection(t *testing.T) { forClients(t, testAgeOfABusyConnection) }
+
+func testAgeOfABusyConnection(t *testing.T, k client) {
 	arrived, release := make(chan struct{}), make(chan struct{})
 	server, counter := counted(t, false, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
@@ -361,14 +298,14 @@ func TestAgeOfABusyConnection(t *testing.T) {
 			<-release
 		}
 	})
-	dst, connections := destination(t, server.URL+"/slow")
+	dst := k.to(t, server.URL+"/slow")
 	var old atomic.Bool
-	connections.now = func() time.Time {
+	setClock(dst.Transport, func() time.Time {
 		if old.Load() {
 			return time.Now().Add(connectionAge)
 		}
 		return time.Now()
-	}
+	})
 	var group sync.WaitGroup
 	group.Go(func() { wantStatus(t, attempt(t, dst, "{}"), http.StatusOK) })
 	<-arrived
@@ -382,12 +319,14 @@ func TestAgeOfABusyConnection(t *testing.T) {
 }
 
 // TestAnnouncedIdleTime closes an idle connection before the consumer does.
-func TestAnnouncedIdleTime(t *testing.T) {
+func TestAnnouncedIdleTime(t *testing.T) { forClients(t, testAnnouncedIdleTime) }
+
+func testAnnouncedIdleTime(t *testing.T, k client) {
 	handler := func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Keep-Alive", "max=100, Timeout=2") }
 	t.Run("announced", func(t *testing.T) {
 		t.Parallel()
 		server, counter := counted(t, false, handler)
-		dst, _ := destination(t, server.URL)
+		dst := k.to(t, server.URL)
 		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK) // the connection on which the consumer announces it
 		counter.awaitClosed(t, 1)
 		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
@@ -400,14 +339,17 @@ func TestAnnouncedIdleTime(t *testing.T) {
 	t.Run("the operator wins", func(t *testing.T) {
 		t.Parallel()
 		server, counter := counted(t, false, handler)
-		dst, connections := destinationOver(t, server.URL, &http.Transport{}, time.Hour)
+		dst := k.over(t, server.URL, &http.Transport{}, time.Hour)
 		for range 3 {
 			wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
 		}
-		if got := connections.current.Load().transport.IdleConnTimeout; got != time.Hour || counter.opened.Load() != 1 {
-			t.Errorf("idle connections are kept for %v, after %d were opened", got, counter.opened.Load())
+		if counter.opened.Load() != 1 {
+			t.Errorf("%d connections", counter.opened.Load())
 		}
 	})
+}
+
+func TestAnnounced(t *testing.T) {
 	for header, want := range map[string]time.Duration{
 		"timeout=5": 4 * time.Second, "timeout=5, max=1000": 4 * time.Second, "max=3,TIMEOUT = 75": 74 * time.Second,
 		"timeout=1": 500 * time.Millisecond, "timeout=0": time.Millisecond, "timeout=-1": -1, "timeout": -1, "max=5": -1, "": -1, "timeout=5.5": -1,
@@ -419,124 +361,5 @@ func TestAnnouncedIdleTime(t *testing.T) {
 	}
 	if _, ok := announced(&http.Response{ProtoMajor: 2, Header: http.Header{"Keep-Alive": {"timeout=5"}}}); ok {
 		t.Error("it has a meaning in HTTP/2")
-	}
-}
-
-// blackHole relays connections to a server until they are frozen: those that are open then stay so, and stay silent.
-type blackHole struct {
-	mu     sync.Mutex
-	frozen chan struct{} // of the connections that are opened now
-	opened atomic.Int64
-}
-
-func (b *blackHole) freeze() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	close(b.frozen)
-	b.frozen = make(chan struct{})
-}
-
-func (b *blackHole) listen(tb testing.TB, to string) string {
-	tb.Helper()
-	b.frozen = make(chan struct{})
-	ctx, cancel := context.WithCancel(context.Background())
-	address := listen(tb, func(c net.Conn) {
-		b.opened.Add(1)
-		b.mu.Lock()
-		frozen := b.frozen
-		b.mu.Unlock()
-		server, err := net.Dial("tcp", to)
-		if err != nil {
-			tb.Error(err)
-			return
-		}
-		forward := func(to, from net.Conn) {
-			buffer := make([]byte, 4096)
-			for {
-				n, err := from.Read(buffer)
-				select {
-				case <-frozen:
-					<-ctx.Done()
-					return
-				default:
-				}
-				if err == nil {
-					_, err = to.Write(buffer[:n])
-				}
-				if err != nil {
-					_, _ = to.Close(), from.Close()
-					return
-				}
-			}
-		}
-		defer context.AfterFunc(ctx, func() { _, _ = c.Close(), server.Close() })()
-		var group sync.WaitGroup
-		group.Go(func() { forward(server, c) })
-		group.Go(func() { forward(c, server) })
-		group.Wait()
-		_ = server.Close()
-	})
-	tb.Cleanup(cancel) // before the listener waits for its connections
-	return address
-}
-
-// TestSilentDeath lets the way to a consumer swallow everything on the connections that are open.
-func TestSilentDeath(t *testing.T) {
-	handler := func(http.ResponseWriter, *http.Request) {}
-	t.Run("HTTP/2, by timeouts", func(t *testing.T) {
-		t.Parallel()
-		var hole blackHole
-		address := hole.listen(t, serveHTTP2(t, handler).Listener.Addr().String())
-		dst, _ := destination(t, "https://"+address)
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-		hole.freeze()
-		timeout := dst.Timeout
-		dst.Timeout = 300 * time.Millisecond
-		for range suspiciousTimeouts {
-			if a := attempt(t, dst, "{}"); a.Error != "waiting for the response: timeout after 300ms" {
-				t.Fatalf("status %d, error %q", a.Status, a.Error)
-			}
-		}
-		dst.Timeout = timeout
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-		if hole.opened.Load() != 2 {
-			t.Errorf("%d connections", hole.opened.Load())
-		}
-	})
-	t.Run("HTTP/2, by ping", func(t *testing.T) {
-		t.Parallel()
-		var hole blackHole
-		address := hole.listen(t, serveHTTP2(t, handler).Listener.Addr().String())
-		dst, _ := destinationOver(t, "https://"+address, &http.Transport{
-			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true,
-			HTTP2: &http.HTTP2Config{SendPingTimeout: 200 * time.Millisecond, PingTimeout: 200 * time.Millisecond},
-		}, 0)
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-		hole.freeze()
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK) // repeated at once when the connection is given up
-		if hole.opened.Load() != 2 {
-			t.Errorf("%d connections", hole.opened.Load())
-		}
-	})
-	t.Run("HTTP/1.1", func(t *testing.T) {
-		t.Parallel()
-		server, _ := counted(t, false, handler)
-		var hole blackHole
-		address := hole.listen(t, server.Listener.Addr().String())
-		dst, _ := destination(t, "http://"+address)
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-		hole.freeze()
-		timeout := dst.Timeout
-		dst.Timeout = 300 * time.Millisecond
-		if a := attempt(t, dst, "{}"); a.Error != "waiting for the response: timeout after 300ms" {
-			t.Fatalf("status %d, error %q", a.Status, a.Error)
-		}
-		dst.Timeout = timeout
-		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
-	})
-	h2 := NewConnections(&http.Transport{}, 0).current.Load().transport.HTTP2
-	if sum := h2.SendPingTimeout + h2.PingTimeout; h2.SendPingTimeout == 0 || h2.PingTimeout == 0 || sum > 30*time.Second {
-		t.Errorf("a silent connection is given up after %v", sum)
 	}
 }

@@ -124,7 +124,7 @@ func plain(err error) string {
 		}
 	}
 	text := err.Error()
-	for _, prefix := range []string{"net/http: ", "HTTP/1.x transport connection broken: ", "http: ", "http2: "} {
+	for _, prefix := range []string{"net/http: ", "HTTP/1.x transport connection broken: ", "net/http: ", "http: ", "http2: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	text, _, _ = strings.Cut(text, `"`) // what is quoted came from outside

@@ -44,7 +44,9 @@ func echo(before string) func(net.Conn) {
 }
 
 // TestSentences provokes what may go wrong with real servers.
-func TestSentences(t *testing.T) {
+func TestSentences(t *testing.T) { forClients(t, testSentences) }
+
+func testSentences(t *testing.T, k client) {
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.Config.ErrorLog = quiet
 	server.StartTLS()
@@ -70,7 +72,7 @@ func TestSentences(t *testing.T) {
 		"no header's sequel": {url: "http://" + listen(t, echo("HTTP/1.1 200 OK\r\n ")), want: "waiting for the response: malformed MIME header initial line"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dst, _ := destinationOver(t, test.url+secretPath, &http.Transport{TLSClientConfig: test.tls}, 0)
+			dst := k.over(t, test.url+secretPath, &http.Transport{TLSClientConfig: test.tls}, 0)
 			a := attempt(t, dst, "{}")
 			if a.Error != test.want || a.Status != 0 {
 				t.Errorf("status %d, error %q", a.Status, a.Error)
@@ -130,7 +132,7 @@ func TestProxy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dst, _ := destinationOver(t, test.scheme+"://billing.example"+secretPath, &http.Transport{
 				Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: test.proxy, User: url.UserPassword("me", "s3cret")}),
-			}, 0)
+			})
 			dst.Timeout = 500 * time.Millisecond
 			if a := attempt(t, dst, "{}"); a.Status != test.status || a.Error != test.want {
 				t.Errorf("status %d, error %q", a.Status, a.Error)
@@ -144,7 +146,7 @@ func TestProxy(t *testing.T) {
 	t.Run("no URL", func(t *testing.T) {
 		dst, _ := destinationOver(t, "http://billing.example"+secretPath, &http.Transport{
 			Proxy: func(*http.Request) (*url.URL, error) { return nil, errors.New(`invalid proxy address "x:s3cret@y"`) },
-		}, 0)
+		})
 		if a := attempt(t, dst, "{}"); a.Error != "connecting: invalid proxy address" {
 			t.Errorf("error %q", a.Error)
 		}
@@ -164,7 +166,7 @@ func TestForeignTransport(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if a := New("").Attempt(ctx, dst, leased(nil)); !a.Released || a.Status != 0 {
+	if a := New("", new(Tracing)).Attempt(ctx, dst, leased(nil)); !a.Released || a.Status != 0 {
 		t.Errorf("released %t, status %d", a.Released, a.Status)
 	}
 }

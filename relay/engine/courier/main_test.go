@@ -28,16 +28,16 @@ func destination(tb testing.TB, target string) (*relay.Destination, *Connections
 	tb.Helper()
 	return destinationOver(tb, target, &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 16,
-	}, 0)
+	})
 }
 
-func destinationOver(tb testing.TB, target string, base *http.Transport, idle time.Duration) (*relay.Destination, *Connections) {
+func destinationOver(tb testing.TB, target string, base *http.Transport) (*relay.Destination, *Connections) {
 	tb.Helper()
 	u, err := url.Parse(target)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	connections := NewConnections(base, idle)
+	connections := NewConnections(base, 0)
 	tb.Cleanup(connections.CloseIdleConnections)
 	return &relay.Destination{URL: u, Timeout: 15 * time.Second, Transport: connections}, connections
 }
@@ -48,7 +48,7 @@ func leased(body []byte) *relay.Leased {
 
 func attempt(tb testing.TB, dst *relay.Destination, body string) *Answer {
 	tb.Helper()
-	return New("caddy-relay/test").Attempt(tb.Context(), dst, leased([]byte(body)))
+	return New("caddy-relay/test", new(Tracing)).Attempt(tb.Context(), dst, leased([]byte(body)))
 }
 
 // wantStatus fails unless the destination took the event without any complaint.

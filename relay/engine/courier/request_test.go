@@ -14,7 +14,9 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-func TestRequest(t *testing.T) {
+func TestRequest(t *testing.T) { forClients(t, testRequest) }
+
+func testRequest(t *testing.T, k client) {
 	var got *http.Request
 	var gotBody string
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -31,8 +33,7 @@ func TestRequest(t *testing.T) {
 	}
 	const id = "01JDXK7Z8Q6D5V3W2N1M0P9R8T"
 	plain := func() (*relay.Destination, *relay.Leased) {
-		dst, _ := destination(t, server.URL+"/hook?x=1")
-		return dst, leased([]byte("{\"a\": 1 ,\r\n\"b\":\"\u00e9\"}\n"))
+		return k.to(t, server.URL+"/hook?x=1"), leased([]byte("{\"a\": 1 ,\r\n\"b\":\"\u00e9\"}\n"))
 	}
 	for name, test := range map[string]struct {
 		change func(*relay.Destination, *relay.Leased)
@@ -44,7 +45,7 @@ func TestRequest(t *testing.T) {
 				"Content-Type": "application/json", "User-Agent": "caddy-relay/test", "Webhook-Id": id,
 				"Webhook-Timestamp": `\d{10}`, "Relay-Source": "vocals", "Relay-Task-Id": "task-1", "Relay-Attempt": "1",
 				"Traceparent":  "00-01937b33fd17334bb1f0550d0164e11a-[0-9a-f]{16}-00",
-				"Relay-Replay": "", "Webhook-Signature": "", "X-Idempotency-Key": "", "Accept-Encoding": "gzip",
+				"Relay-Replay": "", "Webhook-Signature": "", "X-Idempotency-Key": "", "Accept-Encoding": "",
 			},
 		},
 		"later attempt of a replay": {
@@ -84,7 +85,7 @@ func TestRequest(t *testing.T) {
 			if test.change != nil {
 				test.change(dst, d)
 			}
-			wantStatus(t, New("caddy-relay/test").Attempt(t.Context(), dst, d), http.StatusOK)
+			wantStatus(t, New("caddy-relay/test", new(Tracing)).Attempt(t.Context(), dst, d), http.StatusOK)
 			if got.Method != http.MethodPost || got.URL.String() != "/hook?x=1" {
 				t.Errorf("the request is %s %s", got.Method, got.URL)
 			}
@@ -104,7 +105,9 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
+func TestRetryAfter(t *testing.T) { forClients(t, testRetryAfter) }
+
+func testRetryAfter(t *testing.T, k client) {
 	now := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
 	for value, want := range map[string]time.Duration{
 		"": 0, "7": 7 * time.Second, "-3": 0, "86400": time.Hour, "99999999999999999999": 0, "soon": 0,
@@ -119,7 +122,7 @@ func TestRetryAfter(t *testing.T) {
 			w.Header().Set("Retry-After", "9")
 			w.WriteHeader(status)
 		}))
-		dst, _ := destination(t, server.URL)
+		dst := k.to(t, server.URL)
 		a := attempt(t, dst, "{}")
 		server.Close()
 		wantStatus(t, a, status)

@@ -10,7 +10,9 @@ import (
 )
 
 // TestStatusDecides answers with bodies that are no good: nothing of it changes what the status says.
-func TestStatusDecides(t *testing.T) {
+func TestStatusDecides(t *testing.T) { forClients(t, testStatusDecides) }
+
+func testStatusDecides(t *testing.T, k client) {
 	for name, test := range map[string]struct {
 		answer   string
 		then     func(*testing.T, net.Conn) // after the answer
@@ -83,7 +85,7 @@ func TestStatusDecides(t *testing.T) {
 				}
 				hang(c)
 			})
-			dst, _ := destination(t, "http://"+address)
+			dst := k.to(t, "http://"+address)
 			if test.timeout > 0 {
 				dst.Timeout = test.timeout
 			}
@@ -102,7 +104,9 @@ func TestStatusDecides(t *testing.T) {
 	}
 }
 
-func TestEndOfTheEngine(t *testing.T) {
+func TestEndOfTheEngine(t *testing.T) { forClients(t, testEndOfTheEngine) }
+
+func testEndOfTheEngine(t *testing.T, k client) {
 	for name, test := range map[string]struct {
 		answer   string
 		status   int
@@ -124,9 +128,9 @@ func TestEndOfTheEngine(t *testing.T) {
 				}
 				hang(c)
 			})
-			dst, connections := destination(t, "http://"+address)
-			dst.Transport = afterResponse{connections, cancel}
-			a := New("").Attempt(ctx, dst, leased([]byte("{}")))
+			dst := k.to(t, "http://"+address)
+			dst.Transport = afterResponse{dst.Transport, cancel}
+			a := New("", new(Tracing)).Attempt(ctx, dst, leased([]byte("{}")))
 			if a.Status != test.status || a.Released != test.released || a.Error != test.err {
 				t.Errorf("status %d, released %t, error %q", a.Status, a.Released, a.Error)
 			}
@@ -139,19 +143,21 @@ func TestEndOfTheEngine(t *testing.T) {
 
 // afterResponse calls a function once a response's header has been read.
 type afterResponse struct {
-	*Connections
+	http.RoundTripper
 	do func()
 }
 
 func (a afterResponse) RoundTrip(r *http.Request) (*http.Response, error) {
-	res, err := a.Connections.RoundTrip(r)
+	res, err := a.RoundTripper.RoundTrip(r)
 	a.do()
 	return res, err
 }
 
-func TestTimeout(t *testing.T) {
+func TestTimeout(t *testing.T) { forClients(t, testTimeout) }
+
+func testTimeout(t *testing.T, k client) {
 	address := listen(t, hang)
-	dst, _ := destination(t, "http://"+address+"/?token=secret")
+	dst := k.to(t, "http://"+address+"/?token=secret")
 	dst.Timeout = 200 * time.Millisecond
 	if a := attempt(t, dst, "{}"); a.Status != 0 || a.Error != "waiting for the response: timeout after 200ms" || a.Released {
 		t.Errorf("status %d, error %q", a.Status, a.Error)

@@ -109,8 +109,12 @@ func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, s
 // that it was not the event's turn to be looked at by filters before by.
 func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event, by time.Time) ([]relay.NewDelivery, error) {
 	deliveries := make([]relay.NewDelivery, 0, len(src.Destinations))
+	archive := archiveFor(src, ev)
 	var view *relay.View
 	for _, dst := range src.Destinations {
+		if dst.Archiver != nil && dst != archive {
+			continue
+		}
 		if dst.When != nil {
 			if view == nil {
 				if !d.filter(ctx, by) {
@@ -129,7 +133,7 @@ func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event, by
 				continue
 			}
 		}
-		deliveries = append(deliveries, relay.NewDelivery{Destination: dst.Name, Ordered: dst.OrderTask})
+		deliveries = append(deliveries, relay.NewDelivery{Destination: dst.Name, Ordered: dst.OrderTask, Behind: behind(dst, archive)})
 	}
 	return deliveries, nil
 }

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 	"github.com/callbackrelay/caddy-relay/relay/engine/report"
@@ -18,6 +20,8 @@ type Params struct {
 	Door   *Door
 	Meter  *meter.Metrics
 	Report *report.Reporter
+	// Traced learns of the span that the server has opened for a callback, where it traces the source's callbacks.
+	Traced func(source string, span trace.Span)
 	// Counted, if set, is called for each callback with its result, one of relay.Results; it must not block.
 	Counted func(source, result string)
 }
@@ -125,6 +129,9 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 		ev.Headers[relay.ProofHeader] = cb.Proof
 	}
 	ev.Pack()
+	if span := trace.SpanFromContext(r.Context()); span.IsRecording() {
+		in.params.Traced(src.Name, span)
+	}
 	outcome, err := in.params.Door.Accept(r.Context(), src, ev, start)
 	if err != nil {
 		return Receipt{TaskID: ev.TaskID}, unavailable(err)

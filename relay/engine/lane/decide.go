@@ -10,17 +10,17 @@ import (
 // decide applies the retry rules to an answer. held reports whether the destination's breaker was open when it came.
 func decide(s *relay.Settle, dst *relay.Destination, a *courier.Answer, held bool) {
 	d := s.Leased
-	s.Attempt = &a.Attempt
+	s.Attempt, s.Files = &a.Attempt, a.Files
 	s.Used = true
 	if a.Success() {
 		s.Outcome = relay.OutcomeDelivered
 		return
 	}
-	if slices.Contains(dst.Permanent, a.Status) {
+	if a.Final() || slices.Contains(dst.Permanent, a.Status) {
 		s.Outcome = relay.OutcomeDead
 		return
 	}
-	if held && counts(a.Status) {
+	if held && counts(a.Verdict()) {
 		// What fails while the destination is held is no fault of the delivery: it goes to the end of the queue, and the
 		// next probe decides when it is tried again.
 		s.Outcome, s.Used = relay.OutcomeRetry, false

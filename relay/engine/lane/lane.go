@@ -149,16 +149,17 @@ func (l *Lane) start(d *relay.Leased, leasedAt time.Time, probe bool) {
 		if probe {
 			l.machine.breaker.probing = false
 		}
-		l.release(d)
+		l.release(d, nil)
 		return
 	}
 	dst := l.machine.dest
 	l.lanes.attempts.Go(func() { l.attempt(dst, d, probe) })
 }
 
-// release hands a delivery back as if it had not been leased. A committer is there, since it brought the lease.
-func (l *Lane) release(d *relay.Leased) {
-	l.committer.Settle(&commit.Settling{Settle: relay.Settle{Leased: d, Outcome: relay.OutcomeRelease}, Lane: l})
+// release hands a delivery back as if it had not been leased, but for the files that were stored meanwhile. A committer is
+// there, since it brought the lease.
+func (l *Lane) release(d *relay.Leased, files []relay.File) {
+	l.committer.Settle(&commit.Settling{Settle: relay.Settle{Leased: d, Outcome: relay.OutcomeRelease, Files: files}, Lane: l})
 }
 
 // attempt tries a leased delivery once and settles it.
@@ -172,14 +173,17 @@ func (l *Lane) attempt(dst *relay.Destination, d *relay.Leased, probe bool) {
 	}
 	if time.Since(d.LeasedAt) > leaseMargin-5*time.Second {
 		// The step or this goroutine was held up: the rest of the lease may be shorter than the attempt.
-		l.release(d)
+		l.release(d, nil)
 		l.do(func(m *machine, _ time.Time) { m.unanswered(probe) })
 		return
 	}
 	a := l.try(dst, d)
+	if dst.Archiver != nil {
+		l.lanes.params.Meter.CountFiles(l.name.Source, a.Files, a.Missing)
+	}
 	if a.Released {
 		l.do(func(m *machine, _ time.Time) { m.unanswered(probe) })
-		l.release(d)
+		l.release(d, a.Files)
 		return
 	}
 	s := &commit.Settling{Settle: relay.Settle{Leased: d}, Lane: l}
@@ -207,7 +211,7 @@ func (l *Lane) answered(a *courier.Answer, d *relay.Leased, probe bool) (held bo
 	var changed bool
 	var after breaker
 	l.do(func(m *machine, now time.Time) {
-		held, changed = m.answered(now, a.Status, d.Event.ID, a.RetryAfter, probe)
+		held, changed = m.answered(now, a.Verdict(), d.Event.ID, a.RetryAfter, probe)
 		after = m.breaker
 	})
 	if !changed {

@@ -29,6 +29,8 @@ type DestinationGauges struct {
 	relay.Count
 	Orphaned    bool
 	BreakerOpen bool
+	// FileLife is how long a sender keeps the files of an archive; zero where the destination is none.
+	FileLife time.Duration
 }
 
 var (
@@ -43,8 +45,10 @@ var (
 	descSpoolOldest   = describe("spool_oldest_seconds", "Age of the oldest callback that waits in the spool.")
 	descStoreFree     = describe("store_free_bytes", "Free space where the store is.")
 
+	descArchiveExpires = describe("archive_expires_seconds", "How soon the files of the oldest event that is not archived yet are gone at their sender; below zero: they may be gone.", "source")
+
 	descs = []*prometheus.Desc{
-		descDeliveries, descOldestPending, descBreakerOpen, descPaused, descLeaseExpired, descTasks, descStoreUp, descStoreFree, descSpooled, descSpoolOldest,
+		descDeliveries, descOldestPending, descBreakerOpen, descPaused, descLeaseExpired, descTasks, descStoreUp, descStoreFree, descSpooled, descSpoolOldest, descArchiveExpires,
 	}
 )
 
@@ -78,6 +82,9 @@ func (g Gauges) collect(ch chan<- prometheus.Metric) {
 		gauge(descDeliveries, float64(d.InFlight), d.Source, d.Destination, string(relay.StateInFlight))
 		gauge(descDeliveries, float64(d.Dead), d.Source, d.Destination, string(relay.StateDead))
 		gauge(descOldestPending, d.OldestPending.Seconds(), d.Source, d.Destination)
+		if d.FileLife > 0 {
+			gauge(descArchiveExpires, (d.FileLife - d.OldestPending).Seconds(), d.Source)
+		}
 		gauge(descPaused, truth(d.Paused), d.Source, d.Destination)
 		gauge(descBreakerOpen, truth(d.BreakerOpen), d.Source, d.Destination)
 		ch <- prometheus.MustNewConstMetric(descLeaseExpired, prometheus.CounterValue, float64(d.LeaseExpired), d.Source, d.Destination)

@@ -28,6 +28,8 @@ type Metrics struct {
 	storeErrors     *prometheus.CounterVec
 	submissions     *prometheus.CounterVec
 	logDropped      prometheus.Counter
+	files           *prometheus.CounterVec
+	fileBytes       *prometheus.CounterVec
 
 	mu      sync.Mutex
 	sources map[string]*Source
@@ -99,15 +101,17 @@ func New() *Metrics {
 		logDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "caddy_relay_log_dropped_total", Help: "Log lines and hooks dropped because their sink does not keep up.",
 		}),
-		sources: map[string]*Source{},
-		lanes:   map[relay.DestinationName]*Lane{},
+		files:     counter("files_archived_total", "Files that an archive fetched, by what became of them.", "source", "result"),
+		fileBytes: counter("archived_bytes_total", "Bytes of files that an archive fetched, by what became of them.", "source", "result"),
+		sources:   map[string]*Source{},
+		lanes:     map[relay.DestinationName]*Lane{},
 	}
 }
 
 func (m *Metrics) vectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.callbacks, m.lastCallback, m.ackDuration, m.attempts, m.attemptDuration, m.latency,
-		m.whenErrors, m.purged, m.recoveries, m.storeDuration, m.storeErrors, m.submissions, m.logDropped,
+		m.whenErrors, m.purged, m.recoveries, m.storeDuration, m.storeErrors, m.submissions, m.logDropped, m.files, m.fileBytes,
 	}
 }
 
@@ -229,6 +233,8 @@ func (m *Metrics) KeepSources(sources map[string]*relay.Source) {
 			m.lastCallback.DeletePartialMatch(labels)
 			m.submissions.DeletePartialMatch(labels)
 			m.ackDuration.DeletePartialMatch(labels)
+			m.files.DeletePartialMatch(labels)
+			m.fileBytes.DeletePartialMatch(labels)
 			m.recoveries.DeletePartialMatch(labels)
 		}
 	}
@@ -249,6 +255,21 @@ func (m *Metrics) CountRecovery(source, result string) {
 // CountPurged counts deliveries that were deleted past their retention.
 func (m *Metrics) CountPurged(n relay.DestinationName, deliveries int) {
 	m.purged.WithLabelValues(n.Source, n.Destination).Add(float64(deliveries))
+}
+
+// CountFiles counts the files of an archive's attempt: those that it stored and, where missing is not nil, those that it
+// did not.
+func (m *Metrics) CountFiles(source string, stored []relay.File, missing *relay.ArchiveError) {
+	size := int64(0)
+	for _, f := range stored {
+		size += f.Size
+	}
+	m.files.WithLabelValues(source, "stored").Add(float64(len(stored)))
+	m.fileBytes.WithLabelValues(source, "stored").Add(float64(size))
+	if missing != nil {
+		m.files.WithLabelValues(source, "failed").Add(float64(missing.Failed))
+		m.fileBytes.WithLabelValues(source, "failed").Add(float64(missing.Bytes))
+	}
 }
 
 // CountDropped counts a log line or a hook that was dropped because its sink does not keep up.

@@ -1,0 +1,143 @@
+package archive_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/archive"
+)
+
+func TestFolder(t *testing.T) {
+	dir := t.TempDir()
+	folder := filepath.Join(dir, "a", "b")
+	f, err := archive.NewFolder(folder, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(folder); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("it is made before it is needed", err)
+	}
+	put := func(name, text string) error { return f.Put(t.Context(), name, strings.NewReader(text), -1, "") }
+	if err := errors.Join(put("x/y/z.mp3", "old"), put("x/y/z.mp3", "new"), put("top.mp3", "")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(folder, "x/y/z.mp3")); err != nil || string(b) != "new" {
+		t.Error(string(b), err)
+	}
+	if err := errors.Join(os.Symlink(dir, filepath.Join(folder, "link")), os.Symlink(filepath.Join(dir, "secret"), filepath.Join(folder, "file"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", ".", "..", "../x", "/x", "a/../../x", "a//b", "./a", "link/x", "x/y"} {
+		if err := put(name, "text"); err == nil || strings.Contains(err.Error(), dir) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if err := put("file", "text"); err != nil { // the link is replaced, not followed
+		t.Error(err)
+	}
+	if names := files(t, dir); !slices.Equal(names, []string{"a/b/file", "a/b/link", "a/b/top.mp3", "a/b/x/y/z.mp3"}) {
+		t.Error(names)
+	}
+	if err := f.Put(t.Context(), "x/half.mp3", io.MultiReader(strings.NewReader("half"), failing{}), 100, ""); !errors.Is(err, errFailing) {
+		t.Error(err)
+	}
+	full := 10.0
+	f.SetFree(func() float64 { return full })
+	if err := put("x/room.mp3", ""); err != nil {
+		t.Error(err)
+	}
+	full = 9.9
+	if err := put("x/full.mp3", ""); err == nil || err.Error() != "the archive's disk has less than 10% free" {
+		t.Error(err)
+	}
+	reads := 0
+	f.SetFree(func() float64 { reads++; return 11 - float64(reads) }) // it fills while a file comes
+	if err := f.Put(t.Context(), "x/long.mp3", endless{}, -1, ""); err == nil || reads != 2 {
+		t.Error(err, reads)
+	}
+	if names := files(t, folder); len(names) != 5 {
+		t.Error(names)
+	}
+}
+
+var errFailing = errors.New("failing")
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, errFailing }
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestExpire(t *testing.T) {
+	folder := t.TempDir()
+	const delivered, waiting = "01K5ZV9S5Q8VJ8A9YB0N7DQ2RA", "01K5ZV9S5Q8VJ8A9YB0N7DQ2RB"
+	old, young := time.Now().Add(-49*time.Hour), time.Now().Add(-47*time.Hour)
+	for name, at := range map[string]time.Time{
+		"s/d/t/" + delivered + "-a.mp3": old, "s/d/t/" + delivered + "-b.mp3": young, "s/d/t/" + waiting + "-a.mp3": old,
+		"s/my-own.mp3": old, "s/.part-A": old, "s/.part-B": time.Now(),
+	} {
+		name = filepath.Join(folder, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, nil, 0o600), os.Chtimes(name, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(_ context.Context, id string) (bool, error) { return id == delivered, nil }
+	for _, step := range []struct {
+		keep time.Duration
+		want []string
+	}{
+		{0, []string{"s/.part-B", "s/d/t/" + delivered + "-a.mp3", "s/d/t/" + delivered + "-b.mp3", "s/d/t/" + waiting + "-a.mp3", "s/my-own.mp3"}},
+		{48 * time.Hour, []string{"s/.part-B", "s/d/t/" + delivered + "-b.mp3", "s/d/t/" + waiting + "-a.mp3", "s/my-own.mp3"}},
+	} {
+		f, err := archive.NewFolder(folder, step.keep)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, _ := options(t)
+		o.Storage = f
+		a := archive.New(o)
+		if err := a.Expire(t.Context(), ask); err != nil {
+			t.Error(err)
+		}
+		if got := files(t, folder); !slices.Equal(got, step.want) {
+			t.Errorf("keep %s: %v", step.keep, got)
+		}
+		// Without an answer of the store, nothing goes.
+		failed := errors.New("away")
+		err = a.Expire(t.Context(), func(context.Context, string) (bool, error) { return true, failed })
+		if step.keep > 0 && !errors.Is(err, failed) {
+			t.Error(err)
+		}
+		if got := files(t, folder); !slices.Equal(got, step.want) {
+			t.Errorf("keep %s: %v", step.keep, got)
+		}
+	}
+}
+
+// A file takes the same memory whatever its size.
+func TestMemory(t *testing.T) {
+	const size = 64 << 20
+	url := server(t, serveSize(size))
+	o, _ := options(t)
+	a := archive.New(o)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if stored, err := a.Archive(t.Context(), event(url+"/a.wav"), nil); err != nil || stored[0].Size != size {
+		t.Fatal(stored, err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
+		t.Errorf("%d bytes were allocated", n)
+	}
+}
