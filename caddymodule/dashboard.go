@@ -141,7 +141,7 @@ func (d *Dashboard) checkOrigin(r *http.Request) error {
 	if rebound(r) {
 		return &apiError{
 			http.StatusForbidden, "foreign_host",
-			"A browser on the gateway's own machine must ask for localhost, or use HTTPS or a login.",
+			"From the gateway's own machine ask for localhost, or use HTTPS or a login; a proxy must send X-Forwarded-For.",
 		}
 	}
 	return nil
