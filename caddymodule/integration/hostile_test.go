@@ -148,10 +148,10 @@ func TestWrongLengths(t *testing.T) {
 	conn := g.dialHTTP2()
 	for id, length := range []string{"10", "100", "-1", "x"} {
 		stream := uint32(2*id + 1)
-		conn.request(stream, false, "content-length", length)
+		conn.request(stream, "content-length", length)
 		conn.must(conn.WriteData(stream, true, []byte(body)))
 	}
-	conn.request(9, false, "content-length", fmt.Sprint(len(body)))
+	conn.request(9, "content-length", fmt.Sprint(len(body)))
 	conn.must(conn.WriteData(9, true, []byte(strings.Replace(body, `"a"`, `"b"`, 1))))
 	for stream, status := range conn.answers(5) {
 		if accepted := status == "200"; accepted != (stream == 9) {
@@ -214,7 +214,7 @@ func TestRapidReset(t *testing.T) {
 		for n := range 2_000 {
 			stream := uint32(2*n + 1)
 			// The server ends a connection that goes too far, which is the best that it can do.
-			if conn.open(stream, false, "content-length", "400") != nil || conn.WriteRSTStream(stream, http2.ErrCodeCancel) != nil {
+			if conn.open(stream, "content-length", "400") != nil || conn.WriteRSTStream(stream, http2.ErrCodeCancel) != nil {
 				break
 			}
 		}
@@ -267,13 +267,13 @@ func (c *http2Conn) block(more ...string) []byte {
 	return c.header.Bytes()
 }
 
-func (c *http2Conn) open(stream uint32, ends bool, more ...string) error {
-	return c.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: c.block(more...), EndHeaders: true, EndStream: ends})
+func (c *http2Conn) open(stream uint32, more ...string) error {
+	return c.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: c.block(more...), EndHeaders: true})
 }
 
-func (c *http2Conn) request(stream uint32, ends bool, more ...string) {
+func (c *http2Conn) request(stream uint32, more ...string) {
 	c.t.Helper()
-	c.must(c.open(stream, ends, more...))
+	c.must(c.open(stream, more...))
 }
 
 // answers returns the status of each of n streams: what it was answered, or how it was reset.
