@@ -106,7 +106,7 @@ func (p *packedStore) want(when, id, states string) {
 	}
 }
 
-// What is delivered at once is one row, however many destinations and settles there are, and shows like any other.
+// A pack of deliveries that are made at once is one row, however many destinations and settles there are, and shows like any other.
 func TestPackDelivered(t *testing.T) {
 	p := newPackedStore(t)
 	a := p.accept()
