@@ -29,7 +29,7 @@ func (s *Store) enqueue(d *destination, event int64) bool {
 	return true
 }
 
-// dropQueued takes back what accepts have queued that were not committed. The caller holds write.
+// dropQueued removes what accepts have queued that were not committed. The caller holds write.
 func (s *Store) dropQueued() {
 	s.mem.Lock()
 	defer s.mem.Unlock()
