@@ -1,14 +1,19 @@
 package sqlitestore
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
 
 // queue holds the events of ready deliveries that stay in their packs, since they are few: what comes faster than it is
 // delivered for a moment costs no more than what is leased at once. Once it is full, deliveries have rows until none of
 // those is ready, so that all in a queue are older.
 type queue []int64
 
-// queued is how many deliveries of a destination a queue holds. All of them can be unpacked in one transaction (11).
-const queued = 250
+// queued is how many deliveries of a destination a queue holds: a second or two of what a busy gateway accepts, and no more
+// than some transactions can unpack.
+const queued = 2000
 
 // first is the oldest event; never if there is none.
 func (q queue) first() int64 {
@@ -40,23 +45,24 @@ func (s *Store) dropQueued() {
 
 // flush has rows of their own for what a destination's queue holds. The caller holds write, outside of a transaction.
 func (s *Store) flush(d *destination) error {
-	if len(d.queue) == 0 {
-		return nil
-	}
-	if err := s.transact(nil, func() error {
-		for _, event := range d.queue {
-			if _, err := s.unpackNow(d, event); err != nil {
-				return err
+	for len(d.queue) > 0 {
+		rest := max(0, len(d.queue)-relay.MaxTouched)
+		newest := d.queue[rest:] // first, so that what stays queued is older still if this fails
+		if err := s.transact(nil, func() error {
+			for _, event := range newest {
+				if _, err := s.unpackNow(d, event); err != nil {
+					return err
+				}
 			}
+			return nil
+		}); err != nil {
+			return err
 		}
-		return nil
-	}); err != nil {
-		return err
+		s.mem.Lock()
+		d.cursor = min(d.cursor, newest[0]-1)
+		d.readyMaybe, d.queue = true, d.queue[:rest]
+		s.mem.Unlock()
 	}
-	s.mem.Lock()
-	defer s.mem.Unlock()
-	d.cursor = min(d.cursor, d.queue[0]-1)
-	d.readyMaybe, d.queue = true, nil
 	return nil
 }
 
