@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // meta holds what scripts need not understand of an event. Times are microseconds everywhere.
@@ -21,11 +23,21 @@ type meta struct {
 	ReceivedAt  int64        `json:"r"`
 }
 
+// encodeMeta writes the JSON of meta, by hand: it is done for every callback.
 func encodeMeta(e *relay.Event) []byte {
-	b, _ := json.Marshal(meta{ // strings, bytes and numbers always marshal
-		e.Stage, e.Code, e.Key[:], e.Fingerprint[:], e.Origin, e.ReceivedAt.UnixMicro(),
-	})
-	return b
+	b := make([]byte, 0, 160+len(e.Stage)+len(e.Code))
+	b = append(b, '{')
+	if e.Stage != "" {
+		b = append(payload.AppendQuoted(append(b, `"s":`...), e.Stage), ',')
+	}
+	if e.Code != "" {
+		b = append(payload.AppendQuoted(append(b, `"c":`...), e.Code), ',')
+	}
+	b = base64.StdEncoding.AppendEncode(append(b, `"k":"`...), e.Key[:])
+	b = base64.StdEncoding.AppendEncode(append(b, `","f":"`...), e.Fingerprint[:])
+	b = payload.AppendQuoted(append(b, `","o":`...), string(e.Origin))
+	b = strconv.AppendInt(append(b, `,"r":`...), e.ReceivedAt.UnixMicro(), 10)
+	return append(b, '}')
 }
 
 func decodeMeta(text string, e *relay.Event) error {
@@ -64,12 +76,24 @@ type attempt struct {
 	Response []byte `json:"r,omitempty"`
 }
 
+// encodeAttempt writes the JSON of an attempt, by hand: it is done for every delivery.
 func encodeAttempt(a *relay.Attempt) []byte {
 	if a == nil {
 		return nil
 	}
-	b, _ := json.Marshal(attempt{a.At.UnixMicro(), a.Duration.Microseconds(), a.Status, a.Error, a.Response})
-	return b
+	b := make([]byte, 0, 80+len(a.Error)+base64.StdEncoding.EncodedLen(len(a.Response)))
+	b = strconv.AppendInt(append(b, `{"t":`...), a.At.UnixMicro(), 10)
+	b = strconv.AppendInt(append(b, `,"d":`...), a.Duration.Microseconds(), 10)
+	if a.Status != 0 {
+		b = strconv.AppendInt(append(b, `,"s":`...), int64(a.Status), 10)
+	}
+	if a.Error != "" {
+		b = payload.AppendQuoted(append(b, `,"e":`...), a.Error)
+	}
+	if len(a.Response) > 0 {
+		b = append(base64.StdEncoding.AppendEncode(append(b, `,"r":"`...), a.Response), '"')
+	}
+	return append(b, '}')
 }
 
 func decodeAttempt(text string) (relay.Attempt, error) {

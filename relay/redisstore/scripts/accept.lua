@@ -53,7 +53,7 @@ end
 local accepts, keys = {}, {}
 while at < #ARGV do
   local a = {
-    nth = #accepts, event = KEYS[first_event + #accepts], route = routes[tonumber(ARGV[at + 1])], id = ARGV[at + 3], key = ARGV[at + 4],
+    event = KEYS[first_event + #accepts], route = routes[tonumber(ARGV[at + 1])], id = ARGV[at + 3], key = ARGV[at + 4],
     fingerprint = ARGV[at + 5], task = ARGV[at + 6], meta = ARGV[at + 7], headers = ARGV[at + 8], body = ARGV[at + 9],
   }
   local flags = ARGV[at + 2]
@@ -86,11 +86,11 @@ end
 
 if redis.call('EXISTS', unpack(KEYS, first_event, first_event + #accepts - 1)) > 0 then
   for _, a in ipairs(accepts) do
-    a.before = stored(a)
+    a.before = stored(a) ~= nil
   end
 end
 
--- made are the ids of events that this script has stored. What is still to be written of them, and of all else:
+-- made are when the deliveries of events are due, by id, that this script has stored. What is still to be written of them, and of all else:
 local made, events, to_events, to_tasks, to_window, to_seen, to_settled, to_notes = {}, {}, {}, {}, {}, {}, {}, {}
 
 local function append(list, a, b)
@@ -176,10 +176,17 @@ local function remembered(k, window)
   end
 end
 
+-- What becomes due at once does so by its number, so that what is released keeps its place (settle.lua), but by this clock:
+-- the numbers are ahead of one that was set back.
+local first_number = seq
+local function due_at(number)
+  return now + number - first_number
+end
+
 -- ahead says whether something of a queue is due.
 local function ahead(q)
   if q.ahead == nil then
-    q.ahead = redis.call('ZCOUNT', q.due, '-inf', now_text) > 0
+    q.ahead = redis.call('ZCOUNT', q.due, '-inf', text(due_at(seq))) > 0
   end
   return q.ahead
 end
@@ -187,14 +194,14 @@ end
 -- accept_again repeats an accept that an earlier try has stored.
 local function accept_again(a)
   flush()
-  local id, open = a.id, #a.route
-  local reply, held = { ACCEPTED_BEFORE, id, tonumber(a.before[1]) or 0, 0, '' }, {}
+  local id, open, before = a.id, #a.route, stored(a)
+  local reply, held = { ACCEPTED_BEFORE, id, tonumber(before[1]) or 0, 0, '' }, {}
   if a.separate then
     reply[5] = string.match(redis.call('HGET', a.event, 'h') or '', '"' .. CONFLICT_HEADER_PATTERN .. '":"(%w+)"') or ''
   end
   if a.again then
     -- The leases of an accept have the numbers right after its event's, or after `g` where a later try was given them.
-    local base = tonumber(a.before[2] or reply[3])
+    local base = tonumber(before[2] or reply[3])
     for i, v in ipairs(a.route) do
       local s = redis.call('HGET', v.q.state, id)
       local d = s and decode(s)
@@ -218,7 +225,7 @@ local function accept_again(a)
       else
         d.status, d.token = PENDING, 0
         redis.call('HSET', q.state, id, encode(d))
-        enqueue(q, id, d, math.min(tonumber(d.seq), now))
+        enqueue(q, id, d, math.min(tonumber(d.seq), made[id] or now))
         q.ahead = nil
       end
       reply[4], reply[5 + i] = math.max(0, run - d.accepted), d.token
@@ -266,11 +273,7 @@ end
 -- accept does one accept.
 local function accept(a)
   local id, task, route, beside = a.id, a.task, a.route, ''
-  if made[id] then
-    flush()
-    a.before = stored(a)
-  end
-  if a.before then
+  if a.before or made[id] then
     return accept_again(a)
   end
 
@@ -301,10 +304,10 @@ local function accept(a)
     leased[i] = v.at_once and not ahead(v.q) and not (in_order and v.ordered and first_of(v.q, task))
   end
 
-  -- What is due at once comes in the order of the accepts: one takes more than a microsecond.
-  local number, due = next_seq(), now + a.nth
+  local number = next_seq()
+  local due = due_at(number)
   a.number = string.format('%016d', number)
-  made[id], events[#events + 1] = true, a
+  made[id], events[#events + 1] = due, a
   append(to_events, a.number, id)
   append(to_tasks, 0, task .. '\0' .. a.number .. id)
   remember(a.key, a)

@@ -226,6 +226,8 @@ local function settle_other(s)
   end
   flush()
   written = true -- what follows begins with ZREM
+  now = now + 1 -- what settles make due comes in their order; each takes longer
+  now_text = text(now)
   local reply = write(s, d)
   q.state_of[id] = nil
   load(e)
