@@ -111,6 +111,7 @@ func TestAdminLiveErrors(t *testing.T) {
 		{"POST", "/relay/stream", "", 405, "method_not_allowed"},
 		{"GET", "/relay/stream?since=yesterday", "", 400, "bad_request"},
 		{"GET", "/relay/stream?from=x", "", 400, "bad_request"},
+		{"GET", "/relay/stream?source=nobody", "", 404, "not_found"},
 		{"GET", "/relay/send", "", 405, "method_not_allowed"},
 		{"POST", "/relay/send", "", 400, "bad_request"},
 		{"POST", "/relay/send", "{}", 400, "bad_request"},

@@ -30,7 +30,8 @@ func init() {
 // Whoever reaches it can read every stored callback, so it belongs behind authentication. What changes something (replay,
 // redrive, discard, pause and so on) is allowed to a user whom Caddy authenticated (`{http.auth.user.id}` is set), to a
 // client certificate that Caddy verified, and to a browser on the gateway's own machine: a loopback peer that asks for a
-// loopback host, without any header of a proxy. Requests of other origins are refused.
+// loopback host, without any sign of a proxy. Requests of other origins are refused, and over plain HTTP so are those of a
+// loopback peer that asks for another host, which is what a page does that rebinds its DNS name.
 type Dashboard struct {
 	pages    http.Handler
 	api      http.Handler
@@ -137,22 +138,42 @@ func (d *Dashboard) checkOrigin(r *http.Request) error {
 	if d.crossing.Check(r) != nil || !slices.Contains(sites, r.Header.Get("Sec-Fetch-Site")) {
 		return &apiError{http.StatusForbidden, "cross_origin", "Requests from the pages of other sites are refused."}
 	}
+	if rebound(r) {
+		return &apiError{
+			http.StatusForbidden, "foreign_host",
+			"From the gateway's own machine ask for localhost, or use HTTPS or a login; a proxy must send X-Forwarded-For.",
+		}
+	}
 	return nil
 }
 
-// mayWrite reports whether the request may change something. A browser that was lured by a DNS name which an attacker
-// points at 127.0.0.1 asks for that name, so that the Host tells; and behind a proxy every peer may be a loopback one.
+// rebound reports whether the request may come from a page whose DNS name an attacker has pointed at this machine: for the
+// browser, the page is of the same origin. Over TLS the name would need a certificate here, and a login is asked of the
+// page's own name.
+func rebound(r *http.Request) bool {
+	return r.TLS == nil && fromLoopback(r) && !loopbackHost(r.Host) && !forwarded(r) && !authenticated(r)
+}
+
+// mayWrite reports whether the request may change something. Behind a proxy every peer may be a loopback one, so that
+// whatever shows one counts against the request.
 func mayWrite(r *http.Request) bool {
+	return authenticated(r) || fromLoopback(r) && loopbackHost(r.Host) && !forwarded(r)
+}
+
+// authenticated reports whether Caddy knows who sent the request.
+func authenticated(r *http.Request) bool {
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		if user, _ := repl.GetString("http.auth.user.id"); user != "" {
 			return true
 		}
 	}
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		return true
-	}
+	return r.TLS != nil && len(r.TLS.VerifiedChains) > 0
+}
+
+// fromLoopback reports whether the peer is on this machine.
+func fromLoopback(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && peer.Addr().Unmap().IsLoopback() && loopbackHost(r.Host) && !forwarded(r.Header)
+	return err == nil && peer.Addr().Unmap().IsLoopback()
 }
 
 // loopbackHost reports whether the host, with or without a port, can only be the machine itself.
@@ -168,9 +189,10 @@ func loopbackHost(hostport string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// forwarded reports whether a proxy sent the request on.
-func forwarded(header http.Header) bool {
-	for name := range header {
+// forwarded reports whether a proxy sent the request on. One that adds no header, and sets the Host to its upstream's, may
+// still show by an Origin that is another machine's, or by HTTP/1.0, which no browser speaks.
+func forwarded(r *http.Request) bool {
+	for name := range r.Header {
 		switch {
 		case strings.HasPrefix(name, "X-Forwarded"), strings.HasPrefix(name, "Cf-"):
 			return true
@@ -178,7 +200,12 @@ func forwarded(header http.Header) bool {
 			return true
 		}
 	}
-	return false
+	if origin := r.Header.Get("Origin"); origin != "" {
+		if u, err := url.Parse(origin); err != nil || !loopbackHost(u.Host) {
+			return true
+		}
+	}
+	return !r.ProtoAtLeast(1, 1)
 }
 
 // missingSlash returns where a request for the mount point itself has to go, if that is written without the slash that

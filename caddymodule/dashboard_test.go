@@ -150,6 +150,8 @@ func TestDashboardWrites(t *testing.T) {
 		"behind another proxy":       {func(r *http.Request) { r.Header.Set("Forwarded", "for=127.0.0.1") }, false},
 		"behind a proxy's Via":       {func(r *http.Request) { r.Header.Set("Via", "1.1 proxy") }, false},
 		"behind nginx":               {func(r *http.Request) { r.Header.Set("X-Real-IP", "127.0.0.1") }, false},
+		"behind a proxy's HTTP/1.0":  {func(r *http.Request) { r.Proto, r.ProtoMinor = "HTTP/1.0", 0 }, false},
+		"behind a silent proxy":      {func(r *http.Request) { r.Header.Set("Origin", "https://hooks.example.com") }, false},
 		"behind Cloudflare":          {func(r *http.Request) { r.Header.Set("CF-Connecting-IP", "127.0.0.1") }, false},
 		"authenticated, from afar":   {func(r *http.Request) { afar(r); replacer(r).Set("http.auth.user.id", "alice") }, true},
 		"authenticated as nobody":    {func(r *http.Request) { afar(r); replacer(r).Set("http.auth.user.id", "") }, false},
@@ -176,6 +178,43 @@ func TestDashboardWrites(t *testing.T) {
 				t.Errorf("writing: status %d, %v", w.Code, answer)
 			}
 		})
+	}
+}
+
+// TestDashboardRebinding keeps what is stored from a page whose DNS name has been pointed at the gateway's machine.
+func TestDashboardRebinding(t *testing.T) {
+	g := newGateway(t)
+	g.mustLoad(`{}`, to(t, newConsumer(t, http.StatusOK).URL, nil))
+	d := newDashboard(t)
+	evil := func(r *http.Request) { r.Host = "evil.example:8080" }
+	for name, e := range map[string]struct {
+		change func(*http.Request)
+		reads  bool
+	}{
+		"rebound name":                  {evil, false},
+		"rebound name, IPv6":            {func(r *http.Request) { evil(r); r.RemoteAddr = "[::1]:50000" }, false},
+		"another address":               {func(r *http.Request) { r.Host = "0.0.0.0:8080" }, false},
+		"a name that looks like it":     {func(r *http.Request) { r.Host = "localhost.evil.example" }, false},
+		"no host":                       {func(r *http.Request) { r.Host = "" }, false},
+		"localhost":                     {func(*http.Request) {}, true},
+		"over TLS":                      {func(r *http.Request) { evil(r); r.TLS = new(tls.ConnectionState) }, true},
+		"behind a proxy":                {func(r *http.Request) { evil(r); r.Header.Set("X-Forwarded-For", "203.0.113.9") }, true},
+		"authenticated":                 {func(r *http.Request) { evil(r); replacer(r).Set("http.auth.user.id", "alice") }, true},
+		"from another machine, by name": {func(r *http.Request) { afar(r) }, true},
+	} {
+		for _, path := range []string{"/api/events", "/api/stream", "/api/access"} {
+			ctx, cancel := context.WithCancel(context.WithValue(t.Context(), caddy.ReplacerCtxKey, caddy.NewReplacer()))
+			if path == "/api/stream" {
+				cancel() // it ends at once where it is let in
+			}
+			r := fromHere("GET", path).WithContext(ctx)
+			e.change(r)
+			w, answer := serve(t, d, r)
+			cancel()
+			if refused := w.Code == http.StatusForbidden && answer["error"] == "foreign_host"; refused == e.reads {
+				t.Errorf("%s: %s: status %d, %v", name, path, w.Code, answer)
+			}
+		}
 	}
 }
 

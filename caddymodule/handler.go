@@ -3,11 +3,9 @@ package caddymodule
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
-	"reflect"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -131,7 +129,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 func (h *Handler) register(ctx caddy.Context, app *App, canonical []byte) (err error) {
 	if name := h.allowedBy(); name != "" {
-		if err := checkTrustedProxies(ctx); err != nil {
+		if err := checkForgeable(ctx); err != nil {
 			return fmt.Errorf("source %q: %s: %w", h.Source, name, err)
 		}
 	}
@@ -204,23 +202,6 @@ func canonicalJSON(v any) ([]byte, error) {
 	}
 	return json.Marshal(value)
 }
-
-// checkTrustedProxies refuses an address list where a sender can choose its address: without strict parsing, the first
-// address in X-Forwarded-For counts, and that one is written by the caller.
-func checkTrustedProxies(ctx caddy.Context) error {
-	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || server.TrustedProxiesStrict > 0 {
-		return nil
-	}
-	// Caddy has loaded the module into an unexported field by now; whether there is one is all that is asked here.
-	loaded := reflect.ValueOf(server).Elem().FieldByName("trustedProxies")
-	if server.TrustedProxiesUnix || server.TrustedProxiesRaw != nil || loaded.IsValid() && !loaded.IsNil() {
-		return errForgeable
-	}
-	return nil
-}
-
-var errForgeable = errors.New("the server has trusted_proxies, behind which a caller can forge its address; expected trusted_proxies_strict beside them")
 
 // Interface guards
 var (

@@ -242,7 +242,7 @@ func TestOneSource(t *testing.T) {
 	}
 }
 
-// TestTrustedProxies checks the guard of address lists, which depends on an unexported field of Caddy's server.
+// TestTrustedProxies checks the guard of address lists, which depends on unexported fields of Caddy's server.
 func TestTrustedProxies(t *testing.T) {
 	dataDir(t)
 	listed := handlerConfig(t, map[string]any{"allow": []string{"203.0.113.0/24"}}, nil)
@@ -254,6 +254,13 @@ func TestTrustedProxies(t *testing.T) {
 		handler map[string]any
 		refused bool
 	}{
+		{proxyProtocol(nil), listed, false},
+		{proxyProtocol(map[string]any{"allow": []string{"10.0.0.0/8"}}), listed, false},
+		{proxyProtocol(map[string]any{"allow": []string{"10.0.0.0/8"}, "fallback_policy": "REJECT"}), listed, false},
+		{proxyProtocol(map[string]any{"allow": []string{"10.0.0.0/8"}, "fallback_policy": "USE"}), listed, true},
+		{proxyProtocol(map[string]any{"fallback_policy": "REQUIRE"}), listedElsewhere, true},
+		{proxyProtocol(map[string]any{"allow": []string{"10.0.0.0/8", "0.0.0.0/0"}}), listed, true},
+		{proxyProtocol(map[string]any{"fallback_policy": "USE"}), open, false},
 		{nil, listed, false},
 		{map[string]any{"trusted_proxies": proxies}, open, false},
 		{map[string]any{"trusted_proxies": proxies}, listed, true},
@@ -265,11 +272,18 @@ func TestTrustedProxies(t *testing.T) {
 		nested := map[string]any{"handler": "subroute", "routes": []any{map[string]any{"handle": []any{c.handler}}}}
 		for _, h := range []map[string]any{c.handler, nested} {
 			err := validate(t, serverConfig(c.server, h))
-			if refused := err != nil && strings.Contains(err.Error(), "expected trusted_proxies_strict"); refused != c.refused || err != nil && !refused {
+			if refused := err != nil && strings.Contains(err.Error(), "can forge its address"); refused != c.refused || err != nil && !refused {
 				t.Errorf("%v, %v: %v", c.server, h, err)
 			}
 		}
 	}
+}
+
+// proxyProtocol returns the settings of a server whose peers may name their clients.
+func proxyProtocol(wrapper map[string]any) map[string]any {
+	all := map[string]any{"wrapper": "proxy_protocol"}
+	maps.Copy(all, wrapper)
+	return map[string]any{"listener_wrappers": []any{all, map[string]any{"wrapper": "tls"}}}
 }
 
 func writeFile(t *testing.T, path, content string) {

@@ -59,6 +59,7 @@ type (
 		Headers    map[string]string `json:"headers"`
 		Payload    json.RawMessage   `json:"payload"`
 		Variants   []json.RawMessage `json:"variants"`
+		Files      []json.RawMessage `json:"files"`
 		Deliveries []struct {
 			Destination string `json:"destination"`
 			State       string `json:"state"`
@@ -70,6 +71,11 @@ type (
 				Response   string    `json:"response"`
 			} `json:"attempts"`
 		} `json:"deliveries"`
+	}
+	archivedFile struct {
+		URL    string `json:"url"`
+		Object string `json:"object"`
+		SHA256 string `json:"sha256"`
 	}
 	deadLetter struct {
 		EventID     string    `json:"event_id"`
@@ -190,6 +196,18 @@ func (g *gateway) event(id string) event {
 	var e event
 	g.get("/relay/events/"+id, &e)
 	return e
+}
+
+// archived returns the event's files that are in the archive, by their URLs. Others are listed by these alone.
+func (e event) archived() map[string]archivedFile {
+	files := map[string]archivedFile{}
+	for _, raw := range e.Files {
+		var f archivedFile
+		if json.Unmarshal(raw, &f) == nil {
+			files[f.URL] = f
+		}
+	}
+	return files
 }
 
 // list reads all pages of a list.

@@ -46,9 +46,9 @@ var lifeKinds = []struct{ source, api string }{
 	{"videos", "modify/generate"},
 }
 
-// lifeFate decides what becomes of the nth task. A failure is as likely in each way of calling back.
-func lifeFate(n uint64) fakeprovider.Fate {
-	called := fakeprovider.Odds{Never: 0.3, Twice: 0.2, Late: 0.1, LateBy: 6 * time.Second * lifeSpeed}
+// fate decides what becomes of the nth task. A failure is as likely in each way of calling back.
+func (s lifeScale) fate(n uint64) fakeprovider.Fate {
+	called := fakeprovider.Odds{Never: 0.3, Twice: 0.2, Late: 0.1, LateBy: s.late() * lifeSpeed}
 	fate := called.Fates(1)(n)
 	fate.Code = fakeprovider.Odds{Fail: 0.05}.Fates(2)(n).Code
 	return fate
@@ -57,21 +57,24 @@ func lifeFate(n uint64) fakeprovider.Fate {
 // life holds tasks on their way from their submission through the gateways to the consumers.
 type life struct {
 	t         *testing.T
+	scale     lifeScale
 	gateways  []*gateway
 	provider  *fakeprovider.Server
 	consumers map[string]*consumer
+	archive   string       // the folder of the files
 	client    *http.Client // reaches whichever gateway is up, as through a load balancer
 
 	mu         sync.Mutex
 	answered   map[string]bool // tasks whose id the application has been told
 	unanswered int             // submissions of which nobody knows what came of them
 	slowest    time.Duration
+	files      int // that were found in the archive
 }
 
-func newLife(t *testing.T, gateways ...*gateway) *life {
+func newLife(t *testing.T, scale lifeScale, gateways ...*gateway) *life {
 	t.Helper()
 	l := &life{
-		t: t, gateways: gateways, answered: map[string]bool{},
+		t: t, scale: scale, gateways: gateways, archive: t.TempDir(), answered: map[string]bool{},
 		consumers: map[string]*consumer{"billing": newConsumer(t), "library": newConsumer(t)},
 	}
 	var turn atomic.Int32
@@ -91,7 +94,7 @@ func newLife(t *testing.T, gateways ...*gateway) *life {
 	}}
 	var err error
 	l.provider, err = fakeprovider.Start(fakeprovider.Options{
-		Speed: lifeSpeed, Delay: lifeSpeed * time.Second / 2, FileSize: 4 << 10, Client: l.client,
+		Speed: lifeSpeed, Delay: lifeSpeed * scale.delay, FileSize: 4 << 10, Client: l.client,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +103,11 @@ func newLife(t *testing.T, gateways ...*gateway) *life {
 	return l
 }
 
-// site has leases as short as they can be, as redisSite has.
+// lifeArchive is where the files are said to be that the consumer library gets.
+const lifeArchive = "https://archive.example.com"
+
+// site has leases as short as they can be, as redisSite has. The consumer library waits for the archived files, and gets their
+// URLs; billing waits for those of vocals and images alone.
 func (l *life) site() string {
 	var site strings.Builder
 	known := map[string]bool{}
@@ -111,11 +118,21 @@ func (l *life) site() string {
 		known[kind.source] = true
 		fmt.Fprintf(&site, "relay /callbacks/%[1]s %[1]s {\n", kind.source)
 		for name, c := range l.consumers {
-			fmt.Fprintf(&site, "to %s %s {\n timeout 1s\n breaker off\n retry exponential 100ms 1s 100\n}\n", name, c.URL())
+			body := map[string]string{"library": "archived"}[name]
+			fmt.Fprintf(&site, "to %s %s {\n timeout 1s\n breaker off\n retry exponential 100ms 1s 100\n body %s\n}\n", name, c.URL(), cmp.Or(body, "original"))
 		}
-		fmt.Fprintf(&site, `recover {
+		before := map[string]string{"vocals": "before_delivery", "images": "before_delivery"}[kind.source]
+		fmt.Fprintf(&site, `archive file %[3]s {
+				hosts 127.0.0.1
+				insecure
+				timeout 1s
+				retry exponential 100ms 1s 100
+				url_prefix %[4]s
+				%[5]s
+			}
+			recover {
 				base %[2]s
-				after 1s
+				after %[6]s
 				every 1s
 			}
 		}
@@ -125,7 +142,7 @@ func (l *life) site() string {
 			}
 			reverse_proxy %[2]s
 		}
-		`, kind.source, l.provider.URL)
+		`, kind.source, l.provider.URL, l.archive, lifeArchive, before, l.scale.after())
 	}
 	return site.String()
 }
@@ -138,7 +155,7 @@ func (l *life) start() {
 }
 
 // submit submits tasks at a steady rate, and returns what waits until each was answered.
-func (l *life) submit(tasks, perSecond int) (wait func()) {
+func (l *life) submit() (wait func()) {
 	var working sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	l.t.Cleanup(func() {
@@ -148,8 +165,8 @@ func (l *life) submit(tasks, perSecond int) (wait func()) {
 	working.Go(func() {
 		paced, stop := context.WithCancel(ctx)
 		defer stop()
-		pace(paced, "", perSecond, func(n int, _ string) {
-			if n >= tasks {
+		pace(paced, "", l.scale.perSecond, func(n int, _ string) {
+			if n >= l.scale.tasks {
 				stop()
 				return
 			}
@@ -161,7 +178,7 @@ func (l *life) submit(tasks, perSecond int) (wait func()) {
 
 // insist submits a task until there is one.
 func (l *life) insist(ctx context.Context, n int) {
-	again := time.NewTicker(50 * time.Millisecond)
+	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	for !l.submitOne(n) {
 		select {
@@ -174,7 +191,7 @@ func (l *life) insist(ctx context.Context, n int) {
 
 func (l *life) submitOne(n int) bool {
 	kind := lifeKinds[n%len(lifeKinds)]
-	body, err := json.Marshal(map[string]any{"prompt": fmt.Sprint("task ", n), "fate": lifeFate(uint64(n))})
+	body, err := json.Marshal(map[string]any{"prompt": fmt.Sprint("task ", n), "fate": l.scale.fate(uint64(n))})
 	if err != nil {
 		l.t.Error(err)
 		return true
@@ -205,71 +222,77 @@ func (l *life) submitOne(n int) bool {
 	return true
 }
 
-// lifeTasks returns how many tasks a test submits, and at what rate: 100 unless RELAY_LIFE_TASKS says otherwise. Of more, no
-// more come due in a second than are asked about.
-func lifeTasks(t *testing.T) (tasks, perSecond int) {
+// lifeScale sets how large a test is.
+type lifeScale struct {
+	tasks, perSecond, kills int
+	delay                   time.Duration // from a submission to its result
+}
+
+// after is when the details are asked, and late how much later than its result a late callback is.
+func (s lifeScale) after() time.Duration { return s.delay + time.Second/2 }
+func (s lifeScale) late() time.Duration  { return s.delay + 5*time.Second }
+
+// newLifeScale returns the scale of 100 tasks, unless RELAY_LIFE_TASKS sets another number. Of more, no more come due in a
+// second than are asked about. What a killed gateway was doing others take over half a minute later, or, where it asked about
+// a task, 74 seconds: on the small scale, gateways are killed before the results are there.
+func newLifeScale(t *testing.T, kills int) lifeScale {
 	t.Helper()
-	text := cmp.Or(os.Getenv("RELAY_LIFE_TASKS"), "100")
-	tasks, err := strconv.Atoi(text)
+	tasks, err := strconv.Atoi(cmp.Or(os.Getenv("RELAY_LIFE_TASKS"), "100"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if tasks > 200 {
-		return tasks, 20
+		return lifeScale{tasks, 20, kills, time.Second / 2}
 	}
-	return tasks, 50
+	kills = min(kills, 2)
+	return lifeScale{tasks, 50, kills, time.Second/2 + time.Duration(kills)*time.Second}
 }
 
-// lifeWithin is how long after the last submission all tasks must have ended. Who is killed while it asks about a task leaves
-// that to others for 74 seconds.
+// lifeWithin is how long after the last submission all tasks must have ended.
 const lifeWithin = 3 * time.Minute
 
-// kills ends and restarts the gateways in turn while the tasks are on their way.
-func (l *life) kills(times, tasks, perSecond int) {
+// killWhile submits the tasks, and ends and restarts the gateways in turn meanwhile.
+func (l *life) killWhile() {
 	l.t.Helper()
-	every := max(time.Second, time.Duration(tasks/perSecond)*time.Second/time.Duration(times))
-	tick := time.NewTicker(every)
+	submitted := l.submit()
+	during := time.Duration(l.scale.tasks/l.scale.perSecond) * time.Second
+	tick := time.NewTicker(during / time.Duration(l.scale.kills+1))
 	defer tick.Stop()
-	for k := range times {
+	for k := range l.scale.kills {
 		<-tick.C
 		g := l.gateways[k%len(l.gateways)]
 		g.kill()
 		g.start(l.site())
 	}
+	submitted()
+	l.end()
 }
 
-// TestLife follows tasks from their submission to both consumers, though many are never called back, or late, or twice.
+// TestLife follows tasks from their submission to both consumers and the archive, though many are never called back, or late, or
+// twice.
 func TestLife(t *testing.T) {
 	t.Parallel()
-	l := newLife(t, newGateway(t))
+	l := newLife(t, newLifeScale(t, 0), newGateway(t))
 	l.start()
-	l.submit(lifeTasks(t))()
-	l.end(0)
+	l.submit()()
+	l.end()
 }
 
-// TestLifeKill is TestLife with a gateway that is killed five times.
+// TestLifeKill is TestLife with a gateway that is killed again and again.
 func TestLifeKill(t *testing.T) {
 	t.Parallel()
-	l := newLife(t, newGateway(t))
+	l := newLife(t, newLifeScale(t, 5), newGateway(t))
 	l.start()
-	tasks, perSecond := lifeTasks(t)
-	submitted := l.submit(tasks, perSecond)
-	l.kills(5, tasks, perSecond)
-	submitted()
-	l.end(5)
+	l.killWhile()
 }
 
 // TestLifeRedis is TestLife with two gateways on one Redis, which are killed in turn.
 func TestLifeRedis(t *testing.T) {
 	t.Parallel()
 	r := newRedis(t)
-	l := newLife(t, r.gateway(t), r.gateway(t))
+	l := newLife(t, newLifeScale(t, 5), r.gateway(t), r.gateway(t))
 	l.start()
-	tasks, perSecond := lifeTasks(t)
-	submitted := l.submit(tasks, perSecond)
-	l.kills(5, tasks, perSecond)
-	submitted()
-	l.end(5)
+	l.killWhile()
 }
 
 // TestLifeStoreAway submits tasks while Redis is away: the spool takes their registrations and those callbacks that come, and
@@ -278,22 +301,21 @@ func TestLifeStoreAway(t *testing.T) {
 	t.Parallel()
 	r := newRedis(t)
 	g := r.gateway(t)
-	l := newLife(t, g)
+	l := newLife(t, newLifeScale(t, 0), g)
 	l.start()
 	r.signal(syscall.SIGTERM)
 	if err := r.cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	tasks, perSecond := lifeTasks(t)
-	l.submit(tasks, perSecond)()
-	if n := g.status().Spool.Events; n < tasks {
-		t.Errorf("the spool has %d items of %d tasks", n, tasks)
+	l.submit()()
+	if n := g.status().Spool.Events; n < l.scale.tasks {
+		t.Errorf("the spool has %d items of %d tasks", n, l.scale.tasks)
 	}
 	if l.unanswered > 0 || l.slowest > 7*time.Second {
 		t.Errorf("%d submissions were not answered, the slowest took %s", l.unanswered, l.slowest)
 	}
 	r.start()
-	l.end(0)
+	l.end()
 	if s := g.status().Spool; s.Events+s.Stuck > 0 {
 		t.Errorf("the spool is %+v", s)
 	}

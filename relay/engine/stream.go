@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -32,8 +33,12 @@ var ErrBadSince = errors.New("not the id of an event")
 //
 // emit gets the items in batches, and an empty batch from time to time, so that it notices when its client is gone. It
 // may keep the caller waiting, but not the engine: a client that falls too far behind gets stream.ErrBehind. Other errors:
-// stream.ErrFull, ErrBadSince, relay.ErrClosed, and those of the store.
+// relay.ErrNotFound for a source that is neither configured nor in the store, stream.ErrFull, ErrBadSince, relay.ErrClosed,
+// and those of the store.
 func (e *Engine) Stream(ctx context.Context, source, since string, emit func([]*stream.Entry) error) error {
+	if source != "" && !e.knows(source) {
+		return fmt.Errorf("source %q: %w", source, relay.ErrNotFound)
+	}
 	watcher, err := e.hub.Watch()
 	if err != nil {
 		return err
@@ -68,6 +73,15 @@ func (e *Engine) Stream(ctx context.Context, source, since string, emit func([]*
 			}
 		}
 	}
+}
+
+// knows reports whether a source is configured, or has deliveries in the store.
+func (e *Engine) knows(source string) bool {
+	if e.Source(source) != nil {
+		return true
+	}
+	store, err := e.Store()
+	return err != nil || slices.ContainsFunc(store.Counts(), func(c relay.Count) bool { return c.Source == source })
 }
 
 // await returns what comes next, or nothing after a while without anything.

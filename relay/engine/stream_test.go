@@ -77,8 +77,15 @@ func TestStream(t *testing.T) {
 	d := destination(t, "a", c.URL)
 	d.Retry = retries(time.Millisecond)
 	g := newGateway(t, d)
+	settings := g.settings()
+	settings.Sources["other"] = newSource(d)
+	settings.Sources["other"].Name = "other"
+	g.Push(settings)
 	watcher := follow(t, g, "vocals", "")
 	other := follow(t, g, "other", "")
+	if err := g.Stream(t.Context(), "nobody", "", nil); !errors.Is(err, relay.ErrNotFound) {
+		t.Errorf("a source that nobody knows: %v", err)
+	}
 	id := g.mustAccept("task-1")
 	for i, want := range []stream.Item{
 		{Kind: stream.Accepted, TaskID: "task-1", Code: "200"},

@@ -60,6 +60,9 @@ func (s *Store) accept(tx *transaction, op *relay.Accept) error {
 		if !n.Ordered && s.leasable(tx, d, n) && !waits(op, n) {
 			s.leaseAccepted(tx, op, ev, d, n, &lease{packed: true})
 			packed = packed.append(packEntry{destination: d.id})
+		} else if !n.Ordered && !waits(op, n) && s.enqueue(d, ev.Seq) {
+			tx.tallies.of(d).pending++
+			packed = packed.append(packEntry{destination: d.id})
 		} else if err := s.insertDelivery(tx, op, ev, d, n); err != nil {
 			return err
 		}
@@ -82,7 +85,7 @@ func waits(op *relay.Accept, n *relay.NewDelivery) bool {
 
 // leasable reports whether a delivery that is due can be leased as it is accepted.
 func (s *Store) leasable(tx *transaction, d *destination, n *relay.NewDelivery) bool {
-	return n.LeaseFor > 0 && !d.paused && !d.readyMaybe && d.nextDue > tx.now
+	return n.LeaseFor > 0 && !d.paused && !d.readyMaybe && len(d.queue) == 0 && d.nextDue > tx.now
 }
 
 func (s *Store) leaseAccepted(tx *transaction, op *relay.Accept, ev *relay.Event, d *destination, n *relay.NewDelivery, l *lease) {

@@ -139,6 +139,7 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 		for _, e := range tx.ended {
 			e.lease.settling = false
 		}
+		s.dropQueued()
 		for _, a := range slices.Backward(tx.added) {
 			if a.before != nil {
 				s.recent.keys[a.key] = *a.before

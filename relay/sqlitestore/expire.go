@@ -42,6 +42,11 @@ func (s *Store) expire(source, name string, age time.Duration) ([]relay.DeadLett
 	if last == 0 || err != nil {
 		return nil, err
 	}
+	if d.queue.first() <= last {
+		if err := s.flush(d); err != nil {
+			return nil, err
+		}
+	}
 	letters, lastReady, err := s.selectOld(d, last, by)
 	if len(letters) == 0 || err != nil {
 		return nil, err

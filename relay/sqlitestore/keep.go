@@ -183,7 +183,9 @@ func (s *Store) keepClock() error {
 	}
 	s.write.Lock()
 	defer s.write.Unlock()
-	return s.saveClock()
+	err := s.flushOld(s.minute)
+	s.minute = s.newest
+	return errors.Join(err, s.saveClock())
 }
 
 func (s *Store) countWaiting() error { return errors.Join(s.findOldest(), s.countOverdue()) }

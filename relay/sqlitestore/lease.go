@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -47,7 +48,7 @@ func (s *Store) lease(op *relay.Lease, now int64) error {
 		if d.nextDue <= now {
 			err = s.takeWaiting(d, op, now, now)
 		}
-		if err == nil && d.readyMaybe && len(op.Leased) < op.Max {
+		if err == nil && len(op.Leased) < op.Max {
 			err = s.takeReady(d, op, now)
 		}
 	}
@@ -64,9 +65,30 @@ func (s *Store) lease(op *relay.Lease, now int64) error {
 
 // takeReady leases deliveries that never were, in the order of acceptance.
 func (s *Store) takeReady(d *destination, op *relay.Lease, now int64) error {
+	if err := s.takeQueued(d, op, now); err != nil || len(op.Leased) == op.Max || !d.readyMaybe {
+		return err
+	}
 	st := s.db.Writer.Stmt("SELECT " + leaseColumns + "WHERE destination = +? AND state = " + sqlReady + " AND event > ? ORDER BY event")
 	st.Bind(d.id, d.cursor)
 	return s.take(st, d, op, now, func(event int64) { d.cursor = max(d.cursor, event) })
+}
+
+// takeQueued leases what is in the destination's queue.
+func (s *Store) takeQueued(d *destination, op *relay.Lease, now int64) error {
+	for len(d.queue) > 0 && len(op.Leased) < op.Max {
+		event := d.queue[0]
+		ev, err := s.readPayload(d, event)
+		if err != nil {
+			return err
+		}
+		s.token++
+		op.Leased = append(op.Leased, &relay.Leased{Event: ev.Event, Destination: d.name, Token: s.token, Age: duration(max(0, now-ev.accepted))})
+		s.mem.Lock()
+		d.leases[event] = &lease{token: s.token, expires: now + ceil(op.For), packed: true}
+		d.queue = d.queue[1:]
+		s.mem.Unlock()
+	}
+	return nil
 }
 
 // takeWaiting leases deliveries due by a time, the one that has been due for longest first.
@@ -175,9 +197,13 @@ func (s *Store) forget(d *destination, op *relay.Lease) {
 	s.mem.Lock()
 	defer s.mem.Unlock()
 	for _, l := range op.Leased {
+		if d.leases[l.Event.Seq].packed {
+			d.queue = append(d.queue, l.Event.Seq)
+		}
 		delete(d.leases, l.Event.Seq)
 		d.cursor = min(d.cursor, l.Event.Seq-1)
 	}
+	slices.Sort(d.queue)
 	op.Leased = nil
 	d.readyMaybe, d.nextDue = true, 0
 }
@@ -267,7 +293,7 @@ func (s *Store) requeue(d *destination, now int64) error {
 // next is how long until something can be leased, or a lease expires.
 func (s *Store) next(d *destination, now int64) time.Duration {
 	at := d.nextDue
-	if d.readyMaybe {
+	if d.readyMaybe || len(d.queue) > 0 {
 		at = now
 	}
 	for _, l := range d.leases {

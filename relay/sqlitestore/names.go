@@ -23,6 +23,8 @@ type destination struct {
 	readyMaybe bool
 	nextDue    int64 // never if nothing waits
 
+	queue queue // ready deliveries that are in packs, older than those that have rows
+
 	awaited bool // deliveries of others may wait for some of its
 
 	leases  map[int64]*lease // by event
@@ -48,7 +50,7 @@ func (d *destination) lowest() int64 {
 	for event := range d.leases {
 		low = min(low, event)
 	}
-	return max(low, d.low)
+	return max(min(low, d.queue.first()), d.low)
 }
 
 func (d *destination) noteDue(at int64) { d.nextDue = min(d.nextDue, at) }

@@ -95,7 +95,7 @@ func (s *Store) replay(d *destination, seq int64, a anew, t tallies) (bool, erro
 		return false, nil
 	}
 	if !found {
-		if d.leases[seq] != nil {
+		if d.leases[seq] != nil || slices.Contains(d.queue, seq) {
 			return false, nil
 		}
 		if found, err = s.unpackNow(d, seq); err != nil {
@@ -325,7 +325,7 @@ func (s *Store) discard(sel relay.Selection) (int, error) {
 	var orphans []int64
 	d := s.find(sel.Source, sel.Destination)
 	if sel.Orphaned && d != nil {
-		if err := s.requeue(d, s.clock.now()); err != nil {
+		if err := errors.Join(s.requeue(d, s.clock.now()), s.flush(d)); err != nil {
 			return 0, err
 		}
 		if orphans, err = s.selectPending(d, relay.MaxTouched-len(letters)); err != nil {

@@ -8,9 +8,9 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
-// pack is the row of an event with those of its deliveries that were leased as it was accepted, and are still leased or
-// were delivered by that lease: nearly all. What else becomes of one is written in a row of its own, and the pack has it no
-// more. One whose lease ended with the process has a row from the next start on.
+// pack is the row of an event with those of its deliveries that were leased as it was accepted, or soon after (queue.go),
+// and were delivered by that lease or will be: nearly all. What else becomes of one is written in a row of its own, and the
+// pack has it no more. One that was not delivered when the process ended has a row from the next start on.
 //
 // All entries are of one length, so that to settle one writes over a few bytes of a page and moves nothing on it.
 type pack []byte
@@ -28,7 +28,7 @@ type packEntry struct {
 const entrySize = 4 + 1 + 3 + 6 + 6 + 6
 
 const (
-	packDelivered = 1 << iota // not: leased
+	packDelivered = 1 << iota // not: leased or queued
 	packTried                 // an attempt was made
 	packUsed                  // of the retry budget
 	packRow                   // the attempt has a row, since the entry has no room for what was answered
@@ -210,7 +210,7 @@ func (s *Store) unpackNow(d *destination, event int64) (bool, error) {
 	return found, err
 }
 
-// held is the first event that may have a delivery in its pack that is leased. The caller holds write.
+// held is the first event that may have a delivery in its pack that is not delivered. The caller holds write.
 func (s *Store) held() int64 {
 	first := s.newest + 1
 	for _, d := range s.byID {
@@ -219,9 +219,9 @@ func (s *Store) held() int64 {
 	return first
 }
 
-// held is the first event whose delivery to the destination is leased and in a pack; never if there is none.
+// held is the first event whose delivery to the destination is in a pack and not delivered; never if there is none.
 func (d *destination) held() int64 {
-	first := never
+	first := d.queue.first()
 	for event, l := range d.leases {
 		if l.packed {
 			first = min(first, event)

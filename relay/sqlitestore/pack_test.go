@@ -106,7 +106,7 @@ func (p *packedStore) want(when, id, states string) {
 	}
 }
 
-// What is delivered at once is one row, however many destinations and settles there are, and shows like any other.
+// A pack of deliveries that are made at once is one row, however many destinations and settles there are, and shows like any other.
 func TestPackDelivered(t *testing.T) {
 	p := newPackedStore(t)
 	a := p.accept()
@@ -115,6 +115,7 @@ func TestPackDelivered(t *testing.T) {
 	p.settle(deliveredBy(a.Leased[0]))
 	p.settle(deliveredBy(a.Leased[1]), deliveredBy(a.Leased[2]))
 	p.wantRows("delivered", 1, 0, 0)
+	must(t, p.transact(nil, p.clockChange)) // a machine's clock that is set back must not matter
 	for _, when := range []string{"delivered", "after a crash"} {
 		p.want(when, id, "one delivered 1; three delivered 1; two delivered 1; ")
 		r, err := p.Event(t.Context(), id)
@@ -226,6 +227,106 @@ func TestPackCrash(t *testing.T) {
 	if stale := p.held(); stale != p.newest+1 {
 		t.Errorf("a start looks from event %d on, want %d", stale, p.newest+1)
 	}
+}
+
+// What comes faster than it is delivered is queued in its packs, in order, and has rows once the queue is full: until none of
+// those is left.
+func TestQueue(t *testing.T) {
+	p := newPackedStore(t)
+	newAccept := func(leaseFor time.Duration) *relay.Accept {
+		id := ulid.Make()
+		return &relay.Accept{
+			Window: time.Hour, Event: &relay.Event{ID: id.String(), Source: "vocals", Key: sha256.Sum256(id[:]), ReceivedAt: packedAttempt.At, Body: []byte("{}")},
+			Deliveries: []relay.NewDelivery{{Destination: "one", LeaseFor: leaseFor}},
+		}
+	}
+	one := func(leaseFor time.Duration) string {
+		t.Helper()
+		a := newAccept(leaseFor)
+		p.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
+		if a.Err != nil || len(a.Leased) > 0 {
+			t.Fatalf("%d are leased, %v", len(a.Leased), a.Err)
+		}
+		return a.Event.ID
+	}
+	ids := []string{one(0)}
+	for len(ids) < queued+5 {
+		batch := &relay.Batch{}
+		for range 100 {
+			a := newAccept(time.Minute)
+			batch.Accepts, ids = append(batch.Accepts, a), append(ids, a.Event.ID)
+		}
+		p.Apply(t.Context(), batch)
+	}
+	extra := int64(len(ids) - queued)
+	p.wantRows("accepted", queued, extra, 0)
+	lease := func(most int) (got []*relay.Leased) {
+		t.Helper()
+		l := &relay.Lease{Source: "vocals", Destination: "one", Max: most, For: time.Minute}
+		p.Apply(t.Context(), &relay.Batch{Leases: []*relay.Lease{l}})
+		must(t, l.Err)
+		for _, leased := range l.Leased {
+			if leased.Event.ID != ids[0] {
+				t.Fatalf("event %d is leased, want %s", leased.Event.Seq, ids[0])
+			}
+			ids = ids[1:]
+		}
+		return l.Leased
+	}
+	first := lease(queued - 10)
+	ids = append(ids, one(0)) // behind the rows
+	p.wantRows("leased in part", queued, extra+1, 0)
+	p.want("leased", first[0].Event.ID, "one in_flight 0; ")
+	p.want("queued", ids[0], "one pending 0; ")
+	if replayed, skipped, err := p.Replay(t.Context(), ids[0], []string{"one"}, 0); replayed != 0 || skipped != 1 || err != nil {
+		t.Errorf("what is queued is replayed %d times, %v", replayed, err)
+	}
+	var settles []*relay.Settle
+	for _, l := range first {
+		settles = append(settles, deliveredBy(l))
+	}
+	p.settle(settles...)
+	if got := p.held(); got != int64(queued-10+1) {
+		t.Errorf("the first event held is %d", got)
+	}
+	must(t, p.flushOld(p.newest))
+	p.wantRows("flushed", queued-10, extra+11, 0)
+	if rest := lease(3000); int64(len(rest)) != extra+11 || len(ids) > 0 {
+		t.Errorf("%d are leased at the end, and %d left", len(rest), len(ids))
+	}
+	ids = append(ids, one(0))
+	p.wantRows("queued again", queued-10+1, extra+11, 0)
+	p.crash() // which voids all leases
+	l := &relay.Lease{Source: "vocals", Destination: "one", Max: 1000, For: time.Minute}
+	p.Apply(t.Context(), &relay.Batch{Leases: []*relay.Lease{l}})
+	if l.Err != nil || int64(len(l.Leased)) != extra+12 || l.Leased[extra+11].Event.ID != ids[0] {
+		t.Errorf("%d are leased after a crash, %v", len(l.Leased), l.Err)
+	}
+}
+
+// An operator's work finds what is queued.
+func TestQueueOperate(t *testing.T) {
+	p := newPackedStore(t)
+	for _, name := range []string{"one", "two", "three"} {
+		must(t, p.Pause(t.Context(), "vocals", name, true))
+	}
+	id := ulid.Make()
+	a := &relay.Accept{Window: time.Hour, Event: &relay.Event{ID: id.String(), Source: "vocals", Key: sha256.Sum256(id[:]), Body: []byte("{}")}}
+	for _, name := range []string{"one", "two", "three"} {
+		a.Deliveries = append(a.Deliveries, relay.NewDelivery{Destination: name, LeaseFor: time.Minute})
+	}
+	p.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
+	p.wantRows("accepted", 1, 0, 0)
+	if r, _, err := p.Reassign(t.Context(), "vocals", "one", "four", ""); err != nil || r.Moved != 1 {
+		t.Errorf("reassigned %+v, %v", r, err)
+	}
+	if n, err := p.Discard(t.Context(), relay.Selection{Source: "vocals", Destination: "two", Orphaned: true}); n != 1 || err != nil {
+		t.Errorf("%d are discarded, %v", n, err)
+	}
+	if dead, err := p.Expire(t.Context(), "vocals", "three", -time.Minute); len(dead) != 1 || err != nil {
+		t.Errorf("%d are expired, %v", len(dead), err)
+	}
+	p.want("at the end", id.String(), "four pending 0; three dead 0; ")
 }
 
 func TestPackEntry(t *testing.T) {

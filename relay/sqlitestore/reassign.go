@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -42,7 +43,7 @@ func (s *Store) reassign(source, fromName, toName string, after int64) (r relay.
 		return r, "", err
 	}
 	now := s.clock.now()
-	if err := s.requeue(from, now); err != nil {
+	if err := errors.Join(s.requeue(from, now), s.flush(from)); err != nil {
 		return r, "", err
 	}
 	last, held, err := s.unpackOf(from, after)
@@ -136,6 +137,9 @@ func (s *Store) move(from, to *destination, m movable, now int64, t tallies) (bo
 	st := s.db.Writer.Stmt("SELECT 1 FROM delivery WHERE event = ? AND destination = ?")
 	st.Bind(m.event, to.id)
 	if there, err := st.Exists(); there || err != nil {
+		return false, err
+	}
+	if p, err := readPack(s.db.Writer, m.event); p.find(to.id) >= 0 || err != nil {
 		return false, err
 	}
 	state := m.state

@@ -32,7 +32,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// What is in runs is found like before by key, task and id, however often they are merged, and after a restart. When its
+// Runs find events like before by key, task and id, however often they are merged, and after a restart. When its
 // events have been purged, a run goes.
 func TestRuns(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "relay.db")

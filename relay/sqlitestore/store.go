@@ -68,6 +68,7 @@ type Store struct {
 	write   sync.Mutex
 	nextSeq int64
 	newest  int64 // the last event that was committed
+	minute  int64 // the last one when keepClock last looked
 	token   uint64
 	closed  bool
 

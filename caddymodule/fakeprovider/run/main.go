@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/signal"
@@ -21,7 +22,7 @@ func main() {
 	var insecure bool
 	flag.StringVar(&o.Listen, "listen", "127.0.0.1:9100", "the address to serve")
 	flag.StringVar(&o.Key, "key", "", "the bearer key that requests must have (default: any)")
-	flag.Uint64Var(&o.Seed, "seed", 1, "of task ids, files and fates")
+	flag.Uint64Var(&o.Seed, "seed", 0, "of task ids, files and fates (default: another one at each start)")
 	flag.Float64Var(&o.Speed, "speed", 1, "how many times faster than with the provider delays and retries pass")
 	flag.DurationVar(&o.Delay, "delay", fakeprovider.DefaultDelay, "from a submission to its result")
 	flag.Int64Var(&o.FileSize, "size", fakeprovider.DefaultFileSize, "of each file, in bytes")
@@ -32,6 +33,9 @@ func main() {
 	flag.Float64Var(&odds.Fail, "fail", 0, "the share that fails")
 	flag.BoolVar(&insecure, "insecure", false, "call back without checking certificates, such as one of Caddy's internal CA")
 	flag.Parse()
+	if o.Seed == 0 {
+		o.Seed = rand.Uint64() // the gateway knows the tasks of an earlier run
+	}
 	if err := run(o, odds, insecure); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
