@@ -69,12 +69,8 @@ func TestProxyProtocol(t *testing.T) {
 	}
 	body := callback(t, "a")
 	request := post(fmt.Sprintf("X-Forwarded-For: 203.0.113.9\r\nContent-Length: %d\r\n", len(body)), body)
-	for header, status := range map[string]int{
-		"PROXY TCP4 203.0.113.9 127.0.0.1 4711 443\r\n":  200,
-		"PROXY TCP4 198.51.100.1 127.0.0.1 4711 443\r\n": 403,
-		"PROXY UNKNOWN\r\n":                              403,
-		"":                                               403,
-	} {
+	const inside, outside, unknown = "PROXY TCP4 203.0.113.9 127.0.0.1 4711 443\r\n", "PROXY TCP4 198.51.100.1 127.0.0.1 4711 443\r\n", "PROXY UNKNOWN\r\n"
+	for header, status := range map[string]int{inside: 200, outside: 403, unknown: 403, "": 403} {
 		if got := proxied(t, trusted, header, request); got != status {
 			t.Errorf("a trusted peer, %q: %d, not %d", header, got, status)
 		}
