@@ -88,8 +88,7 @@ func (x *acceptArgs) routed(a *relay.Accept) int {
 	b := binary.AppendVarint(x.route[:0], int64(a.Window))
 	for i := range a.Deliveries {
 		d := &a.Deliveries[i]
-		n, _ := x.destinations.index(d.Destination)
-		b = binary.AppendVarint(b, int64(n))
+		b = binary.AppendVarint(b, int64(x.destinations.index(d.Destination)))
 		b = binary.AppendVarint(b, int64(d.LeaseFor))
 		b = binary.AppendVarint(b, int64(x.awaited(a, d)))
 		if d.Ordered {
@@ -107,20 +106,17 @@ func (x *acceptArgs) routed(a *relay.Accept) int {
 	x.routeArgs = append(x.routeArgs, a.Window.Microseconds(), len(a.Deliveries))
 	for i := range a.Deliveries {
 		d := &a.Deliveries[i]
-		n, _ := x.destinations.index(d.Destination)
-		x.routeArgs = append(x.routeArgs, n, d.LeaseFor.Microseconds(), d.Ordered, x.awaited(a, d))
+		x.routeArgs = append(x.routeArgs, x.destinations.index(d.Destination), d.LeaseFor.Microseconds(), d.Ordered, x.awaited(a, d))
 	}
 	return n
 }
 
 // awaited returns the number of the destination that a delivery waits for, or 0.
 func (x *acceptArgs) awaited(a *relay.Accept, d *relay.NewDelivery) int {
-	name := a.Awaited(d)
-	if name == "" {
-		return 0
+	if name := a.Awaited(d); name != "" {
+		return x.destinations.index(name)
 	}
-	n, _ := x.destinations.index(name)
-	return n
+	return 0
 }
 
 // acceptedAll sets the outcome of accepts of one source.

@@ -36,17 +36,17 @@ type indexes struct {
 	names []string
 }
 
-// index returns the number of a name, and whether it is a new one.
-func (x *indexes) index(name string) (n int, added bool) {
+// index returns the number of a name.
+func (x *indexes) index(name string) int {
 	if n, ok := x.of[name]; ok {
-		return n, false
+		return n
 	}
 	if x.of == nil {
 		x.of = map[string]int{}
 	}
 	x.names = append(x.names, name)
 	x.of[name] = len(x.names)
-	return len(x.names), true
+	return len(x.names)
 }
 
 // args appends how many names there are, and the names.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
-	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // meta holds what scripts need not understand of an event. Times are microseconds everywhere.
@@ -23,19 +22,25 @@ type meta struct {
 	ReceivedAt  int64        `json:"r"`
 }
 
+// appendText appends a string as JSON.
+func appendText(b []byte, s string) []byte {
+	text, _ := json.Marshal(s) // a string always marshals
+	return append(b, text...)
+}
+
 // encodeMeta writes the JSON of meta, by hand: it is done for every callback.
 func encodeMeta(e *relay.Event) []byte {
 	b := make([]byte, 0, 160+len(e.Stage)+len(e.Code))
 	b = append(b, '{')
 	if e.Stage != "" {
-		b = append(payload.AppendQuoted(append(b, `"s":`...), e.Stage), ',')
+		b = append(appendText(append(b, `"s":`...), e.Stage), ',')
 	}
 	if e.Code != "" {
-		b = append(payload.AppendQuoted(append(b, `"c":`...), e.Code), ',')
+		b = append(appendText(append(b, `"c":`...), e.Code), ',')
 	}
 	b = base64.StdEncoding.AppendEncode(append(b, `"k":"`...), e.Key[:])
 	b = base64.StdEncoding.AppendEncode(append(b, `","f":"`...), e.Fingerprint[:])
-	b = payload.AppendQuoted(append(b, `","o":`...), string(e.Origin))
+	b = appendText(append(b, `","o":`...), string(e.Origin))
 	b = strconv.AppendInt(append(b, `,"r":`...), e.ReceivedAt.UnixMicro(), 10)
 	return append(b, '}')
 }
@@ -88,7 +93,7 @@ func encodeAttempt(a *relay.Attempt) []byte {
 		b = strconv.AppendInt(append(b, `,"s":`...), int64(a.Status), 10)
 	}
 	if a.Error != "" {
-		b = payload.AppendQuoted(append(b, `,"e":`...), a.Error)
+		b = appendText(append(b, `,"e":`...), a.Error)
 	}
 	if len(a.Response) > 0 {
 		b = append(base64.StdEncoding.AppendEncode(append(b, `,"r":"`...), a.Response), '"')

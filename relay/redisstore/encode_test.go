@@ -12,7 +12,7 @@ import (
 // texts that JSON writes other than they are.
 var odd = []string{"", "complete", `a "quoted" \ one`, "<&>", "line\nbreak", "日本 \u2028", "broken \xff"}
 
-// What is written by hand is what encoding/json writes: an upgrade finds it in Redis.
+// Records written by hand are those that encoding/json writes: an upgrade finds such in Redis.
 func TestRecordsAreJSON(t *testing.T) {
 	for _, text := range odd {
 		e := &relay.Event{Stage: text, Code: text, Origin: relay.OriginRecovered, ReceivedAt: time.UnixMicro(1_764_300_000_123_456)}

@@ -59,28 +59,52 @@ func (s *Store) leased(l *relay.Lease, c *call) []*read {
 	return reads
 }
 
-// read is the payload of a leased delivery that is still to be read.
+// read is a leased delivery whose payload is still to be read.
 type read struct {
 	lease   *relay.Lease
 	leased  *relay.Leased
 	variant int
-	fields  *redis.SliceCmd
-	body    *redis.SliceCmd // headers and body
+	content *content
 }
 
-// readPayloads completes leases, in one pipeline. A delivery whose event is gone becomes a dead letter.
+// content is an event as some of its deliveries send it, on its way from Redis.
+type content struct {
+	fields *redis.SliceCmd
+	body   *redis.SliceCmd // headers and body, where they are a variant's
+
+	decoded        bool
+	event          *relay.Event // nil if it is gone
+	waiters, files string
+	err            error
+}
+
+// contentName names what a delivery sends.
+type contentName struct {
+	source, id string
+	variant    int
+}
+
+// readPayloads completes leases, in one pipeline: deliveries that send the same share one payload. A delivery whose event is
+// gone becomes a dead letter.
 func (s *Store) readPayloads(ctx context.Context, reads []*read) {
 	pipe := s.client.Pipeline()
+	asked := make(map[contentName]*content, len(reads))
 	for _, r := range reads {
 		e := r.leased.Event
-		key := s.keys.event(e.Source, e.ID)
-		r.fields = pipe.HMGet(ctx, key, leaseFields...)
-		if r.variant == 0 {
-			r.body = pipe.HMGet(ctx, key, "h", "b")
-		} else {
-			v := e.ID + ":" + strconv.Itoa(r.variant)
-			r.body = pipe.HMGet(ctx, s.keys.notes(e.Source), v+":h", v+":b")
+		name := contentName{e.Source, e.ID, r.variant}
+		if r.content = asked[name]; r.content != nil {
+			continue
 		}
+		r.content = &content{}
+		asked[name] = r.content
+		key := s.keys.event(e.Source, e.ID)
+		if r.variant == 0 {
+			r.content.fields = pipe.HMGet(ctx, key, contentFields...)
+			continue
+		}
+		r.content.fields = pipe.HMGet(ctx, key, leaseFields...)
+		v := e.ID + ":" + strconv.Itoa(r.variant)
+		r.content.body = pipe.HMGet(ctx, s.keys.notes(e.Source), v+":h", v+":b")
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	var missing []*read
@@ -99,37 +123,63 @@ func (s *Store) readPayloads(ctx context.Context, reads []*read) {
 	s.bury(slices.DeleteFunc(missing, func(r *read) bool { return r.lease.Err != nil }))
 }
 
+// complete sets what is sent, and reports whether it is there.
 func (r *read) complete() (there bool, err error) {
-	known, err := fields(r.fields, len(leaseFields))
-	if err != nil {
-		return false, err
+	p := r.content
+	p.decode(r.leased.Event.Source, r.leased.Event.ID)
+	if p.err != nil || p.event == nil {
+		return false, p.err
 	}
-	payload, err := fields(r.body, 2)
-	if err != nil {
-		return false, err
+	if err := r.among(p.waiters, p.files); err != nil {
+		return false, fmt.Errorf("event %s: %w", p.event.ID, err)
 	}
-	e, err := decodeEvent(r.leased.Event.Source, r.leased.Event.ID, known)
+	r.leased.Event = p.event
+	return true, nil
+}
+
+// decode makes the event of what was read, once.
+func (p *content) decode(source, id string) {
+	if p.decoded {
+		return
+	}
+	p.decoded = true
+	width := len(leaseFields)
+	if p.body == nil {
+		width = len(contentFields)
+	}
+	var known, body []any
+	if known, p.err = fields(p.fields, width); p.err != nil {
+		return
+	}
+	known, body = known[:len(leaseFields)], known[len(leaseFields):]
+	if p.body != nil {
+		if body, p.err = fields(p.body, 2); p.err != nil {
+			return
+		}
+	}
+	e, err := decodeEvent(source, id, known)
 	if err != nil || e == nil {
-		return false, err
+		p.err = err
+		return
 	}
-	waiters, _ := known[len(eventFields)].(string)
-	files, _ := known[len(eventFields)+1].(string)
-	if err := r.among(waiters, files); err != nil {
-		return false, fmt.Errorf("event %s: %w", e.ID, err)
-	}
-	headers, _ := payload[0].(string)
-	body, ok := payload[1].(string)
+	p.waiters, _ = known[len(eventFields)].(string)
+	p.files, _ = known[len(eventFields)+1].(string)
+	headers, _ := body[0].(string)
+	text, ok := body[1].(string)
 	if !ok {
-		return false, nil
+		return
 	}
-	e.Body = []byte(body)
-	e.Headers, err = relay.DecodeHeaders([]byte(headers))
-	r.leased.Event = e
-	return true, err
+	e.Body = []byte(text)
+	if e.Headers, p.err = relay.DecodeHeaders([]byte(headers)); p.err == nil {
+		p.event = e
+	}
 }
 
 // leaseFields are eventFields, with who waits for whom among the event's deliveries, and its files.
 var leaseFields = append(slices.Clone(eventFields), "w", "f")
+
+// contentFields are leaseFields, with the headers and the body.
+var contentFields = append(slices.Clone(leaseFields), "h", "b")
 
 // among sets what a delivery has to do with others of its event: waiters are pairs of destinations, of which the first waits
 // for the second.

@@ -24,17 +24,14 @@ func (s *Store) settleCall(settles []*relay.Settle) *call {
 	own := make([]any, 0, 6*len(settles))
 	for _, op := range settles {
 		l := op.Leased
-		event, _ := events.index(l.Event.ID)
-		destination, _ := destinations.index(l.Destination)
 		plain := op.Outcome == relay.OutcomeDelivered && len(l.Awaiting) == 0 && len(op.Files) == 0
-		own = append(own, event, destination, strconv.FormatUint(l.Token, 10), op.Used, encodeAttempt(op.Attempt), plain)
+		own = append(own, events.index(l.Event.ID), destinations.index(l.Destination), strconv.FormatUint(l.Token, 10), op.Used, encodeAttempt(op.Attempt), plain)
 		if plain {
 			continue
 		}
 		own = append(own, int(op.Outcome), op.Delay.Microseconds(), op.Reason, len(l.Awaiting))
 		for _, waiter := range l.Awaiting {
-			n, _ := destinations.index(waiter)
-			own = append(own, n)
+			own = append(own, destinations.index(waiter))
 		}
 		own = append(own, len(op.Files))
 		for i := range op.Files {

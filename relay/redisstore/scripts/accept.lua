@@ -46,6 +46,7 @@ for i = 1, tonumber(arg()) do
       waiters[#waiters + 1] = names[n] .. ' ' .. v.awaited
     end
   end
+  route.open = text(#route)
   route.names, route.waiters = table.concat(to, ' '), waiters[1] and table.concat(waiters, ' ')
   routes[i] = route
 end
@@ -124,10 +125,10 @@ local function flush()
     local route = a.route
     if route.waiters then
       redis.call('HSET', a.event, 'm', a.meta, 'h', a.headers, 'b', a.body, 'k', a.task, 'd', route.names, 's', a.number,
-        'o', #route, 'w', route.waiters)
+        'o', route.open, 'w', route.waiters)
     else
       redis.call('HSET', a.event, 'm', a.meta, 'h', a.headers, 'b', a.body, 'k', a.task, 'd', route.names, 's', a.number,
-        'o', #route)
+        'o', route.open)
     end
   end
   if events[1] then
@@ -309,7 +310,7 @@ local function accept(a)
   a.number = string.format('%016d', number)
   made[id], events[#events + 1] = due, a
   append(to_events, a.number, id)
-  append(to_tasks, 0, task .. '\0' .. a.number .. id)
+  append(to_tasks, '0', task .. '\0' .. a.number .. id)
   remember(a.key, a)
   if a.proof_key then
     remember(a.proof_key, a)

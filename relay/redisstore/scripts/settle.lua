@@ -88,7 +88,7 @@ local function flush()
   end
   local to_settled, to_buried = {}, {}
   for _, e in ipairs(dirty) do
-    redis.call('HSET', e.key, 'o', e.open, unpack(e.fields))
+    redis.call('HSET', e.key, 'o', text(e.open), unpack(e.fields))
     e.fields = nil
     if e.open <= 0 then
       local list = e.dead > 0 and to_buried or to_settled
@@ -123,9 +123,12 @@ local function settle_plain(s)
   if s.attempt ~= '' then
     local n = #e.fields
     e.fields[n + 1], e.fields[n + 2] = 'a:' .. q.name .. ':' .. tries, s.attempt
-    tries = tries + 1
+    tries = text(tries + 1)
   end
-  record = DELIVERED .. ' ' .. token .. ' ' .. tries .. ' ' .. used + s.used .. ' ' .. rest
+  if s.used == '1' then
+    used = text(used + 1)
+  end
+  record = DELIVERED .. ' ' .. token .. ' ' .. tries .. ' ' .. used .. ' ' .. rest
   q.state_of[e.id] = record
   local n = #q.records
   q.records[n + 1], q.records[n + 2] = e.id, record
