@@ -146,17 +146,17 @@ func (s *keySet) run(now time.Time) {
 		keys, err = s.download()
 		return err
 	})
+	if err != nil && s.ctx.Err() == nil {
+		s.log.Warn("keys of verify ed25519 not fetched; the last ones stay in use, if there are any", "error", err)
+	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err == nil {
 		s.keys, s.fetched = keys, now
 	}
 	s.err = err
 	close(s.fetching)
 	s.fetching = nil
-	s.mu.Unlock()
-	if err != nil && s.ctx.Err() == nil {
-		s.log.Warn("keys of verify ed25519 not fetched; the last ones stay in use, if there are any", "error", err)
-	}
 }
 
 func (s *keySet) download() ([]ed25519.PublicKey, error) {

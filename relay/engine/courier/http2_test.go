@@ -44,8 +44,9 @@ func TestKeptHTTP2ConnectionIsClosed(t *testing.T) {
 			if a := attempt(t, dst, "{}"); a.Error != test.err || (a.Status == 200) != (test.err == "") {
 				t.Errorf("status %d, error %q", a.Status, a.Error)
 			}
-			if conns.Load() != test.conns {
-				t.Errorf("%d connections", conns.Load())
+			// After a GOAWAY net/http may dial one more than it needs.
+			if n := conns.Load(); n != test.conns && (name != "by GOAWAY" || n != test.conns+1) {
+				t.Errorf("%d connections", n)
 			}
 		})
 	}

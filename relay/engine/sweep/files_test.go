@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,18 +60,20 @@ func TestRunFiles(t *testing.T) {
 			Sources: map[string]*relay.Source{"vocals": {Name: "vocals", Destinations: []*relay.Destination{{Name: "app"}, {Name: relay.ArchiveName, Archiver: archive}}}},
 			Logger:  slog.New(slog.DiscardHandler),
 		}
-		lasting := false
-		s := sweep.New(sweep.Params{Settings: func() (*relay.Settings, bool) { return settings, lasting }})
+		var lasting atomic.Bool
+		s := sweep.New(sweep.Params{Settings: func() (*relay.Settings, bool) { return settings, lasting.Load() }})
 		ctx, cancel := context.WithCancel(t.Context())
 		go s.RunFiles(ctx, known{events: map[string]relay.State{
 			"delivered": relay.StateDelivered, "dead": relay.StateDead, "pending": relay.StatePending, "leased": relay.StateInFlight,
 		}})
 		<-time.After(2 * time.Minute)
+		synctest.Wait()
 		if archive.times != 0 {
 			t.Error("files went by settings that may not last")
 		}
-		lasting = true
+		lasting.Store(true)
 		<-time.After(2 * time.Hour)
+		synctest.Wait()
 		want := map[string]bool{"delivered": true, "dead": false, "pending": false, "leased": false, "gone": true}
 		if archive.times != 2 || !maps.Equal(archive.answers, want) || !errors.Is(archive.err, relay.ErrUnavailable) {
 			t.Errorf("%d times: %v %v", archive.times, archive.answers, archive.err)
