@@ -79,9 +79,8 @@ func testAnswers(t *testing.T, k client) {
 }
 
 // TestAnswerWithoutRequest gets one on an idle connection, as load balancers send before they close it. It is nobody's.
-func TestAnswerWithoutRequest(t *testing.T) { forClients(t, testAnswerWithoutRequest) }
-
-func testAnswerWithoutRequest(t *testing.T, k client) {
+// net/http may take it for the next request's answer, if that request is quick to take the connection.
+func TestAnswerWithoutRequest(t *testing.T) {
 	var conns atomic.Int64
 	address := listen(t, func(c net.Conn) {
 		conns.Add(1)
@@ -89,7 +88,7 @@ func testAnswerWithoutRequest(t *testing.T, k client) {
 			_, _ = c.Write([]byte(ok + "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n"))
 		}
 	})
-	dst := k.to(t, "http://"+address)
+	dst := lean.to(t, "http://"+address)
 	for range 5 {
 		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
 	}
