@@ -79,6 +79,7 @@ unit:
 # SQLite first, then real Redis servers.
 conformance:
 	$(RACE) $(STORES)
+	go test -count=1 -run TestMigrateLarge ./relay/sqlitestore
 	$(RACE) $(ON_REDIS)
 
 goldens:

@@ -1,3 +1,7 @@
+//go:build !race
+
+// The race detector would need minutes for so many rows.
+
 package sqlitestore
 
 import (

@@ -136,7 +136,7 @@ func listFarBack(b *bench) {
 	} {
 		b.wantEvents(f, rare)
 	}
-	b.wantEvents(relay.EventFilter{Source: source, Limit: 1000}, all...)
+	b.wantEvents(relay.EventFilter{Source: source, Limit: 500}, all...)
 }
 
 func listLetters(b *bench) {
