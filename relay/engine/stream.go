@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	streamPage  = 500 // events of a page of the replay, and items of a batch
+	streamPage  = 200 // events of a page of the replay, and items of a batch
 	streamPing  = 15 * time.Second
 	streamPause = 100 * time.Millisecond
 	// streamOverlap is how much earlier than another source's event one may have come that was stored after it: a callback
