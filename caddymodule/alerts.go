@@ -53,7 +53,7 @@ func (a *Alerts) destinations() (list []*Destination) {
 	return list
 }
 
-// build makes the settings of alerts, and their source.
+// build returns the settings of alerts, and their source.
 func (a *Alerts) build(ctx caddy.Context) (*relay.Alerts, *relay.Source, error) {
 	settings := &relay.Alerts{
 		SilentAfter: a.SilentAfter.or(relay.DefaultSilentAfter), Every: a.Every.or(relay.DefaultAlertEvery),

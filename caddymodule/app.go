@@ -164,7 +164,7 @@ func (a *App) register(name string, canonical []byte, build func() (*relay.Sourc
 	return source, nil
 }
 
-// provisionAlerts makes the built-in source and what its events are about.
+// provisionAlerts sets up the built-in source, and which conditions its events are about.
 func (a *App) provisionAlerts(ctx caddy.Context) error {
 	alerts, source, err := a.Alerts.build(ctx)
 	if err != nil {

@@ -129,18 +129,24 @@ type parsedSource struct {
 	place     string
 }
 
-// parseDirective reads the directive, and compares it with those of the same source that came before it.
-func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	handler := new(Handler)
+// readDirective sets up a handler from its directive, returns its canonical JSON, and goes back to where it begins.
+func readDirective(h httpcaddyfile.Helper, handler caddyfile.Unmarshaler) (canonical []byte, err error) {
 	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
 		return nil, err
 	}
-	canonical, err := canonicalJSON(handler)
+	canonical, err = canonicalJSON(handler)
+	h.Reset()
+	h.Next()
+	return canonical, err
+}
+
+// parseDirective reads the directive, and compares it with those of the same source that came before it.
+func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Handler)
+	canonical, err := readDirective(h, handler)
 	if err != nil {
 		return nil, err
 	}
-	h.Reset()
-	h.Next() // back to where the directive begins
 	if name := handler.allowedBy(); name != "" && forgeableClients(h.Option("servers")) {
 		return nil, h.Errf("%s: %w", name, errForgeable)
 	}

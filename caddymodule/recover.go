@@ -40,7 +40,7 @@ type Recover struct {
 	For Duration `json:"for,omitempty"`
 }
 
-// buildRecovery makes the recovery of the handler's source; nil if it has none.
+// buildRecovery returns the recovery of the handler's source; nil if it has none.
 func (h *Handler) buildRecovery() (*relay.Recovery, error) {
 	r := h.Recover
 	if r == nil {

@@ -99,7 +99,7 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 	return src, nil
 }
 
-// buildDestinations makes the destinations of a source.
+// buildDestinations returns the destinations of a source.
 func buildDestinations(ctx caddy.Context, list []*Destination) (built []*relay.Destination, err error) {
 	if len(list) == 0 {
 		return nil, errNoDestination

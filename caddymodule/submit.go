@@ -127,15 +127,10 @@ var errNoCallbackURL = errors.New("expected where callbacks are sent: callback_u
 // parseSubmit reads the directive.
 func parseSubmit(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	handler := new(Submit)
-	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
-		return nil, err
-	}
-	canonical, err := canonicalJSON(handler)
+	canonical, err := readDirective(h, handler)
 	if err != nil {
 		return nil, err
 	}
-	h.Reset()
-	h.Next() // back to where the directive begins
 	noteHandler(h, canonical)
 	return handler, nil
 }

@@ -138,7 +138,7 @@ func (c *client) post(ctx context.Context, path string, body any) (json.RawMessa
 	return c.ask(ctx, http.MethodPost, path, nil, http.Header{"Content-Type": {"application/json"}}, bytes.NewReader(encoded))
 }
 
-// ask makes a request and reads its answer to the end.
+// ask sends a request and reads its answer to the end.
 func (c *client) ask(ctx context.Context, method, path string, query url.Values, header http.Header, body io.Reader) (json.RawMessage, error) {
 	res, err := c.send(ctx, method, path, query, header, body)
 	if err != nil {

@@ -112,7 +112,7 @@ func (s *Server) Close() {
 	s.opts.Client.CloseIdleConnections()
 }
 
-// counted makes Close wait for the requests that next serves.
+// counted returns a handler of which Close awaits the requests.
 func (s *Server) counted(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -26,10 +25,8 @@ type rejection struct {
 }
 
 // answer answers a callback that is durable.
-func (in *Intake) answer(ctx context.Context, w http.ResponseWriter, src *relay.Source, ev *relay.Event, o Outcome, start time.Time) Receipt {
+func (in *Intake) answer(ctx context.Context, w http.ResponseWriter, src *relay.Source, ev *relay.Event, o Outcome) Receipt {
 	receipt := Receipt{Result: o.Name(), EventID: o.EventID, TaskID: ev.TaskID}
-	in.params.Meter.Source(src.Name).Called(start)
-	in.count(src, receipt.Result)
 	header := w.Header()
 	header["Relay-Event-Id"] = []string{o.EventID}
 	if o.Result != relay.Accepted {

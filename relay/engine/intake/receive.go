@@ -53,10 +53,10 @@ type Receipt struct {
 func (in *Intake) Receive(w http.ResponseWriter, r *http.Request, src *relay.Source, client netip.Addr) Receipt {
 	start := time.Now()
 	m := in.params.Meter.Source(src.Name)
-	receipt, rej := in.receive(w, r, src, client, start)
+	receipt, rej := in.receive(w, r, src, client, m, start)
 	if rej != nil {
 		receipt.Result = rej.result
-		in.count(src, rej.result)
+		in.count(m, src, rej.result)
 		reject(w, rej)
 		log := in.params.Report.Logger(src.Logger).With("source", src.Name, "status", rej.status, "reason", rej.code,
 			"remote_addr", r.RemoteAddr, "client_ip", client.String())
@@ -70,14 +70,14 @@ func (in *Intake) Receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 }
 
 // count counts a callback before it is answered: whoever has the answer finds it in the metrics.
-func (in *Intake) count(src *relay.Source, result string) {
-	in.params.Meter.Source(src.Name).Count(result)
+func (in *Intake) count(m *meter.Source, src *relay.Source, result string) {
+	m.Count(result)
 	if in.params.Counted != nil {
 		in.params.Counted(src.Name, result)
 	}
 }
 
-func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Source, client netip.Addr, start time.Time) (_ Receipt, rej *rejection) {
+func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Source, client netip.Addr, m *meter.Source, start time.Time) (_ Receipt, rej *rejection) {
 	readBy := readBy(src, start)
 	cb := &relay.Callback{Header: r.Header, Format: src.Body, Now: start, Deadline: readBy}
 	control := http.NewResponseController(w)
@@ -147,7 +147,9 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 			"source", src.Name, "event_id", outcome.EventID, "task_id", ev.TaskID, "most", relay.MaxVariants)
 		return Receipt{TaskID: ev.TaskID}, unavailable(ErrUnkept)
 	}
-	return in.answer(r.Context(), w, src, ev, outcome, start), nil
+	m.Called(start)
+	in.count(m, src, outcome.Name())
+	return in.answer(r.Context(), w, src, ev, outcome), nil
 }
 
 // ErrUnkept is why a callback that conflicts with an event cannot be stored.
