@@ -5,6 +5,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -29,6 +30,10 @@ type settings struct {
 	slots       int
 	backlog     int
 	seconds     int
+	store       string
+	perSecond   int
+	length      time.Duration
+	out         string
 }
 
 func main() {
@@ -49,6 +54,10 @@ func main() {
 	flag.IntVar(&s.slots, "slots", 64, "max_in_flight of each destination")
 	flag.IntVar(&s.backlog, "backlog", 1_000_000, "deliveries that wait for a dead destination")
 	flag.IntVar(&s.seconds, "seconds", 20, "length of the latency measurement")
+	flag.StringVar(&s.store, "store", sqlite, "the store of a soak: sqlite or redis")
+	flag.IntVar(&s.perSecond, "per-second", 0, "callbacks a second of a soak (default: half of what the gateway sustains)")
+	flag.DurationVar(&s.length, "length", 30*time.Minute, "length of a soak")
+	flag.StringVar(&s.out, "out", "soak", "the files that a soak writes, without their endings .csv and .svg")
 	flag.Parse()
 	if err := run(s); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -69,6 +78,7 @@ var parts = []part{
 	{"latency", (*bench).latency},
 	{"redis", (*bench).redis},
 	{"backlog", (*bench).backlog},
+	{"soak", (*bench).soak},
 }
 
 // bench is a run.
@@ -78,6 +88,10 @@ type bench struct {
 	table    *tabwriter.Writer
 	redisPID int // of the Redis that the gateways use, or 0
 	folders  int // that were made
+
+	redisAddress string // of the same Redis during a soak
+	perSource    string // options of the source of a fan-out, on lines of their own
+	perTo        string // options of each of its destinations
 }
 
 // binary is a gateway to measure; its name is added to the rows.
@@ -120,7 +134,7 @@ func run(s settings) error {
 			continue
 		}
 		if err := p.run(b); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+			return errors.Join(b.table.Flush(), fmt.Errorf("%s: %w", p.name, err))
 		}
 	}
 	return b.table.Flush()
