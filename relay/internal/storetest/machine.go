@@ -24,6 +24,10 @@ func Model(t *testing.T, open func(t T) *Harness) {
 		if m.Another != nil {
 			m.nodes = append(m.nodes, m.Another())
 		}
+		if m.Refresh != nil { // what one client does, another one may count only after that one's next look
+			m.must(m.Store.Pause(m.Context(), source, billing, false))
+			m.Refresh(m.Store)
+		}
 		r.Repeat(map[string]func(*rapid.T){
 			"":     func(*rapid.T) { m.look() },
 			"step": func(*rapid.T) { m.step() },
@@ -173,11 +177,7 @@ func described(op *relay.Accept) string {
 func (m *machine) newAccept(batch []*relay.Accept) *relay.Accept {
 	op := &relay.Accept{Window: modelWindow, Separate: m.rarely("separate", 4)}
 	like := rapid.SampledFrom([]string{"new", "new", "new", "repeated", "conflicting", "in doubt"}).Draw(m.T, "event")
-	var known []*relay.Event
-	for _, other := range batch {
-		known = append(known, other.Event)
-	}
-	known = append(known, m.model.sent...)
+	known := slices.Concat(batch, m.model.sent)
 	if len(known) == 0 {
 		like = "new"
 	}
@@ -190,7 +190,8 @@ func (m *machine) newAccept(batch []*relay.Accept) *relay.Accept {
 			ReceivedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Headers: relay.Headers{"x-number": id}, Body: []byte(id),
 		}
 	} else {
-		again := *known[m.upTo("known", len(known)-1)]
+		before := known[m.upTo("known", len(known)-1)]
+		again := *before.Event
 		again.Seq = 0
 		op.Event = &again
 		switch like {
@@ -201,7 +202,11 @@ func (m *machine) newAccept(batch []*relay.Accept) *relay.Accept {
 			kind := fmt.Sprint("kind ", m.upTo("kind", 2))
 			again.Fingerprint, again.Body, again.Headers = sha256.Sum256([]byte(kind)), []byte(kind), relay.Headers{"x-kind": kind}
 		case "in doubt":
-			op.Again = m.rarely("again", 2)
+			op.Again, op.Deliveries = m.rarely("again", 2), slices.Clone(before.Deliveries)
+			for i := range op.Deliveries {
+				op.Deliveries[i].LeaseFor = time.Duration(m.upTo("leased", 1)) * modelTerm
+			}
+			return op
 		}
 	}
 	for _, name := range []string{billing, search, inOrder, archive} {

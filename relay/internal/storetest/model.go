@@ -26,8 +26,8 @@ type model struct {
 	t      T
 	voids  bool // leases end with the process
 	clock  time.Duration
-	events []*modelEvent  // those that are there, oldest first
-	sent   []*relay.Event // as they were accepted, also those that are gone by now
+	events []*modelEvent   // those that are there, oldest first
+	sent   []*relay.Accept // of events, also of those that are gone by now
 	keys   map[[32]byte]modelKey
 	paused map[string]bool
 	leases []*modelLease   // all that ever were
@@ -61,8 +61,8 @@ type modelDelivery struct {
 	wasBehind   bool   // so that it is leased with the event's files
 	state       relay.State
 	due         time.Duration
-	voided       bool          // it may be due before that, since its lease ended by itself
-	fresh       bool // it has been due since its acceptance, and was never leased
+	voided      bool          // it may be due before that, since its lease ended by itself
+	fresh       bool          // it has been due since its acceptance, and was never leased
 	retried     bool          // it waits for the delay of a retry
 	since       time.Duration // its acceptance, or its last replay
 	settled     time.Duration
@@ -269,7 +269,7 @@ func (m *model) add(op *relay.Accept, beside *modelEvent) {
 	if n := len(m.events); n > 0 && ev.Seq <= m.events[n-1].Seq || ev.Seq <= 0 {
 		m.t.Fatalf("%s has the number %d, which does not ascend", ev.ID, ev.Seq)
 	}
-	m.events, m.sent = append(m.events, ev), append(m.sent, op.Event)
+	m.events, m.sent = append(m.events, ev), append(m.sent, op)
 	m.keys[key] = modelKey{ev, m.clock}
 	leased := slices.Clone(op.Leased)
 	for i := range op.Deliveries {

@@ -120,7 +120,7 @@ func (m *model) settled(op *relay.Settle, l *modelLease) {
 	case lost && !m.lapsed(d):
 		m.t.Fatalf("a settle of %s by its current token is refused", d.name())
 	case lost:
-		d.state, d.due, d.lease = relay.StatePending, l.expires, nil
+		d.state, d.due, d.lease, d.voided = relay.StatePending, l.expires, nil, true
 		return
 	}
 	l.settled, d.lease = true, nil
