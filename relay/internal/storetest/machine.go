@@ -209,7 +209,7 @@ func (m *machine) newAccept(batch []*relay.Accept) *relay.Accept {
 			kind := fmt.Sprint("kind ", m.upTo("kind", 2))
 			again.Fingerprint, again.Body, again.Headers = sha256.Sum256([]byte(kind)), []byte(kind), relay.Headers{"x-kind": kind}
 		case "in doubt":
-			op.Again, op.Ends, op.Deliveries = m.rarely("again", 2), before.Ends, slices.Clone(before.Deliveries)
+			op.Again, op.Separate, op.Ends, op.Deliveries = m.rarely("again", 2), before.Separate, before.Ends, slices.Clone(before.Deliveries)
 			for i := range op.Deliveries {
 				op.Deliveries[i].LeaseFor = time.Duration(m.upTo("leased", 1)) * modelTerm
 			}
