@@ -107,23 +107,18 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	logs.add(o.Logger)
 	s := &Store{
-		options: o,
-		client:  newClient(o),
-		keys:    keys{o.KeyPrefix},
-		log:     o.Logger,
-		self:    rand.Text(),
-		wakeups: make(chan relay.DestinationName, 1024),
-		news:    make(chan struct{}, 1),
-		beats:   make(chan struct{}, 1),
-		sources: map[string]bool{},
-		used:    map[string]bool{},
-		dirty:   map[relay.DestinationName]bool{},
-	}
-	if s.partitions = o.Partitions; s.partitions == 0 {
-		s.partitions = 1
-		if o.isCluster() {
-			s.partitions = clusterPartitions
-		}
+		options:    o,
+		client:     newClient(o),
+		keys:       keys{o.KeyPrefix},
+		partitions: o.partitions(),
+		log:        o.Logger,
+		self:       rand.Text(),
+		wakeups:    make(chan relay.DestinationName, 1024),
+		news:       make(chan struct{}, 1),
+		beats:      make(chan struct{}, 1),
+		sources:    map[string]bool{},
+		used:       map[string]bool{},
+		dirty:      map[relay.DestinationName]bool{},
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.watch(ctx)
@@ -171,6 +166,20 @@ func (o *Options) complete() error {
 	}
 	return nil
 }
+
+// partitions returns how many partitions a source is to have.
+func (o *Options) partitions() int {
+	switch {
+	case o.Partitions > 0:
+		return o.Partitions
+	case o.isCluster():
+		return clusterPartitions
+	}
+	return 1
+}
+
+// Parted reports whether a source may have several partitions.
+func (o *Options) Parted() bool { return o.partitions() > 1 }
 
 func (o *Options) isCluster() bool { return (o.Cluster || len(o.Addresses) > 1) && o.MasterName == "" }
 
