@@ -47,11 +47,11 @@ func (w *world) harmAll(ctx context.Context, rng *rand.Rand, faults []harm) erro
 		if ctx.Err() != nil {
 			return nil
 		}
-		count := []int{1, 1, 1, 2, 2, 3}[rng.IntN(6)]
+		count := min([]int{1, 1, 1, 2, 2, 3}[rng.IntN(6)], len(faults))
 		failures := make([]error, count)
 		var doing sync.WaitGroup
-		for n := range count {
-			fault := faults[rng.IntN(len(faults))]
+		for n, chosen := range rng.Perm(len(faults))[:count] {
+			fault := faults[chosen]
 			own := rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64()))
 			doing.Go(func() {
 				w.log("%s", fault.name)

@@ -187,7 +187,13 @@ func (g *gateway) status(ctx context.Context) (s api.Status, err error) {
 func (g *gateway) eachEvent(ctx context.Context, do func(api.Event)) error {
 	for cursor := ""; ; {
 		var page api.Events
-		if _, err := g.call(ctx, http.MethodGet, api.PathEvents+"?limit=1000&cursor="+cursor, nil, &page); err != nil {
+		// A busy machine may not have a page in time.
+		err := until(ctx, patience, "a page of events", func() error {
+			page = api.Events{}
+			_, err := g.call(ctx, http.MethodGet, api.PathEvents+"?limit=500&cursor="+cursor, nil, &page)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		for _, e := range page.Events {

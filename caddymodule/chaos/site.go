@@ -53,6 +53,9 @@ func (w *world) config(g *gateway, v variant) string {
 	source(doomedSource, destination("judge", "judge", "\t\t\tbreaker off\n"))
 	source(rubbishSource, destination("bin", "bin", "\t\t\tbreaker off\n"))
 	source(movedSource, destination(v.moved, "moved", "\t\t\tbreaker off\n"))
+	if w.tasks != nil {
+		sites.WriteString(w.tasks.site(g, destination("tasks", "tasks", "\t\t\tbreaker off\n")))
+	}
 	if v.broken {
 		sites.WriteString("\trelay /broken broken {\n\t\tack_within 3s\n\t}\n")
 	}

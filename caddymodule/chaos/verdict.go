@@ -34,6 +34,7 @@ func (w *world) judge(ctx context.Context) {
 	})
 	if err != nil {
 		w.ledger.violates("lost", "the events cannot be listed: %v", err)
+		return
 	}
 	for _, g := range w.gateways {
 		w.leaks(ctx, g)
@@ -42,11 +43,14 @@ func (w *world) judge(ctx context.Context) {
 		g.mu.Unlock()
 	}
 	w.log("judging")
+	if w.tasks != nil {
+		w.tasks.check(ctx, w, events)
+	}
 	l := w.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.checkEvents(events, w.redis != nil)
-	l.checkAnswered(events)
+	l.checkAnswered()
 	for d, requests := range l.requests {
 		l.checkRepeats(d, requests)
 		l.checkOverlaps(d, requests)
@@ -91,7 +95,7 @@ func (l *ledger) checkEvents(events map[string]stored, shared bool) {
 }
 
 // checkAnswered checks that every callback that was answered by 200 was delivered everywhere, or given up where that is meant.
-func (l *ledger) checkAnswered(events map[string]stored) {
+func (l *ledger) checkAnswered() {
 	got := map[callback]map[string]int{} // the last status of each consumer; 200 stays
 	for d, requests := range l.requests {
 		c := l.events[d.event]
@@ -115,10 +119,10 @@ func (l *ledger) checkAnswered(events map[string]stored) {
 			}
 		}
 	}
-	_ = events
 }
 
-// checkRepeats checks every request beyond the first of a delivery. A number repeats only if the consumer has cut the
+// checkRepeats checks every request beyond the first of a delivery. Numbers that are left out are of attempts which did not reach
+// the consumer. A number repeats only if the consumer has cut the
 // first off, or if the gateway could not record it: a fault stands between the two, and when it began the first was in flight, or
 // just answered.
 func (l *ledger) checkRepeats(d delivery, requests []*request) {
@@ -126,8 +130,8 @@ func (l *ledger) checkRepeats(d delivery, requests []*request) {
 		before := requests[i]
 		switch {
 		case r.replay > before.replay:
-		case r.replay == before.replay && r.attempt == before.attempt+1 && before.status != 200 && before.status != 410:
-		case r.replay == before.replay && before.cut && (r.attempt == before.attempt || r.attempt == before.attempt+1):
+		case r.replay == before.replay && r.attempt > before.attempt && before.status != 200 && before.status != 410:
+		case r.replay == before.replay && r.attempt >= before.attempt && before.cut:
 		case l.explained(before, r):
 		default:
 			l.violatesLocked("repeated", "%s of %v at %s: attempt %d (replay %d) answered %d at %s after %s, then attempt %d (replay %d) at %s",

@@ -28,6 +28,9 @@ type Options struct {
 	Rounds int
 	// Faults are the names of the faults to choose from. Default: all that the machine and the store allow.
 	Faults []string
+	// Tasks has tasks of a provider submitted, recovered and archived too. What a killed gateway was asking about, others ask
+	// about after 74 seconds.
+	Tasks bool
 	// Log is called with what happens. It may be nil.
 	Log func(line string)
 }
@@ -43,6 +46,7 @@ type world struct {
 	gateways  []*gateway
 	consumers map[string]*consumer
 	sender    *sender
+	tasks     *tasks         // nil where none are submitted
 	redis     *servers.Redis // nil with an embedded store
 	redisFate sync.Mutex     // held by the fault that has harmed Redis
 	disk      string         // a disk of the store's own; empty where there is none
@@ -63,6 +67,12 @@ func newWorld(o Options) (*world, error) {
 				return w, err
 			}
 			w.consumers[name] = c
+		}
+	}
+	if w.Tasks {
+		var err error
+		if w.tasks, err = newTasks(w.gateways, w.Dir, w.Seed); err != nil {
+			return w, err
 		}
 	}
 	if err := w.consumers["bin"].be(gone); err != nil {
@@ -139,6 +149,9 @@ func (w *world) end() error {
 	}
 	if w.sender != nil {
 		w.sender.close()
+	}
+	if w.tasks != nil {
+		w.tasks.close()
 	}
 	for _, c := range w.consumers {
 		c.close()

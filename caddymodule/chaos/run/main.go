@@ -38,6 +38,7 @@ func run() error {
 	flag.IntVar(&o.Rate, "rate", 150, "callbacks a second")
 	flag.DurationVar(&o.Duration, "duration", time.Minute, "how long faults go on")
 	flag.IntVar(&o.Rounds, "rounds", 0, "kill gateways so often under load, in place of all other faults")
+	flag.BoolVar(&o.Tasks, "tasks", true, "submit tasks to a provider too, and recover and archive them")
 	flag.StringVar(&faults, "faults", "", "which faults, separated by commas (default: all)")
 	flag.BoolVar(&quiet, "quiet", false, "print verdicts alone")
 	flag.Parse()
