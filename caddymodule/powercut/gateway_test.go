@@ -57,6 +57,28 @@ func newGateway(t *testing.T, options, site string) *gateway {
 // data is the disk.
 func (g *gateway) data() string { return filepath.Join(g.home, "data") }
 
+// makeFolder makes a folder on the disk, and does not sync its name.
+func (g *gateway) makeFolder(name string) {
+	g.t.Helper()
+	g.copyDisk()
+	path := filepath.Join(g.data(), name)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		g.t.Fatal(err)
+	}
+	g.moments = append(g.moments, moment{&call{name: "mkdir", args: []string{path}}, true})
+}
+
+// copyDisk keeps what is on the disk before anything happens.
+func (g *gateway) copyDisk() {
+	g.t.Helper()
+	if len(g.moments) > 0 {
+		return
+	}
+	if err := os.CopyFS(g.before, os.DirFS(g.data())); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
 // start starts the gateway, and waits until it serves. Each of its syncs is delayed: that makes it likely that it is
 // killed in the middle of one.
 func (g *gateway) start(delay time.Duration) {
@@ -67,11 +89,7 @@ func (g *gateway) start(delay time.Duration) {
 		args = append(args, "-e", fmt.Sprintf("inject=fsync,fdatasync:delay_enter=%d", delay.Microseconds()))
 	}
 	args = append(args, binary, "run", "--config", g.caddyfile, "--adapter", "caddyfile")
-	if len(g.moments) == 0 {
-		if err := os.CopyFS(g.before, os.DirFS(g.data())); err != nil {
-			g.t.Fatal(err)
-		}
-	}
+	g.copyDisk()
 	g.log.Reset()
 	g.command = exec.Command("strace", args...)
 	g.command.Dir = g.home
