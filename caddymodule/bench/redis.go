@@ -62,7 +62,8 @@ func (b *bench) startRedis(sync string) (address string, stop func() error, err 
 	if err != nil {
 		return "", nil, err
 	}
-	dir := filepath.Join(b.dir, "redis-"+sync)
+	b.folders++
+	dir := filepath.Join(b.dir, fmt.Sprintf("redis-%d", b.folders))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ const (
 // soak sends callbacks at half the rate that the gateway sustains, to a steady consumer and to one that fails a third of
 // the time, and shows that nothing grows: neither the process nor the store.
 func (b *bench) soak() (err error) {
+	b.store = cmp.Or(b.store, sqlite)
 	store := func(string) string { return sqlite }
 	if b.store == "redis" {
 		address, stop, err := b.startRedis("everysec")
