@@ -19,7 +19,7 @@ const (
 	modelDead   = 20*time.Minute + half
 )
 
-// model is what a store must hold, in the plainest way: it is told of each operation that was done with what the store
+// model specifies what a store must hold, in the plainest way: it is told of each operation that was done with what the store
 // answered, ends the test if the store must not answer so, and goes on from there. Where the contract leaves something
 // open it follows the store.
 type model struct {
@@ -36,7 +36,7 @@ type model struct {
 	tokens map[string]bool // of all deliveries, by name
 }
 
-// modelKey is what a dedupe key stands for.
+// modelKey holds the event that a dedupe key stands for.
 type modelKey struct {
 	first *modelEvent
 	since time.Duration
