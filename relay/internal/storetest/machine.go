@@ -42,7 +42,8 @@ type machine struct {
 	*Harness
 	model *model
 	nodes []relay.Store
-	made  int // events
+	polls []*relay.LeasedTask // all that ever were
+	made  int                 // events
 	looks int
 }
 
@@ -74,6 +75,9 @@ func (m *machine) step() {
 		{2, "purge", m.purge},
 		{2, "reopen", m.reopen},
 		{1, "list", m.list},
+		{2, "expect", m.expect},
+		{2, "lease tasks", m.leaseTasks},
+		{2, "settle task", m.settleTask},
 	}
 	var names []string
 	for _, s := range steps {
@@ -161,6 +165,9 @@ func eventsOf(leased []*relay.Leased) (ids []string) {
 
 func described(op *relay.Accept) string {
 	s := fmt.Sprintf("task %s, key %x, fingerprint %x", op.Event.TaskID, op.Event.Key[:2], op.Event.Fingerprint[:2])
+	if op.Ends != relay.NotEnding {
+		s += fmt.Sprintf(", %s ending %d", op.Event.Origin, op.Ends)
+	}
 	if op.Again {
 		s += ", again"
 	}
@@ -185,7 +192,7 @@ func (m *machine) newAccept(batch []*relay.Accept) *relay.Accept {
 	id := fmt.Sprintf("01KB%d%021d", m.made*7%10, m.made)
 	if like == "new" {
 		op.Event = &relay.Event{
-			ID: id, Source: source, TaskID: fmt.Sprintf("task-%d", m.upTo("task", 2)), Stage: "complete", Code: "200",
+			ID: id, Source: source, TaskID: m.someTask(), Stage: rapid.SampledFrom([]string{"first", "complete"}).Draw(m.T, "stage"), Code: "200",
 			Key: sha256.Sum256([]byte(id)), Fingerprint: sha256.Sum256([]byte("first")), Origin: relay.OriginCallback,
 			ReceivedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Headers: relay.Headers{"x-number": id}, Body: []byte(id),
 		}
@@ -202,11 +209,17 @@ func (m *machine) newAccept(batch []*relay.Accept) *relay.Accept {
 			kind := fmt.Sprint("kind ", m.upTo("kind", 2))
 			again.Fingerprint, again.Body, again.Headers = sha256.Sum256([]byte(kind)), []byte(kind), relay.Headers{"x-kind": kind}
 		case "in doubt":
-			op.Again, op.Deliveries = m.rarely("again", 2), slices.Clone(before.Deliveries)
+			op.Again, op.Separate, op.Ends, op.Deliveries = m.rarely("again", 2), before.Separate, before.Ends, slices.Clone(before.Deliveries)
 			for i := range op.Deliveries {
 				op.Deliveries[i].LeaseFor = time.Duration(m.upTo("leased", 1)) * modelTerm
 			}
 			return op
+		}
+	}
+	if op.Event.Stage == "complete" {
+		op.Ends = rapid.SampledFrom([]relay.Ending{relay.NotEnding, relay.EndingSuccess, relay.EndingFailure}).Draw(m.T, "ends")
+		if op.Event.Origin = relay.OriginCallback; op.Ends != relay.NotEnding && m.rarely("recovered", 3) {
+			op.Event.Origin = relay.OriginRecovered
 		}
 	}
 	for _, name := range []string{billing, search, inOrder, archive} {
@@ -313,6 +326,7 @@ func (m *machine) look() {
 	}
 	m.model.shownList(relay.EventFilter{}, b.events(relay.EventFilter{}, nil))
 	m.model.shownLetters(relay.Selection{}, b.letters(relay.Selection{}))
+	m.lookAtTasks(s)
 }
 
 // drain delivers all that is left, since nothing may be lost on the way, and has all of it purged.

@@ -142,6 +142,7 @@ func (m *machine) purge() {
 	r := (&bench{Harness: &Harness{Store: m.node()}, t: m.T}).purge(p)
 	m.Logf("purge: %+v", r)
 	m.model.purged(r, m.gone)
+	m.model.purgedTasks()
 }
 
 // list lists what a filter selects, by pages.

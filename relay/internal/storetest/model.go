@@ -19,7 +19,7 @@ const (
 	modelDead   = 90*time.Minute + half
 )
 
-// model is what a store must hold, in the plainest way: it is told of each operation that was done with what the store
+// model specifies what a store must hold, in the plainest way: it is told of each operation that was done with what the store
 // answered, ends the test if the store must not answer so, and goes on from there. Where the contract leaves something
 // open it follows the store.
 type model struct {
@@ -30,11 +30,13 @@ type model struct {
 	sent   []*relay.Accept // of events, also of those that are gone by now
 	keys   map[[32]byte]modelKey
 	paused map[string]bool
+	tasks  []*modelTask    // oldest first
+	polled time.Duration   // when a task was last leased
 	leases []*modelLease   // all that ever were
 	tokens map[string]bool // of all deliveries, by name
 }
 
-// modelKey is what a dedupe key stands for.
+// modelKey holds the event that a dedupe key stands for.
 type modelKey struct {
 	first *modelEvent
 	since time.Duration
@@ -86,7 +88,7 @@ type modelLease struct {
 }
 
 func newModel(t T, voids bool) *model {
-	return &model{t: t, voids: voids, keys: map[[32]byte]modelKey{}, paused: map[string]bool{}, tokens: map[string]bool{}}
+	return &model{t: t, voids: voids, polled: -time.Hour, keys: map[[32]byte]modelKey{}, paused: map[string]bool{}, tokens: map[string]bool{}}
 }
 
 // event returns the event of an id, if it is there.
@@ -194,10 +196,17 @@ func (m *model) remembered(key [32]byte) *modelEvent {
 // event that is made beside another one has that in `beside`.
 func (m *model) judge(op *relay.Accept) (result relay.Result, first, beside *modelEvent) {
 	ev := op.Event
+	if m.unexpected(op) {
+		return relay.Unexpected, nil, nil
+	}
 	if first = m.event(ev.ID); first != nil {
 		return relay.Accepted, first, nil
 	}
-	if op.Separate {
+	separate := op.Separate
+	if first = m.recovered(op); first != nil {
+		separate = false
+	}
+	if separate {
 		first = m.remembered(ev.SeparateKey())
 	}
 	if first == nil {
@@ -208,7 +217,7 @@ func (m *model) judge(op *relay.Accept) (result relay.Result, first, beside *mod
 		return relay.Accepted, first, nil
 	case first.Fingerprint == ev.Fingerprint:
 		return relay.Duplicate, first, nil
-	case op.Separate:
+	case separate:
 		return relay.Accepted, nil, first
 	case first.gone:
 		return relay.Unkept, first, nil
@@ -228,9 +237,13 @@ func (m *model) accepted(op *relay.Accept) {
 	if first != nil {
 		id = first.ID
 	}
+	if result == relay.Unexpected {
+		id = ""
+	}
 	if op.Err != nil || op.Result != result || op.FirstID != id {
 		m.t.Fatalf("accept of %s: result %d, first %s, %v; want %d, %s", op.Event.ID, op.Result, op.FirstID, op.Err, result, id)
 	}
+	defer m.ends(op)
 	switch {
 	case result == relay.Duplicate:
 		first.duplicates++

@@ -192,6 +192,9 @@ func (ev *modelEvent) keep(files []relay.File) {
 
 // reopened follows the end of a process.
 func (m *model) reopened() {
+	if m.voids {
+		m.polled = -time.Hour
+	}
 	for _, ev := range m.events {
 		for _, d := range ev.deliveries {
 			if m.voids && d.state == relay.StateInFlight {
