@@ -9,11 +9,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 // settings of a run.
@@ -123,11 +123,8 @@ func run(s settings) error {
 	defer os.RemoveAll(work)
 	b.dir = work
 	if b.binary == "" {
-		b.binary = filepath.Join(work, "caddy")
-		build := exec.Command("go", "build", "-o", b.binary, "./caddymodule/caddy")
-		build.Stdout, build.Stderr = os.Stderr, os.Stderr
-		if err := build.Run(); err != nil {
-			return fmt.Errorf("building the gateway: %w", err)
+		if b.binary, err = servers.Build(work); err != nil {
+			return err
 		}
 	}
 	b.row("what", "reference", "product", "ratio", "target",

@@ -64,7 +64,6 @@ type Engine struct {
 	intake     *intake.Intake
 	poller     *expect.Poller
 	expecting  outlasting // registrations of tasks
-	lost       lost       // tasks that were given up
 	alerts     *alert.Watcher
 	hub        stream.Hub
 
@@ -123,7 +122,7 @@ func New(o Options) *Engine {
 	})
 	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Counted: e.alerts.Count, Traced: tracing.Callback})
 	e.poller = expect.New(expect.Params{
-		Accept: e.recover, GaveUp: e.lost.add, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
+		Accept: e.recover, GaveUp: e.alerts.GaveUp, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
 	})
 	return e
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -27,7 +26,7 @@ const (
 // bench is a harness with the steps that tests are made of. A step that cannot be done ends the test.
 type bench struct {
 	*Harness
-	t *testing.T
+	t T
 }
 
 func (b *bench) ctx() context.Context { return b.t.Context() }
