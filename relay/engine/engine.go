@@ -64,9 +64,9 @@ type Engine struct {
 	intake     *intake.Intake
 	poller     *expect.Poller
 	expecting  outlasting // registrations of tasks
-	lost       lost       // tasks that were given up
 	alerts     *alert.Watcher
 	hub        stream.Hub
+	reading    reading
 
 	starting sync.Mutex // held while Start opens the store; guards started and closed
 	started  bool
@@ -118,12 +118,13 @@ func New(o Options) *Engine {
 		Access: e.access, Commit: e.committers, Lanes: e.lanes, Spooling: e.spooling,
 		StoreTimeout: o.StoreTimeout, Meter: e.meter, Report: e.report,
 	})
+	e.reading.waiting = e.door.Waiting
 	e.alerts = alert.New(alert.Params{
 		Settings: e.settings.Load, Logger: e.log, Observe: e.conditions, Store: e.access.Store, Accept: e.raise,
 	})
 	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Counted: e.alerts.Count, Traced: tracing.Callback})
 	e.poller = expect.New(expect.Params{
-		Accept: e.recover, GaveUp: e.lost.add, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
+		Accept: e.recover, GaveUp: e.alerts.GaveUp, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
 	})
 	return e
 }

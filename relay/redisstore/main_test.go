@@ -45,7 +45,7 @@ func open(t testing.TB, change ...func(*redisstore.Options)) *redisstore.Store {
 	return openAs(t, strings.ReplaceAll(t.Name(), "/", "."), change...)
 }
 
-// tester is what openAs needs of a test, or of one try of a model's.
+// tester has the methods that openAs needs of a test, or of one try of a model's.
 type tester interface {
 	Helper()
 	Fatal(args ...any)

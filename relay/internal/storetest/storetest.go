@@ -13,7 +13,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// T is what the suite needs of a test: of a testing.T, or of a rapid.T that tries a sequence of the model's.
+// T has the methods of a test that the suite needs: of a testing.T, or of a rapid.T that tries a sequence of the model's.
 type T interface {
 	Helper()
 	Context() context.Context
