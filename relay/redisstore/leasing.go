@@ -21,7 +21,7 @@ type leasing struct {
 	err    error
 }
 
-// leasingShard is what a lease knows of one partition.
+// leasingShard holds the state of one partition in a lease.
 type leasingShard struct {
 	*shard
 	due, asked bool
