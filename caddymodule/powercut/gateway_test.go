@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 // patience is how long a test waits for what must happen, on a machine that may be busy.
@@ -42,7 +44,11 @@ func newGateway(t *testing.T) *gateway {
 		}
 		t.Fatalf("strace is needed for this test: %v, %s", err, out)
 	}
-	g := &gateway{t: t, home: t.TempDir(), address: freeAddress(t)}
+	address, err := servers.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gateway{t: t, home: t.TempDir(), address: address}
 	g.before, g.caddyfile = filepath.Join(g.home, "before"), filepath.Join(g.home, "Caddyfile")
 	if err := os.Mkdir(g.data(), 0o700); err != nil {
 		t.Fatal(err)
@@ -186,14 +192,4 @@ func (g *gateway) post(client *http.Client, path, body string) (id string, err e
 		return "", fmt.Errorf("answered %d: %s", resp.StatusCode, text)
 	}
 	return id, nil
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
