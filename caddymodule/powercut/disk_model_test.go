@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// scenario is what a process does on a disk that has the file old with the content "old".
+// scenario lets a process work on a disk that has the file old with the content "old".
 type scenario struct {
 	t    *testing.T
 	disk *disk
@@ -136,7 +136,7 @@ func TestDisk(t *testing.T) {
 	})
 }
 
-// What is kept of a write may be any of its blocks.
+// Any of the blocks of a write may be kept.
 func TestTornWrite(t *testing.T) {
 	ch := &change{at: 500, data: make([]byte, 1100)}
 	var sizes []int

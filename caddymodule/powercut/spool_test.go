@@ -14,7 +14,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/spool"
 )
 
-// What is answered while Redis is away is in the spool until Redis has it.
+// A callback that is answered while Redis is away is in the spool until Redis has it.
 func TestSpool(t *testing.T) {
 	consumer := newConsumer(t)
 	redis, err := servers.NewRedis(t.TempDir())
