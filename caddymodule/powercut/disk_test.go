@@ -150,6 +150,12 @@ func (d *disk) end(c *call) error {
 	}
 	switch c.name {
 	case processEnds:
+		// A write that was cut short by the end may have been done, but will not be done later, over what others write.
+		for _, under := range d.under {
+			if ch, ok := under.(*change); ok {
+				ch.done = true
+			}
+		}
 		clear(d.handles)
 		clear(d.under)
 	case "fsync", "fdatasync":
