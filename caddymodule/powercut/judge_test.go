@@ -80,8 +80,13 @@ func sameDeliveries(before, after *relay.EventRecord) error {
 // readEvents lists all events.
 func readEvents(s relay.Store) (map[string]*relay.EventRecord, error) {
 	events := map[string]*relay.EventRecord{}
+	busy := 0
 	for cursor := ""; ; {
-		page, next, err := s.Events(context.Background(), relay.EventFilter{Limit: 1000, Cursor: cursor})
+		page, next, err := s.Events(context.Background(), relay.EventFilter{Limit: 100, Cursor: cursor})
+		if errors.Is(err, relay.ErrUnavailable) && busy < 10 {
+			busy++ // a read ends after two seconds, which a busy machine may need
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("events cannot be listed: %w", err)
 		}
