@@ -139,3 +139,11 @@ func (h *panicHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 		return next(ctx, cmds)
 	}
 }
+
+// MetaKeys returns the key of each partition of a source that every script touches.
+func (s *Store) MetaKeys(source string) (names []string) {
+	for _, h := range s.shards(source) {
+		names = append(names, h.block(0)[0])
+	}
+	return names
+}
