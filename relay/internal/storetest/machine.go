@@ -20,7 +20,7 @@ import (
 func Model(t *testing.T, open func(t T) *Harness) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := &machine{T: r, Harness: open(r)}
-		m.model = newModel(r, m.VoidsLeases)
+		m.model = newModel(r, m.Harness)
 		m.nodes = []relay.Store{m.Store}
 		if m.Another != nil {
 			m.nodes = append(m.nodes, m.Another())
@@ -30,7 +30,7 @@ func Model(t *testing.T, open func(t T) *Harness) {
 			m.Refresh(m.Store)
 		}
 		r.Repeat(map[string]func(*rapid.T){
-			"":     func(*rapid.T) { m.look(false) },
+			"":     func(*rapid.T) { m.lookAtCounts() },
 			"step": func(*rapid.T) { m.step() },
 		})
 		m.drain()
@@ -45,7 +45,6 @@ type machine struct {
 	nodes []relay.Store
 	polls []*relay.LeasedTask // all that ever were
 	made  int                 // events
-	looks int
 }
 
 const (
@@ -75,6 +74,7 @@ func (m *machine) step() {
 		{2, "reassign", m.reassign},
 		{3, "purge", m.purge},
 		{2, "reopen", m.reopen},
+		{6, "look", m.look},
 		{1, "list", m.list},
 		{2, "expect", m.expect},
 		{2, "lease tasks", m.leaseTasks},
@@ -154,6 +154,9 @@ func (m *machine) apply(settles, accepts, leases int) {
 	for _, op := range b.Leases {
 		m.Logf("lease of %s: %v, next %v", op.Destination, eventsOf(op.Leased), op.Next)
 		m.model.leased(op)
+	}
+	for _, op := range b.Leases {
+		m.model.next(op)
 	}
 }
 
@@ -318,35 +321,35 @@ func (m *machine) reopen() {
 	m.model.reopened()
 }
 
-// look compares what the store shows with the model: what it counts always, and for the sake of speed the rest of it only
-// where all is asked for, or now and then.
-func (m *machine) look(all bool) {
-	m.looks++
-	s := m.nodes[m.looks%len(m.nodes)]
-	b := &bench{Harness: &Harness{Store: s}, t: m.T}
-	if m.Refresh != nil {
-		m.Refresh(s)
-	}
-	counts := s.Counts()
-	for _, name := range modelDestinations {
-		i := slices.IndexFunc(counts, func(c relay.Count) bool { return c.Destination == name })
-		if i < 0 {
-			counts, i = append(counts, relay.Count{}), len(counts)
+// lookAtCounts compares what the store counts with the model.
+func (m *machine) lookAtCounts() {
+	for _, s := range m.nodes {
+		if m.Refresh != nil {
+			m.Refresh(s)
 		}
-		m.model.shownCount(name, counts[i])
-	}
-	n := len(m.model.events)
-	for i, ev := range m.model.events {
-		if all || m.looks%n == i {
-			m.model.shownEvent(b.record(ev.Event), true)
+		counts := s.Counts()
+		for _, name := range modelDestinations {
+			i := slices.IndexFunc(counts, func(c relay.Count) bool { return c.Destination == name })
+			if i < 0 {
+				counts, i = append(counts, relay.Count{}), len(counts)
+			}
+			m.model.shownCount(name, counts[i])
 		}
+		m.lookAtTaskCounts(s)
 	}
-	if !all && m.looks%4 != 0 {
-		return
+}
+
+// look compares all else that the store shows with the model. It takes its time, and is a step of its own.
+func (m *machine) look() {
+	b := &bench{Harness: &Harness{Store: m.node()}, t: m.T}
+	for _, ev := range m.model.events {
+		m.model.shownEvent(b.record(ev.Event), true)
 	}
 	m.model.shownList(relay.EventFilter{}, b.events(relay.EventFilter{}, nil))
 	m.model.shownLetters(relay.Selection{}, b.letters(relay.Selection{}))
-	m.lookAtTasks(s)
+	tasks, _, err := b.Store.Tasks(m.Context(), relay.TaskFilter{})
+	m.must(err)
+	m.model.shownTasks(tasks)
 }
 
 // drain delivers all that is left, since nothing may be lost on the way, and has all of it purged.
@@ -361,6 +364,7 @@ func (m *machine) drain() {
 			lease := &relay.Lease{Source: source, Destination: name, Max: 10, For: modelTerm}
 			m.nodes[0].Apply(m.Context(), &relay.Batch{Leases: []*relay.Lease{lease}})
 			m.model.leased(lease)
+			m.model.next(lease)
 			if len(lease.Leased) == 0 {
 				break
 			}
@@ -376,13 +380,13 @@ func (m *machine) drain() {
 			}
 		}
 	}
-	m.look(true)
+	m.look()
 	m.forward(3 * modelDead.Round(time.Minute))
 	m.purge()
 	if n := len(m.model.events); n > 0 {
 		m.model.fail("%d events are never purged", n)
 	}
-	m.look(true)
+	m.look()
 }
 
 // gone reports whether the store has an event no more.

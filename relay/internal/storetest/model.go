@@ -25,6 +25,7 @@ const (
 type model struct {
 	t      T
 	voids  bool // leases end with the process
+	parted bool // only the events of a task keep an order among them
 	clock  time.Duration
 	events []*modelEvent   // those that are there, oldest first
 	sent   []*relay.Accept // of events, also of those that are gone by now
@@ -87,8 +88,8 @@ type modelLease struct {
 	settled  bool // a settle of it was taken
 }
 
-func newModel(t T, voids bool) *model {
-	return &model{t: t, voids: voids, polled: -time.Hour, keys: map[[32]byte]modelKey{}, paused: map[string]bool{}, tokens: map[string]bool{}}
+func newModel(t T, h *Harness) *model {
+	return &model{t: t, voids: h.VoidsLeases, parted: h.Parted, polled: -time.Hour, keys: map[[32]byte]modelKey{}, paused: map[string]bool{}, tokens: map[string]bool{}}
 }
 
 // fail ends the test. What it says is in the log alone: rapid takes a sequence for shorter only if it fails by the very same
@@ -98,6 +99,9 @@ func (m *model) fail(format string, args ...any) {
 	m.t.Logf(format, args...)
 	m.t.Fatal("the store does not do as its model")
 }
+
+// together reports whether two events keep an order among them.
+func (m *model) together(a, b *modelEvent) bool { return !m.parted || a.TaskID == b.TaskID }
 
 // event returns the event of an id, if it is there.
 func (m *model) event(id string) *modelEvent {
@@ -287,8 +291,10 @@ func (m *model) add(op *relay.Accept, beside *modelEvent) {
 		m.fail("accepted beside %q, want %q", op.ConflictWith, with)
 	}
 	ev := &modelEvent{Event: &stored, accepted: m.clock, settled: m.clock}
-	if n := len(m.events); n > 0 && ev.Seq <= m.events[n-1].Seq || ev.Seq <= 0 {
-		m.fail("%s has the number %d, which does not ascend", ev.ID, ev.Seq)
+	for _, other := range m.events {
+		if m.together(ev, other) && ev.Seq <= other.Seq {
+			m.fail("%s has the number %d, which does not ascend", ev.ID, ev.Seq)
+		}
 	}
 	m.events, m.sent = append(m.events, ev), append(m.sent, op)
 	m.keys[key] = modelKey{ev, m.clock}
@@ -303,7 +309,7 @@ func (m *model) add(op *relay.Accept, beside *modelEvent) {
 		// What is due by then may not be overtaken; a lease that has ended by itself is found by the next one who leases.
 		overtakes := ""
 		for other := range m.all(d.destination) {
-			if must, _ := m.leasable(other, false); must && !m.lapsed(other) {
+			if must, _ := m.leasable(other, false); must && !m.lapsed(other) && m.together(ev, other.event) {
 				overtakes = other.event.ID
 			}
 		}

@@ -195,6 +195,12 @@ func (m *model) shownTasks(tasks []relay.TaskRecord) {
 	m.wanted("tasks", len(tasks), len(m.tasks))
 	for i, got := range tasks {
 		t := m.tasks[len(tasks)-1-i]
+		if m.parted {
+			t = m.task(got.TaskID)
+		}
+		if t == nil {
+			m.fail("task %+v is listed", got)
+		}
 		state := t.state
 		if t.open() && t.late <= m.clock {
 			state = relay.TaskOverdue
