@@ -31,6 +31,7 @@ func TestModel(t *testing.T) {
 			open := harness(func(o *redisstore.Options) { o.Partitions = partitions })
 			storetest.Model(t, func(t storetest.T) *storetest.Harness {
 				h := open(t)
+				h.Store.(*redisstore.Store).Freeze()
 				h.Parted = partitions > 1
 				return h
 			})

@@ -25,6 +25,7 @@ const (
 type model struct {
 	t      T
 	voids  bool // leases end with the process
+	shared bool // there are several clients
 	parted bool // only the events of a task keep an order among them
 	clock  time.Duration
 	events []*modelEvent   // those that are there, oldest first
@@ -89,7 +90,7 @@ type modelLease struct {
 }
 
 func newModel(t T, h *Harness) *model {
-	return &model{t: t, voids: h.VoidsLeases, parted: h.Parted, polled: -time.Hour, keys: map[[32]byte]modelKey{}, paused: map[string]bool{}, tokens: map[string]bool{}}
+	return &model{t: t, voids: h.VoidsLeases, shared: h.Another != nil, parted: h.Parted, polled: -time.Hour, keys: map[[32]byte]modelKey{}, paused: map[string]bool{}, tokens: map[string]bool{}}
 }
 
 // fail ends the test. What it says is in the log alone: rapid takes a sequence for shorter only if it fails by the very same

@@ -80,8 +80,8 @@ func before(a, b *modelDelivery, probe bool) bool {
 // next checks how long it is said to be until something can be leased, after all of a batch.
 func (m *model) next(op *relay.Lease) {
 	m.t.Helper()
-	if op.Paused || m.parted && len(op.Leased) == op.Max { // then not all partitions were asked
-		return
+	if op.Paused || m.shared && op.Next == 0 || m.parted && (op.Probe || len(op.Leased) == op.Max) {
+		return // another client may have said that something is due, or not all partitions were asked
 	}
 	soonest, exact, waits, due := time.Duration(-1), true, false, false
 	for d := range m.all(op.Destination) {
