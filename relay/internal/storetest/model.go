@@ -161,7 +161,7 @@ func (m *model) leasable(d *modelDelivery, probe bool) (must, may bool) {
 	if d.state != relay.StatePending && !m.lapsed(d) || d.behind != "" {
 		return false, false
 	}
-	due := probe || m.lapsed(d) || d.due <= m.clock
+	due := probe || d.due <= m.clock
 	first, alone := true, true
 	for other := range m.chain(d) {
 		if m.flying(other) {
@@ -180,7 +180,7 @@ func (m *model) leasable(d *modelDelivery, probe bool) (must, may bool) {
 		return false, m.adrift(d)
 	}
 	// A delivery that has waited for its turn may be due as it gets it.
-	return due, due || d.voided || d.ordered
+	return due, due || m.adrift(d) || d.ordered
 }
 
 // chain returns the other unsettled deliveries of a delivery's destination and task, if they keep an order.

@@ -122,7 +122,7 @@ func (m *model) settled(op *relay.Settle, l *modelLease) {
 	case lost && !m.lapsed(d):
 		m.fail("a settle of %s by its current token is refused", d.name())
 	case lost:
-		d.state, d.due, d.lease, d.voided = relay.StatePending, l.expires, nil, true
+		d.state, d.lease, d.voided = relay.StatePending, nil, true
 		return
 	}
 	l.settled, d.lease = true, nil
