@@ -89,12 +89,11 @@ type bench struct {
 	settings
 	callback string // the body, with taskMark where its task id stands
 	table    *tabwriter.Writer
-	redisPID int // of the Redis that the gateways use, or 0
-	folders  int // that were made
+	server   *servers.Redis // that the gateways use, or nil
+	folders  int            // that were made
 
-	redisAddress string // of the same Redis during a soak
-	perSource    string // options of the source of a fan-out, on lines of their own
-	perTo        string // options of each of its destinations
+	perSource string // options of the source of a fan-out, on lines of their own
+	perTo     string // options of each of its destinations
 }
 
 // binary is a gateway to measure; its name is added to the rows.

@@ -66,9 +66,9 @@ func (b *bench) startRedis(sync string) (address string, stop func() error, err 
 	if err := redis.Start(); err != nil {
 		return "", nil, err
 	}
-	b.redisPID = redis.Cmd.Process.Pid
+	b.server = redis
 	return redis.Address, func() error {
-		b.redisPID = 0
+		b.server = nil
 		return redis.Stop(time.Minute)
 	}, nil
 }

@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 // soaked names the values that a soak watches, in the order of its columns and charts.
@@ -40,7 +41,6 @@ func (b *bench) soak() (err error) {
 		}
 		defer func() { err = errors.Join(err, stop()) }()
 		store = func(string) string { return "redis " + address }
-		b.redisAddress = address
 	}
 	b.perSource = fmt.Sprintf("\t\tdedupe_window %s\n", soakRetention)
 	b.perTo = "\n\t\t\tretry exponential 2s 30s 12\n\t\t\tbreaker 3 5s" // out of step with the flapping consumer
@@ -155,8 +155,8 @@ func (f *fan) held() ([]float64, error) {
 
 // storeSize returns the bytes of the database's files, or the memory that Redis uses for its data.
 func (f *fan) storeSize() (size float64, err error) {
-	if f.redisAddress != "" {
-		return redisMemory(f.redisAddress)
+	if f.server != nil {
+		return redisMemory(f.server)
 	}
 	err = filepath.WalkDir(f.dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !strings.Contains(filepath.Base(path), ".db") {
@@ -175,23 +175,14 @@ func (f *fan) storeSize() (size float64, err error) {
 }
 
 // redisMemory asks a Redis for its used_memory.
-func redisMemory(address string) (float64, error) {
-	conn, err := net.Dial("tcp", address)
+func redisMemory(r *servers.Redis) (float64, error) {
+	info, err := r.Do("INFO memory")
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close()
-	if _, err := conn.Write([]byte("INFO memory\r\n")); err != nil {
-		return 0, err
-	}
-	answer := make([]byte, 4<<10) // used_memory stands in its second line
-	n, err := conn.Read(answer)
-	if err != nil {
-		return 0, err
-	}
-	_, rest, found := strings.Cut(string(answer[:n]), "used_memory:")
+	_, rest, found := strings.Cut(info, "used_memory:")
 	if !found {
-		return 0, fmt.Errorf("no used_memory in the answer of %s", address)
+		return 0, fmt.Errorf("no used_memory in the answer of %s", r.Address)
 	}
 	value, _, _ := strings.Cut(rest, "\r\n")
 	return strconv.ParseFloat(value, 64)

@@ -32,7 +32,7 @@ const reopenLongest = 30 * time.Second
 // Options are the settings of an engine that stay the same for its whole life.
 type Options struct {
 	// OpenStore opens the store. It is called again, with growing pauses, while it fails with anything but
-	// relay.ErrStoreLocked. The logger never blocks.
+	// relay.ErrStoreLocked or relay.ErrStoreUnfit. The logger never blocks.
 	OpenStore func(context.Context, *slog.Logger) (relay.Store, error)
 	// OpenSpool opens the spool, which accepts callbacks that the store cannot accept; nil: there is none. It is called again,
 	// with growing pauses, while it fails.
@@ -149,7 +149,8 @@ func (e *Engine) Receive(w http.ResponseWriter, r *http.Request, src *relay.Sour
 	return e.intake.Receive(w, r, src, client)
 }
 
-// Start opens the store, unless it is open, and begins to work. relay.ErrStoreLocked means that another process has it.
+// Start opens the store, unless it is open, and begins to work. relay.ErrStoreLocked means that another process has it,
+// relay.ErrStoreUnfit that it does not fit its settings.
 // Any other failure to open the store is logged and shown; callbacks get 503 while the engine keeps trying.
 func (e *Engine) Start(ctx context.Context) error {
 	e.starting.Lock()
@@ -162,7 +163,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	}
 	e.access.Opening()
 	store, err := e.options.OpenStore(ctx, e.logger)
-	if errors.Is(err, relay.ErrStoreLocked) {
+	if errors.Is(err, relay.ErrStoreLocked) || errors.Is(err, relay.ErrStoreUnfit) {
 		e.access.Failed(err)
 		return err
 	}

@@ -14,9 +14,15 @@ import (
 
 func TestSuite(t *testing.T) { storetest.Run(t, harness(func(*redisstore.Options) {})) }
 
+// A Cluster parts each source by default.
 func TestSuiteOnACluster(t *testing.T) {
 	masters := redistest.Cluster(t)
-	storetest.Run(t, harness(func(o *redisstore.Options) { o.Addresses, o.Cluster = []string{masters[0].Addr}, true }))
+	open := harness(func(o *redisstore.Options) { o.Addresses, o.Cluster = []string{masters[0].Addr}, true })
+	storetest.Run(t, func(t storetest.T) *storetest.Harness {
+		h := open(t)
+		h.Parted = true
+		return h
+	})
 }
 
 func TestModel(t *testing.T) { storetest.Model(t, harness(func(*redisstore.Options) {})) }

@@ -72,7 +72,7 @@ func (s *Store) dropExtents() error {
 	})
 }
 
-// sought is what a filter says of the extents that events of its list may be in.
+// sought holds what a filter asks of the extents that events of its list may be in.
 type sought struct {
 	since, until int64
 	sources      int64 // a set of sourceBit

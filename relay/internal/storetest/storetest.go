@@ -39,6 +39,9 @@ type Harness struct {
 	Another func() relay.Store
 	// Refresh makes what Counts answers current. Nil where it always is.
 	Refresh func(relay.Store)
+	// Parted is set if a source is parted, so that only the events of one task keep an order among them: what is leased first,
+	// and where it stands in a list, is not theirs to say.
+	Parted bool
 	// VoidsLeases is set if leases end with the process that holds them.
 	VoidsLeases bool
 }
@@ -83,4 +86,13 @@ func Run(t *testing.T, open func(t T) *Harness) {
 type test struct {
 	name string
 	run  func(b *bench)
+}
+
+// amongTasks makes a test be of the order among tasks, which a source that is parted does not keep.
+func amongTasks(run func(b *bench)) func(b *bench) {
+	return func(b *bench) {
+		if !b.Parted {
+			run(b)
+		}
+	}
 }
