@@ -3,6 +3,8 @@
 # make build   ./caddy, from xcaddy.json
 # make bench   the gateway measured against plain Caddy on this machine
 # make bench-compare BASE=<git ref>   the same, by turns with the gateway of another commit
+# make chaos SEED=<n> STORE=sqlite|redis|sentinel|both   faults of every kind against real gateways, and a ledger of what they answered
+# make chaos ROUNDS=100 RATE=2000   gateways killed at random instants under load
 # make lint, make fmt, make prose
 
 # xcaddy's own flags, for everything: binaries, vet and lint then share one build cache. Nothing here needs git.
@@ -12,6 +14,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false -trimpath -tags=nobadger,nomysql,no
 # The race detector needs cgo.
 RACE := CGO_ENABLED=1 go test -race -count=1
 INTEGRATION := go test -count=1 ./caddymodule/integration
+CHAOS := ./caddymodule/chaos
 
 LINT_VERSION := v2.15.0
 LINT := .bin/golangci-lint-$(LINT_VERSION)/golangci-lint
@@ -28,11 +31,11 @@ export PATH := $(CURDIR)/.bin/node/node_modules/$(NODE)/bin:$(PATH)
 STORES := ./relay/internal/storetest ./relay/internal/sqlitefile ./relay/sqlitestore ./relay/spool
 ON_REDIS := ./relay/redisstore ./relay/engine
 GLUE := ./caddymodule
-OUTSIDE := ./caddymodule/integration ./caddymodule/bench ./docs
+OUTSIDE := ./caddymodule/integration ./caddymodule/bench $(CHAOS) ./docs
 BROWSER := ./caddymodule/dashboard/browser
 
 .NOTPARALLEL:
-.PHONY: run build test bench bench-compare fmt format vet lint prose unit conformance goldens integration browser smoke tools
+.PHONY: run build test bench bench-compare chaos fmt format vet lint prose unit conformance goldens integration browser smoke tools
 
 run:
 	@mkdir -p .run
@@ -85,8 +88,9 @@ conformance:
 goldens:
 	$(RACE) $(GLUE)
 
+# The short form of chaos runs beside the others.
 integration:
-	$(INTEGRATION)
+	$(INTEGRATION) $(CHAOS)
 
 # The dashboard in a headless Chromium. SCREENSHOTS=<folder> keeps pictures of its pages.
 browser: $(BROWSER)/node_modules
@@ -101,6 +105,11 @@ smoke:
 
 bench:
 	go run ./caddymodule/bench
+
+# A seed decides what is harmed, and when; SEEDS=<n> tries several. FAULTS=kill,disk,… are the only ones, DURATION=<time> how long.
+chaos:
+	go run $(CHAOS)/run -store $(or $(STORE),both) $(if $(SEED),-seed $(SEED)) $(if $(SEEDS),-seeds $(SEEDS)) $(if $(RATE),-rate $(RATE)) \
+		$(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(FAULTS),-faults $(FAULTS)) $(if $(DURATION),-duration $(DURATION)) $(if $(QUIET),-quiet)
 
 # The other commit is checked out beside this one for as long as its binary takes to build.
 bench-compare:
