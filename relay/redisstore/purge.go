@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -76,10 +77,20 @@ func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePol
 		})
 	}
 	settled, buried := past(s.keys.settled(source), p.Retention), past(s.keys.buried(source), p.DeadLetterRetention)
+	done := pipe.LRange(ctx, s.keys.done(source), 0, int64(most)-1)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return 0, explain(err)
 	}
 	ids := append(settled.Val(), buried.Val()...)
+	entries := done.Val()
+	for i, entry := range entries {
+		at, id, _ := strings.Cut(entry, " ")
+		if n, _ := strconv.ParseInt(at, 10, 64); len(ids) >= most || run-n < p.Retention.Microseconds() {
+			entries = entries[:i]
+			break
+		}
+		ids = append(ids, id)
+	}
 	if len(ids) == 0 {
 		return 0, nil
 	}
@@ -90,14 +101,17 @@ func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePol
 		return 0, err
 	}
 	destinations = s.tally.destinations(source)
-	c := &call{script: purgeScript, durable: true, keys: s.keys.source(source, blockSize*len(destinations)+len(ids))}
-	c.args = append(c.args, len(destinations), p.Retention.Microseconds(), p.DeadLetterRetention.Microseconds())
+	c := &call{script: purgeScript, durable: true, keys: s.keys.source(source, blockSize*len(destinations)+2*len(ids))}
+	c.args = append(c.args, len(destinations), p.Retention.Microseconds(), p.DeadLetterRetention.Microseconds(), len(entries))
+	for _, entry := range entries {
+		c.args = append(c.args, entry)
+	}
 	for _, d := range destinations {
 		c.keys = s.keys.destination(c.keys, source, d)
 		c.args = append(c.args, d)
 	}
 	for _, id := range ids {
-		c.keys = append(c.keys, s.keys.event(source, id))
+		c.keys = append(c.keys, s.keys.event(source, id), s.keys.payload(source, id))
 		c.args = append(c.args, id)
 	}
 	if s.run(ctx, c); c.err != nil {
