@@ -7,7 +7,7 @@ package redisstore
 //
 //	<prefix>:{<source>}:head       hash: wall, run, seq (the source's clock); x the last lease of a task; d:<destination> deliveries delivered; p:<destination> paused; f:<destination> deliveries leased in their events' records
 //	<prefix>:{<source>}:seen       hash: dedupe key → fingerprint, event id, and its first acceptance
-//	<prefix>:{<source>}:recent     list: dedupe keys with their first acceptance, by that
+//	<prefix>:{<source>}:recent     list: first acceptances, each with the dedupe keys of a script (forget.lua)
 //	<prefix>:{<source>}:packs      hash: event id → the event's record, with those of its deliveries that have no members of their own (prelude.lua)
 //	<prefix>:{<source>}:held       sorted set: events with leases in their records, by when the first of them ends
 //	<prefix>:{<source>}:done       list: last settles with events that have nothing open and nothing dead, by that

@@ -65,7 +65,7 @@ func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePol
 	if err := r.done(); err != nil {
 		return 0, err
 	}
-	if forgotten == relay.MaxTouched || ended == relay.MaxTouched {
+	if forgotten >= relay.MaxTouched || ended == relay.MaxTouched {
 		result.More = true
 	}
 	destinations := s.tally.destinations(source)

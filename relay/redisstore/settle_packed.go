@@ -1,7 +1,9 @@
 package redisstore
 
 import (
+	"cmp"
 	"encoding/binary"
+	"slices"
 	"strconv"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -72,6 +74,7 @@ func (s *Store) packedCall(events []*packedEvent) *call {
 	var destinations indexes
 	own := make([]any, 0, 2*len(events))
 	for _, p := range events {
+		slices.SortStableFunc(p.ops, func(a, b *relay.Settle) int { return cmp.Compare(place(a), place(b)) })
 		b := append(make([]byte, 0, 1+128*len(p.ops)), byte(len(p.ops)))
 		for _, op := range p.ops {
 			b = binary.BigEndian.AppendUint16(append(b, byte(place(op))), uint16(destinations.index(op.Leased.Destination)))

@@ -77,7 +77,7 @@ end
 -- remember lets a key stand for an event.
 local function remember(k, a)
   seen[k] = a.value .. ' ' .. run_text
-  to_recent[#to_recent + 1] = k .. run_text
+  to_recent[#to_recent + 1] = k
   append(to_seen, k, seen[k])
 end
 

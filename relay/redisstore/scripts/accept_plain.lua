@@ -123,7 +123,7 @@ local function write_events()
     write('ZADD', HELD_PACKS, to_held)
     redis.call('ZADD', TASKS, unpack(to_tasks))
     redis.call('ZADD', EVENTS, unpack(to_events))
-    redis.call('RPUSH', RECENT, unpack(to_recent))
+    redis.call('RPUSH', RECENT, run_text .. table.concat(to_recent))
     redis.call('HSET', SEEN, unpack(to_seen))
     write('RPUSH', DONE, to_done)
   end
@@ -162,7 +162,7 @@ if plain then
     to_events[n - 1], to_events[n] = number, id
     to_tasks[n - 1], to_tasks[n] = '0', ARGV[from + 3] .. '\0' .. number .. id
     to_seen[n - 1], to_seen[n] = key, values[i] .. since
-    to_recent[i] = key .. run_text
+    to_recent[i] = key
     if route[1] then
       append(to_held, route.first_end, id)
     else

@@ -45,7 +45,7 @@ local function tick(...)
   now = t[1] * 1e6 + t[2]
   run = tonumber(c[2] or now) + math.max(0, math.min(now - tonumber(c[1] or now), 120e6))
   seq = math.max(tonumber(c[3] or 0), now)
-  now_text, run_text = text(now), text(run)
+  now_text, run_text = text(now), string.format('%016d', run) -- as RECENT has it
   return c
 end
 

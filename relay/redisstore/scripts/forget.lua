@@ -24,15 +24,18 @@ if n > 0 then
   redis.call('ZREM', WINDOW, unpack(former))
 end
 
-local keys, at = {}, {}
-for i, entry in ipairs(n < most and redis.call('LRANGE', RECENT, 0, most - n - 1) or {}) do
-  local accepted = string.sub(entry, 33)
-  if run - accepted < window then
+-- An entry of RECENT is run, in 16 digits, and the keys that were accepted then: up to two for each accept of a script.
+while n < most do
+  local entry = redis.call('LINDEX', RECENT, 0)
+  local accepted = entry and string.sub(entry, 1, 16)
+  if not entry or run - accepted < window then
     break
   end
-  keys[i], at[i] = string.sub(entry, 1, 32), accepted
+  local keys, at = {}, {}
+  for i = 17, #entry, 32 do
+    keys[#keys + 1], at[#at + 1] = string.sub(entry, i, i + 31), accepted
+  end
+  n = n + forget(keys, at)
+  redis.call('LPOP', RECENT)
 end
-if forget(keys, at) > 0 then
-  redis.call('LPOP', RECENT, #keys)
-end
-return { n + #keys, run }
+return { n, run }

@@ -26,50 +26,53 @@ local splits = setmetatable({}, { __index = function(t, names)
 end })
 
 local LEASED_BYTE = string.byte(LETTER_LEASED)
-local all_delivered = {}
+local all_leased = setmetatable({}, { __index = function(t, n)
+  t[n] = string.rep(LETTER_LEASED, n)
+  return t[n]
+end })
 
--- settle returns the letters of an event with deliveries as delivered; nil if one of them is not leased.
+-- settle returns the letters of an event with deliveries as delivered, which come by their places; nil if one of them is not leased.
 local function settle(letters, destinations, head, n)
-  local places = {}
+  local last = 0
   for i = 1, n do
     local place, d1, d2 = string.byte(head, i * 3 - 1, i * 3 + 1)
-    if string.byte(letters, place) ~= LEASED_BYTE or destinations[place] ~= names[d1 * 256 + d2] or places[place] then
+    if place <= last or string.byte(letters, place) ~= LEASED_BYTE or destinations[place] ~= names[d1 * 256 + d2] then
       return nil
     end
-    places[place] = d1 * 256 + d2
+    last = place
   end
-  for place, d in pairs(places) do
+  local all = letters == all_leased[n]
+  for i = 1, n do
+    local place, d1, d2 = string.byte(head, i * 3 - 1, i * 3 + 1)
+    local d = d1 * 256 + d2
     counted[d] = counted[d] + 1
-    if n < #letters then
+    if not all then
       letters = string.sub(letters, 1, place - 1) .. LETTER_DELIVERED .. string.sub(letters, place + 1)
     end
   end
-  if n == #letters then
-    letters = string.rep(LETTER_DELIVERED, n)
-  end
-  return letters
+  return all and string.gsub(letters, LETTER_LEASED, LETTER_DELIVERED) or letters
 end
 
-local replies, unheld, packs, done = {}, {}, {}, {}
+local replies, unheld, packs, done, k = {}, {}, {}, {}, 0
 for i, r in ipairs(redis.call('HMGET', PACKS, unpack(ids))) do
   local id, head = ids[i], ARGV[count + 1 + 2 * i]
   local n = string.byte(head)
   replies[i] = 0
   if r then
-    local letters, open, dead, numbers, at, route, attempts = string.match(r, '^(%S*) (%-?%d+) (%-?%d+) (%d+ %d+) (%d+) ([^\n]*)(.*)$')
-    local names = string.match(route, '^%S* (.*)$')
+    local letters, open, dead, numbers, at, lasts, names, attempts = string.match(r, '^(%S*) (%-?%d+) (%-?%d+) (%d+ %d+) (%d+) (%S*) ([^\n]*)(.*)$')
     letters = dead == '0' and settle(letters, splits[names], head, n)
     if letters then
       replies[i], open = 1, open - n
-      if not string.find(letters, LETTER_LEASED, 1, true) then
-        unheld[#unheld + 1] = id
-      end
       if open <= 0 then
         at = run_text
         done[#done + 1] = run_text .. ' ' .. id
+        unheld[#unheld + 1] = id
+      elseif not string.find(letters, LETTER_LEASED, 1, true) then
+        unheld[#unheld + 1] = id
       end
-      local k = #packs
-      packs[k + 1], packs[k + 2] = id, letters .. ' ' .. open .. ' 0 ' .. numbers .. ' ' .. at .. ' ' .. route .. attempts .. string.sub(head, n * 3 + 2)
+      packs[k + 1] = id
+      packs[k + 2] = letters .. ' ' .. open .. ' 0 ' .. numbers .. ' ' .. at .. ' ' .. lasts .. ' ' .. names .. attempts .. string.sub(head, n * 3 + 2)
+      k = k + 2
     end
   end
 end
