@@ -3,6 +3,7 @@
 # make build   ./caddy, from xcaddy.json
 # make bench   the gateway measured against plain Caddy on this machine
 # make bench-compare BASE=<git ref>   the same, by turns with the gateway of another commit
+# make soak    half an hour at half the sustained rate, STORE=sqlite or redis; writes its readings and charts to .run
 # make lint, make fmt, make prose
 
 # xcaddy's own flags, for everything: binaries, vet and lint then share one build cache. Nothing here needs git.
@@ -32,7 +33,7 @@ OUTSIDE := ./caddymodule/integration ./caddymodule/bench ./docs
 BROWSER := ./caddymodule/dashboard/browser
 
 .NOTPARALLEL:
-.PHONY: run build test bench bench-compare fmt format vet lint prose unit conformance goldens integration browser smoke tools
+.PHONY: run build test bench bench-compare fmt format vet lint prose unit conformance goldens integration browser smoke soak tools
 
 run:
 	@mkdir -p .run
@@ -101,6 +102,12 @@ smoke:
 
 bench:
 	go run ./caddymodule/bench
+
+STORE := sqlite
+
+soak:
+	@mkdir -p .run
+	go run ./caddymodule/bench -only soak -store $(STORE) -out .run/soak-$(STORE) $(SOAK)
 
 # The other commit is checked out beside this one for as long as its binary takes to build.
 bench-compare:

@@ -3,12 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 // redis measures the same on a Redis of its own, with either sync of its append-only file: accepts, and the
@@ -52,41 +51,24 @@ func (b *bench) onRedis(sync string) (err error) {
 	return b.compare("the same, two gateways on one Redis "+sync+", against one", "≥ 1.1", alone.delivered, contender{"", both.delivered})
 }
 
-// startRedis starts a redis-server on a port of its own.
+// startRedis starts a Redis of the run's own.
 func (b *bench) startRedis(sync string) (address string, stop func() error, err error) {
-	address, _, err = freeAddresses()
-	if err != nil {
-		return "", nil, err
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", nil, err
-	}
-	dir := filepath.Join(b.dir, "redis-"+sync)
+	b.folders++
+	dir := filepath.Join(b.dir, fmt.Sprintf("redis-%d", b.folders))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", nil, err
 	}
 	// A new file is rewritten whenever it has doubled, which is all the time in the first minute and seldom later.
-	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "",
-		"--appendonly", "yes", "--appendfsync", sync, "--auto-aof-rewrite-percentage", "0")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return "", nil, fmt.Errorf("redis-server (from Debian's package of that name): %w", err)
+	redis, err := servers.NewRedis(dir, "--appendfsync", sync, "--auto-aof-rewrite-percentage", "0")
+	if err != nil {
+		return "", nil, err
 	}
-	stop = func() error {
-		b.redisPID = 0
-		_ = cmd.Process.Signal(syscall.SIGTERM) // fails only where it has ended
-		return cmd.Wait()
+	if err := redis.Start(); err != nil {
+		return "", nil, err
 	}
-	b.redisPID = cmd.Process.Pid
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			return address, stop, conn.Close()
-		}
-		if time.Now().After(deadline) {
-			return "", nil, errors.Join(err, stop())
-		}
-		<-time.After(10 * time.Millisecond)
-	}
+	b.server = redis
+	return redis.Address, func() error {
+		b.server = nil
+		return redis.Stop(time.Minute)
+	}, nil
 }

@@ -87,7 +87,7 @@ func TestRefusals(t *testing.T) {
 	if n := len(g.events(nil)); n != 1 {
 		t.Errorf("%d events in the store, for one accepted callback", n)
 	}
-	if lines := g.process.logged("s3cret"); len(lines) > 0 {
+	if lines := g.process.Logged("s3cret"); len(lines) > 0 {
 		t.Errorf("the secret is in the log: %s", lines[0])
 	}
 }

@@ -1,16 +1,15 @@
 package integration
 
 import (
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 // request holds a request that a consumer got, and its answer.
@@ -148,23 +147,12 @@ func (c *consumer) waitFor(n int) []request {
 	return c.requests()
 }
 
-// lastPort is the port that was given last. They are below those that the system gives to outgoing connections.
-var lastPort atomic.Int32
-
-func init() { lastPort.Store(10_000 + rand.Int32N(15_000)) }
-
-// freeAddress returns an address that nobody listens on, and never one twice: Caddy shares ports with whoever has them, so that
-// two gateways on one port would go unnoticed.
+// freeAddress returns an address that nobody listens on, and never one twice.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for range 1000 {
-		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lastPort.Add(1)))
-		if err != nil {
-			continue // somebody else's
-		}
-		defer listener.Close()
-		return listener.Addr().String()
+	address, err := servers.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return address
 }

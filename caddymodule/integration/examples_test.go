@@ -166,7 +166,7 @@ func (g *gateway) secretsUnseen() {
 	g.t.Helper()
 	g.process.waitFor(g.t, "http.log.access")
 	for name, secret := range exampleSecrets {
-		if lines := g.process.logged(secret); len(lines) > 0 {
+		if lines := g.process.Logged(secret); len(lines) > 0 {
 			g.t.Errorf("the log shows %s: %s", name, lines[0])
 		}
 	}
@@ -200,7 +200,7 @@ func TestExampleTwoGateways(t *testing.T) {
 	c := newConsumer(t)
 	one, two := newGateway(t), newGateway(t)
 	for _, g := range []*gateway{one, two} {
-		g.startFile(g.example("two-gateways.caddyfile", "10.0.0.5:6379", r.address, "\t\t\ttls\n", "",
+		g.startFile(g.example("two-gateways.caddyfile", "10.0.0.5:6379", r.Address, "\t\t\ttls\n", "",
 			"allow 203.0.113.0/24", "allow 127.0.0.1", "https://billing.example.com/hooks/vocals", c.URL()))
 	}
 	body := callback(t, "a")

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -12,10 +11,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 // gateway is one gateway with its own store, CA and ports. Its process comes and goes.
@@ -108,17 +108,17 @@ func (g *gateway) write(caddyfile string) string {
 }
 
 // kill ends the gateway as a power cut would.
-func (g *gateway) kill() { g.process.kill() }
+func (g *gateway) kill() { g.process.Kill() }
 
 // stop asks the gateway to end and gives how long it took.
 func (g *gateway) stop() time.Duration {
 	g.t.Helper()
 	start := time.Now()
-	if err := g.process.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := g.process.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		g.t.Fatal(err)
 	}
 	select {
-	case <-g.process.ended:
+	case <-g.process.Ended:
 	case <-time.After(2 * patience):
 		g.t.Fatal("the gateway does not stop")
 	}
@@ -178,14 +178,7 @@ func (g *gateway) accept(path, body string) string {
 }
 
 // process is a Caddy with its log.
-type process struct {
-	cmd   *exec.Cmd
-	ended chan struct{}
-
-	mu    sync.Mutex
-	lines []string
-	news  chan struct{} // closed and replaced at each line
-}
+type process struct{ *servers.Process }
 
 func startCaddy(t *testing.T, home string, args ...string) *process {
 	t.Helper()
@@ -194,35 +187,15 @@ func startCaddy(t *testing.T, home string, args ...string) *process {
 
 func startProcess(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{cmd: cmd, ended: make(chan struct{}), news: make(chan struct{})}
-	r, w, err := os.Pipe() // a pipe of our own: Wait then does not close what is still being read
+	started, err := servers.Start(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.cmd.Stdout, p.cmd.Stderr = w, w
-	err = p.cmd.Start()
-	_ = w.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(p.ended)
-		lines := bufio.NewScanner(r)
-		lines.Buffer(nil, 16<<20)
-		for lines.Scan() {
-			p.mu.Lock()
-			p.lines = append(p.lines, lines.Text())
-			close(p.news)
-			p.news = make(chan struct{})
-			p.mu.Unlock()
-		}
-		_ = r.Close()
-		_ = p.cmd.Wait()
-	}()
+	p := &process{started}
 	t.Cleanup(func() {
-		p.kill()
+		p.Kill()
 		for _, alarm := range []string{"panic", "DATA RACE"} {
-			if lines := p.logged(alarm); len(lines) > 0 {
+			if lines := p.Logged(alarm); len(lines) > 0 {
 				t.Errorf("the gateway logs %s", lines[0])
 			}
 		}
@@ -234,65 +207,17 @@ func startProcess(t *testing.T, cmd *exec.Cmd) *process {
 }
 
 // caddy is a command of the binary, with a home of its own.
-func caddy(home string, args ...string) *exec.Cmd {
-	cmd := exec.Command(binary, args...)
-	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home)
-	return cmd
-}
-
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // fails only where it has ended already
-	<-p.ended
-}
-
-// logged returns the lines of the log that contain a text.
-func (p *process) logged(text string) []string {
-	found, _ := p.search(text)
-	return found
-}
-
-func (p *process) search(text string) (found []string, news <-chan struct{}) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, line := range p.lines {
-		if strings.Contains(line, text) {
-			found = append(found, line)
-		}
-	}
-	return found, p.news
-}
-
-// await waits for a line of the log; it is false if the process ends, or patience does, before there is one.
-func (p *process) await(text string) bool {
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	for {
-		found, news := p.search(text)
-		if len(found) > 0 {
-			return true
-		}
-		select {
-		case <-news:
-		case <-p.ended:
-			return len(p.logged(text)) > 0
-		case <-deadline.C:
-			return false
-		}
-	}
-}
+func caddy(home string, args ...string) *exec.Cmd { return servers.Caddy(binary, home, args...) }
 
 // waitFor waits for a line of the log, which must come.
 func (p *process) waitFor(t *testing.T, text string) {
 	t.Helper()
-	if !p.await(text) {
+	if !p.Await(text, patience) {
 		t.Fatalf("the gateway does not log %q", text)
 	}
 }
 
 func (p *process) dump(t *testing.T) {
 	t.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	const last = 40
-	t.Logf("the last lines of the gateway's log:\n%s", strings.Join(p.lines[max(0, len(p.lines)-last):], "\n"))
+	t.Logf("the last lines of the gateway's log:\n%s", strings.Join(p.Last(40), "\n"))
 }

@@ -97,8 +97,8 @@ func (g *gateway) during(fault string) map[int]int {
 	defer pause.Stop()
 	for n := 0; ; n++ {
 		select {
-		case <-g.process.ended:
-			g.t.Fatalf("%s: the gateway ended with %s", fault, g.process.cmd.ProcessState)
+		case <-g.process.Ended:
+			g.t.Fatalf("%s: the gateway ended with %s", fault, g.process.Cmd.ProcessState)
 		case <-end.C:
 			return statuses
 		case <-pause.C:
@@ -267,7 +267,7 @@ func TestDescriptors(t *testing.T) {
 	g.accept("/vocals", callback(t, "last"))
 	eventually(t, 2*patience, "everything is settled", g.settled)
 	neighbour.check(t)
-	if len(g.process.logged("too many open files")) == 0 {
+	if len(g.process.Logged("too many open files")) == 0 {
 		t.Log("the log does not mention descriptors")
 	}
 	delivered := map[string]bool{}

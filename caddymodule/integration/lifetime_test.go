@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -303,8 +302,7 @@ func TestLifeStoreAway(t *testing.T) {
 	g := r.gateway(t)
 	l := newLife(t, newLifeScale(t, 0), g)
 	l.start()
-	r.signal(syscall.SIGTERM)
-	if err := r.cmd.Wait(); err != nil {
+	if err := r.Stop(patience); err != nil {
 		t.Fatal(err)
 	}
 	l.submit()()

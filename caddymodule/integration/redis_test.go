@@ -1,14 +1,10 @@
 package integration
 
 import (
-	"bufio"
 	"context"
-	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -16,97 +12,49 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 // redisServer is a Redis of the test's own. Its process comes and goes.
 type redisServer struct {
-	t       *testing.T
-	address string
-	dir     string
-	cmd     *exec.Cmd
+	t *testing.T
+	*servers.Redis
 }
 
 // newRedis starts a Redis that syncs its append-only file every second.
 func newRedis(t *testing.T) *redisServer {
 	t.Helper()
-	r := &redisServer{t: t, address: freeAddress(t), dir: t.TempDir()}
+	redis, err := servers.NewRedis(t.TempDir(), "--appendfsync", "everysec")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &redisServer{t, redis}
 	r.start()
-	t.Cleanup(r.kill)
+	t.Cleanup(r.Kill)
 	return r
 }
 
 func (r *redisServer) start() {
 	r.t.Helper()
-	_, port, _ := net.SplitHostPort(r.address)
-	r.cmd = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", r.dir, "--save", "",
-		"--appendonly", "yes", "--appendfsync", "everysec")
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := r.cmd.Start(); err != nil {
-		r.t.Fatalf("redis-server is needed for this test: %v", err)
-	}
-	eventually(r.t, patience, "Redis answers", func() bool {
-		reply, err := r.ask("PING")
-		return err == nil && reply == "+PONG"
-	})
-}
-
-// kill ends Redis as a crash would.
-func (r *redisServer) kill() {
-	if r.cmd == nil {
-		return
-	}
-	_ = r.cmd.Process.Signal(syscall.SIGCONT)
-	_ = r.cmd.Process.Kill()
-	_ = r.cmd.Wait()
-	r.cmd = nil
-}
-
-func (r *redisServer) signal(s syscall.Signal) {
-	r.t.Helper()
-	if err := r.cmd.Process.Signal(s); err != nil {
+	if err := r.Start(); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
-// ask sends an inline command, and gives the reply, if that is no array.
-func (r *redisServer) ask(command string) (string, error) {
-	conn, err := net.DialTimeout("tcp", r.address, patience)
-	if err != nil {
-		return "", err
+func (r *redisServer) signal(s syscall.Signal) {
+	r.t.Helper()
+	if err := r.Signal(s); err != nil {
+		r.t.Fatal(err)
 	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return "", err
-	}
-	if _, err := fmt.Fprintf(conn, "%s\r\n", command); err != nil {
-		return "", err
-	}
-	reader := bufio.NewReader(conn)
-	line, err := reader.ReadString('\n')
-	if err != nil || line[0] != '$' {
-		return strings.TrimSpace(line), err
-	}
-	size, err := strconv.Atoi(strings.TrimSpace(line[1:]))
-	if err != nil || size < 0 {
-		return "", err
-	}
-	text := make([]byte, size)
-	for n := 0; n < size; {
-		m, err := reader.Read(text[n:])
-		if err != nil {
-			return "", err
-		}
-		n += m
-	}
-	return string(text), nil
 }
 
 // do sends a command that must be answered OK, or by a text.
 func (r *redisServer) do(command string) string {
 	r.t.Helper()
-	reply, err := r.ask(command)
-	if err != nil || strings.HasPrefix(reply, "-") {
-		r.t.Fatalf("%s: %s %v", command, reply, err)
+	reply, err := r.Do(command)
+	if err != nil {
+		r.t.Fatal(err)
 	}
 	return reply
 }
@@ -125,7 +73,7 @@ func (r *redisServer) commands() map[string]int {
 
 func (r *redisServer) gateway(t *testing.T) *gateway {
 	t.Helper()
-	return newGateway(t, "store redis "+r.address)
+	return newGateway(t, "store redis "+r.Address)
 }
 
 // redisSite has leases as short as they can be: what a killed gateway held is taken over soon.
@@ -364,7 +312,7 @@ func TestRedisTrouble(t *testing.T) {
 		begin, end func()
 	}{
 		{"hangs", func() { r.signal(syscall.SIGSTOP) }, func() { r.signal(syscall.SIGCONT) }},
-		{"killed", r.kill, r.start},
+		{"killed", r.Kill, r.start},
 		{"full", func() { r.do("CONFIG SET maxmemory 1mb") }, func() { r.do("CONFIG SET maxmemory 0") }},
 	} {
 		t.Run(trouble.name, func(t *testing.T) {

@@ -55,7 +55,7 @@ func TestShippedCaddyfile(t *testing.T) {
 		t.Error("another path is answered")
 	}
 	g.process.waitFor(t, `"uri":"/callbacks/vocals"`) // in the access log
-	if lines := g.process.logged(secret); len(lines) > 0 {
+	if lines := g.process.Logged(secret); len(lines) > 0 {
 		t.Errorf("the token is in the log: %s", lines[0])
 	}
 	if g.metric(`caddy_relay_callbacks_total{result="accepted",source="vocals"}`) != 1 {

@@ -2,9 +2,7 @@ package integration
 
 import (
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -15,30 +13,10 @@ import (
 // startStalled runs the gateway with an output that nobody reads until flow is called.
 func (g *gateway) startStalled(site string) (flow func()) {
 	g.t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	cmd := caddy(g.home, "run", "--config", g.write(g.caddyfile(site)), "--adapter", "caddyfile")
-	cmd.Stdout, cmd.Stderr = w, w
-	err = cmd.Start()
-	_ = w.Close()
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	g.process = &process{cmd: cmd, ended: make(chan struct{}), news: make(chan struct{})}
-	go func(p *process) {
-		defer close(p.ended)
-		_ = p.cmd.Wait()
-	}(g.process)
-	var reading sync.WaitGroup
-	g.t.Cleanup(func() {
-		g.process.kill()
-		_ = r.Close()
-		reading.Wait()
-	})
+	g.process = startCaddy(g.t, g.home, "run", "--config", g.write(g.caddyfile(site)), "--adapter", "caddyfile")
+	flow = g.process.Stall()
 	g.awaitSite()
-	return func() { reading.Go(func() { _, _ = io.Copy(io.Discard, r) }) }
+	return flow
 }
 
 // storm sends callbacks from several senders at once, which must be answered with a status, and returns how long each

@@ -27,7 +27,7 @@ func TestStopDrains(t *testing.T) {
 	running := g.process
 	go func() {
 		defer close(release)
-		running.await("shutting down apps")
+		running.Await("shutting down apps", patience)
 	}()
 	if took := g.stop(); took > 9*time.Second {
 		t.Errorf("the gateway stops after %s", took)
@@ -75,13 +75,13 @@ func TestSecondGateway(t *testing.T) {
 	second.options = "store sqlite " + first.database()
 	process := startCaddy(t, second.home, "run", "--config", second.write(second.caddyfile(site)), "--adapter", "caddyfile")
 	select {
-	case <-process.ended:
+	case <-process.Ended:
 	case <-time.After(2 * patience):
 		t.Fatal("the second gateway runs")
 	}
-	holder := fmt.Sprintf("in use by process %d", first.process.cmd.Process.Pid)
-	if process.cmd.ProcessState.ExitCode() == 0 || len(process.logged(holder)) == 0 {
-		t.Errorf("the second gateway ends with %s, and does not say %q", process.cmd.ProcessState, holder)
+	holder := fmt.Sprintf("in use by process %d", first.process.Cmd.Process.Pid)
+	if process.Cmd.ProcessState.ExitCode() == 0 || len(process.Logged(holder)) == 0 {
+		t.Errorf("the second gateway ends with %s, and does not say %q", process.Cmd.ProcessState, holder)
 	}
 	first.accept("/vocals", callback(t, "a"))
 	c.waitFor(1)

@@ -25,9 +25,9 @@ func (s *Store) headers(ctx context.Context, rows []row) ([]*header, error) {
 	payloads, packs := make([]*redis.StringCmd, len(rows)), make([]*redis.StringCmd, len(rows))
 	former := make([]*redis.SliceCmd, len(rows))
 	for i, r := range rows {
-		payloads[i] = pipe.GetRange(ctx, s.keys.payload(r.source, r.id), 0, payloadBegins-1)
-		packs[i] = pipe.HGet(ctx, s.keys.packs(r.source), r.id)
-		former[i] = pipe.HMGet(ctx, s.keys.event(r.source, r.id), "m", "k", "s", "d")
+		payloads[i] = pipe.GetRange(ctx, r.payload(r.id), 0, payloadBegins-1)
+		packs[i] = pipe.HGet(ctx, r.packs(), r.id)
+		former[i] = pipe.HMGet(ctx, r.event(r.id), "m", "k", "s", "d")
 	}
 	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
 		return nil, explain(err)
@@ -58,7 +58,7 @@ func (s *Store) packedHeader(ctx context.Context, r row, begins string, record *
 	h := &header{event: &relay.Event{ID: r.id, Source: r.source}}
 	_, _, all, err := decodeBeginning(begins, h.event)
 	if err == nil && !all {
-		if begins, err = s.client.Get(ctx, s.keys.payload(r.source, r.id)).Result(); isNil(err) {
+		if begins, err = s.client.Get(ctx, r.payload(r.id)).Result(); isNil(err) {
 			return nil, nil
 		} else if err != nil {
 			return nil, explain(err)

@@ -74,8 +74,8 @@ const (
 	settlePlain = 2
 )
 
-// layout is left where an earlier layout had the clock of a source.
-const layout = "layout 2: run a newer gateway"
+// layoutName is left where an earlier layout had the clock of a partition.
+const layoutName = "layout 2: run a newer gateway"
 
 // acceptedBefore is the result of an accept that an earlier try has stored.
 const acceptedBefore = relay.Unexpected + 1
@@ -90,7 +90,7 @@ local MAX_TOUCHED, MAX_VARIANTS, MAX_FILES, HELD, PROOF_HEADER_PATTERN, CONFLICT
 	statusPending, statusExpired, statusLeased, statusDelivered, statusDead,
 	relay.Accepted, relay.Duplicate, relay.Conflict, relay.Unkept, relay.Replayed, acceptedBefore,
 	relay.OutcomeDelivered, relay.OutcomeRetry, relay.OutcomeDead,
-	letterLeased, letterDelivered, letterUnpacked, nobody, settlePlain, sourceKeys, layout,
+	letterLeased, letterDelivered, letterUnpacked, nobody, settlePlain, blockKeys, layoutName,
 	relay.MaxTouched, relay.MaxVariants, relay.MaxFiles, int64(held), strings.ReplaceAll(relay.ProofHeader, "-", "%-"), relay.ConflictHeader, strings.ReplaceAll(relay.ConflictHeader, "-", "%-"),
 )
 

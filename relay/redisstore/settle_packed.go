@@ -9,9 +9,6 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// packedToken is set in the token of a delivery that was leased in its event's record (pack.go).
-const packedToken = 1 << 62
-
 // packedEvent is settles of one event that note deliveries of its record as delivered.
 type packedEvent struct {
 	event *relay.Event
@@ -26,14 +23,14 @@ func plain(op *relay.Settle) bool {
 // place returns the place of a settle's delivery in its event's record, or 0 if it is not leased there.
 func place(op *relay.Settle) int {
 	l := op.Leased
-	if n := l.Token&^packedToken - uint64(l.Event.Seq); l.Token&packedToken != 0 && n <= 0xff {
+	if n := ofScript(l.Token) - uint64(l.Event.Seq); l.Token&packedToken != 0 && n <= 0xff {
 		return int(n)
 	}
 	return 0
 }
 
 // packedSettles parts settles into those that settle_packed.lua can do, and the rest.
-func packedSettles(settles []*relay.Settle) (groups []*group[*packedEvent], rest []*relay.Settle) {
+func (s *Store) packedSettles(settles []*relay.Settle) (groups []*group[*packedEvent], rest []*relay.Settle) {
 	var apart map[string]bool // events with other settles, which are done in their order
 	for _, op := range settles {
 		if !plain(op) || place(op) == 0 {
@@ -58,19 +55,20 @@ func packedSettles(settles []*relay.Settle) (groups []*group[*packedEvent], rest
 		}
 		p.ops = append(p.ops, op)
 	}
-	return grouped(events, func(p *packedEvent) (string, int, int) {
+	l := s.layout.Load()
+	return grouped(events, func(p *packedEvent) (*shard, int, int) {
 		bytes := 0
 		for _, op := range p.ops {
 			if op.Attempt != nil {
 				bytes += len(op.Attempt.Error) + len(op.Attempt.Response)
 			}
 		}
-		return p.event.Source, len(p.ops), bytes
+		return l.ofToken(p.event.Source, p.ops[0].Leased.Token), len(p.ops), bytes
 	}), rest
 }
 
-// packedCall makes the call of settles of one source that are all in their events' records.
-func (s *Store) packedCall(events []*packedEvent) *call {
+// packedCall makes the call of settles of one partition that are all in their events' records.
+func packedCall(h *shard, events []*packedEvent) *call {
 	var destinations indexes
 	own := make([]any, 0, 2*len(events))
 	for _, p := range events {
@@ -84,7 +82,7 @@ func (s *Store) packedCall(events []*packedEvent) *call {
 		}
 		own = append(own, p.event.ID, b)
 	}
-	c := &call{script: packedScript, durable: true, keys: s.keys.source(events[0].event.Source, 0)}
+	c := &call{script: packedScript, durable: true, keys: h.block(0)}
 	c.args = append(destinations.args(make([]any, 0, 1+len(destinations.names)+len(own))), own...)
 	return c
 }
@@ -101,8 +99,8 @@ func appendOutcome(b []byte, op *relay.Settle) []byte {
 	return appendAttempt(append(strconv.AppendInt(append(b, '\n'), int64(place(op)), 10), ' ', used), op.Attempt)
 }
 
-// packedSettled sets the outcome of settles of one source, and returns those that are still to be done.
-func (s *Store) packedSettled(events []*packedEvent, c *call) (left []*relay.Settle) {
+// packedSettled sets the outcome of settles of one partition, and returns those that are still to be done.
+func (s *Store) packedSettled(h *shard, events []*packedEvent, c *call) (left []*relay.Settle) {
 	list, _ := c.reply.([]any)
 	for i, p := range events {
 		switch {
@@ -113,7 +111,7 @@ func (s *Store) packedSettled(events []*packedEvent, c *call) (left []*relay.Set
 			fallthrough
 		default:
 			for _, op := range p.ops {
-				s.settled(op, int64(1), c.err)
+				s.settled(h, op, int64(1), c.err)
 			}
 		}
 	}

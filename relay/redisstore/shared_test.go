@@ -111,7 +111,7 @@ func TestPayloadMissing(t *testing.T) {
 	s := open(t)
 	lost, kept := newAccept("one"), newAccept("one")
 	accept(t, s, lost, kept)
-	if n, err := server.Client(t).Del(t.Context(), t.Name()+":{vocals}:e:"+lost.Event.ID).Result(); n != 1 || err != nil {
+	if n, err := server.Client(t).Del(t.Context(), t.Name()+":{vocals}:v:"+lost.Event.ID).Result(); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
 	l := lease(t, s, "one", 5)

@@ -18,9 +18,9 @@ func TestClusterWhoseSlotsMove(t *testing.T) {
 	masters := redistest.Cluster(t)
 	s := open(t, func(o *redisstore.Options) {
 		o.Addresses = []string{masters[0].Addr, masters[1].Addr}
-		o.KeyPrefix = "relay"
+		o.KeyPrefix, o.Partitions = "relay", 1
 	})
-	slot, owner := redistest.SlotOf(t, masters, "relay:{vocals}:meta")
+	slot, owner := redistest.SlotOf(t, masters, "relay:{vocals}:head")
 	var count atomic.Int64
 	done := make(chan struct{})
 	accepted := make(chan []*relay.Accept)
@@ -213,13 +213,13 @@ func TestDurabilityReplicaOnACluster(t *testing.T) {
 	masters := redistest.Cluster(t)
 	s := open(t, func(o *redisstore.Options) {
 		o.Addresses, o.Cluster, o.Durability = []string{masters[0].Addr}, true, redisstore.DurabilityReplica
-		o.KeyPrefix, o.Timeout = "relay", time.Second
+		o.KeyPrefix, o.Timeout, o.Partitions = "relay", time.Second, 1
 	})
 	// One source for each of two masters.
 	of := map[int]string{}
 	for n := 0; len(of) < 3; n++ {
 		name := fmt.Sprint("source-", n)
-		_, owner := redistest.SlotOf(t, masters, "relay:{"+name+"}:meta")
+		_, owner := redistest.SlotOf(t, masters, "relay:{"+name+"}:head")
 		of[owner] = name
 	}
 	here, there := newAccept("one"), newAccept("one")

@@ -92,7 +92,9 @@ func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, s
 		return Outcome{}, err
 	}
 	a := &commit.Accepting{
-		Accept: relay.Accept{Event: ev, Window: src.DedupeWindow, Separate: src.DeliverConflicts, Ends: relay.EndingOf(src, ev), Deliveries: deliveries},
+		Accept: relay.Accept{
+			Event: ev, Window: src.DedupeWindow, Separate: src.DeliverConflicts, ByKey: src.ByKey(), Ends: relay.EndingOf(src, ev), Deliveries: deliveries,
+		},
 		Lanes:  d.params.Lanes.For(src.Name, deliveries), Done: make(chan struct{}),
 	}
 	spooled, err := d.accept(ctx, a, answerBy)
@@ -180,7 +182,7 @@ func (d *Door) accept(ctx context.Context, a *commit.Accepting, by time.Time) (s
 		spool.Divert(a)
 	}
 	// The first accept may still be under way, and write to itself. Both are of one event id, and so end in one event.
-	again := &relay.Accept{Event: a.Event, Window: a.Window, Separate: a.Separate, Ends: a.Ends, Deliveries: slices.Clone(a.Deliveries)}
+	again := &relay.Accept{Event: a.Event, Window: a.Window, Separate: a.Separate, ByKey: a.ByKey, Ends: a.Ends, Deliveries: slices.Clone(a.Deliveries)}
 	ctx, cancel := context.WithDeadline(ctx, by)
 	defer cancel()
 	return true, spool.Take(ctx, again)

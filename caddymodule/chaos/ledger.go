@@ -1,0 +1,221 @@
+package chaos
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// callback identifies what a sender sends: a body of its own, and one event.
+type callback struct{ source, task, stage string }
+
+// body returns the callback's body. It is derived from the callback, so that a consumer's can be compared.
+func (c callback) body() string {
+	if c.stage == "" {
+		return fmt.Sprintf(`{"code":200,"msg":"ok","data":{"task_id":%q,"vocal_removal_info":{"vocal_url":"https://files.example.com/%s.mp3"}}}`, c.task, c.task)
+	}
+	return fmt.Sprintf(`{"code":200,"msg":"ok","data":{"callbackType":%q,"task_id":%q,"data":[{"id":"1","audio_url":"https://files.example.com/%s-%s.mp3"}]}}`,
+		c.stage, c.task, c.task, c.stage)
+}
+
+// delivery identifies one event to one consumer.
+type delivery struct{ event, consumer string }
+
+// request is what a consumer got.
+type request struct {
+	attempt, replay int
+	arrived         time.Time
+	ended           time.Time // when it was answered, cut off, or given up; zero while it is under way
+	status          int       // of the answer; 0 where there was none
+	cut             bool      // by the consumer, before the gateway has an answer for certain
+}
+
+// ledger is what the driver has seen. It is safe for concurrent use.
+type ledger struct {
+	begun time.Time
+
+	mu        sync.Mutex
+	answered  map[callback]map[string]time.Time // when each event id was first answered by 200
+	sent      int
+	statuses  map[int]int // of answers; 0 where there was none
+	slowest   time.Duration
+	requests  map[delivery][]*request
+	order     []delivery          // the same, by first arrival
+	events    map[string]callback // that consumers got, by event id
+	replays   map[delivery]int    // that were confirmed
+	faults    []*fault
+	pauses    []*pause
+	operated  map[string]int // operations of the operator, by name and status
+	violation map[string][]string
+	count     map[string]int // of violations, by kind
+}
+
+// fault is a time in which something was harmed.
+type fault struct {
+	kind    string
+	gateway int // which of them; -1: all that share what was harmed
+	from    time.Time
+	to      time.Time // zero while it lasts
+}
+
+// pause is a time in which a destination was paused.
+type pause struct {
+	consumer string
+	from, to time.Time // from the answer to the pause until its end was asked for
+}
+
+func newLedger() *ledger {
+	return &ledger{
+		begun:    time.Now(),
+		answered: map[callback]map[string]time.Time{}, statuses: map[int]int{},
+		requests: map[delivery][]*request{}, events: map[string]callback{},
+		replays: map[delivery]int{}, operated: map[string]int{},
+		violation: map[string][]string{}, count: map[string]int{},
+	}
+}
+
+// violates enters a violation.
+func (l *ledger) violates(kind, format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.violatesLocked(kind, format, args...)
+}
+
+func (l *ledger) violatesLocked(kind, format string, args ...any) {
+	const kept = 5
+	if l.count[kind]++; l.count[kind] <= kept {
+		l.violation[kind] = append(l.violation[kind], fmt.Sprintf(format, args...))
+	}
+}
+
+// answer enters the answer to a sender, or that there was none.
+func (l *ledger) answer(c callback, status int, event string, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent++
+	l.statuses[status]++
+	if status != 200 {
+		return
+	}
+	l.slowest = max(l.slowest, took)
+	if l.answered[c] == nil {
+		l.answered[c] = map[string]time.Time{}
+	}
+	if _, known := l.answered[c][event]; !known {
+		l.answered[c][event] = time.Now()
+	}
+}
+
+// arrive enters a request of a consumer.
+func (l *ledger) arrive(d delivery, c callback, attempt, replay int) *request {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := &request{attempt: attempt, replay: replay, arrived: time.Now()}
+	if l.requests[d] == nil {
+		l.order = append(l.order, d)
+	}
+	l.requests[d] = append(l.requests[d], r)
+	l.events[d.event] = c
+	return r
+}
+
+// end enters how a request ended. The first entry counts.
+func (l *ledger) end(r *request, status int, cut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r.ended.IsZero() {
+		r.status, r.cut, r.ended = status, cut, time.Now()
+	}
+}
+
+// cutOff enters that a consumer has closed its connections: what it has just answered may not have arrived.
+func (l *ledger) cutOff(requests []*request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range requests {
+		if r.ended.IsZero() || time.Since(r.ended) < 100*time.Millisecond {
+			r.cut = true
+		}
+	}
+}
+
+// begin enters that something is harmed, until the fault is over.
+func (l *ledger) begin(kind string, gateway int) (over func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := &fault{kind: kind, gateway: gateway, from: time.Now()}
+	l.faults = append(l.faults, f)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		f.to = time.Now()
+	}
+}
+
+// paused enters that a destination is paused, until its end is asked for.
+func (l *ledger) paused(consumer string) (over func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := &pause{consumer: consumer, from: time.Now()}
+	l.pauses = append(l.pauses, p)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		p.to = time.Now()
+	}
+}
+
+// operate enters what became of an operation.
+func (l *ledger) operate(name string, status int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.operated[fmt.Sprint(name, " ", status)]++
+}
+
+// replayed enters that a replay of a delivery was confirmed.
+func (l *ledger) replayed(d delivery) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.replays[d]++
+}
+
+// during reports whether a fault of a gateway, or of what it shares, touches a time.
+func (l *ledger) during(gateway int, from, to time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.faults {
+		if (f.gateway == gateway || f.gateway < 0 || gateway < 0) && f.from.Before(to) && (f.to.IsZero() || f.to.After(from)) {
+			return true
+		}
+	}
+	return false
+}
+
+// suspended reports whether a gateway was suspended or away at or after a time: nobody answers meanwhile.
+func (l *ledger) suspended(gateway int, since time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.faults {
+		if f.gateway == gateway && (f.kind == "stop" || f.kind == "kill" || f.kind == "descriptors") && (f.to.IsZero() || f.to.After(since)) {
+			return true
+		}
+	}
+	return false
+}
+
+// anyDelivery returns a delivery that one of the consumers got.
+func (l *ledger) anyDelivery(rng *rand.Rand, consumers ...string) (delivery, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for range 20 {
+		if len(l.order) == 0 {
+			break
+		}
+		if d := l.order[rng.IntN(len(l.order))]; slices.Contains(consumers, d.consumer) {
+			return d, true
+		}
+	}
+	return delivery{}, false
+}

@@ -1,0 +1,73 @@
+package chaos
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Report holds the outcome of a run.
+type Report struct {
+	Options
+	Callbacks  int // answered by 200
+	Tries      map[int]int
+	Slowest    time.Duration // of the answers
+	Requests   int           // of consumers
+	Repeated   int           // of them, beyond the first of an attempt
+	Replays    int           // confirmed
+	Faults     map[string]int
+	Operations map[string]int
+	Violations []string
+	Took       time.Duration
+}
+
+// Failed reports whether anything was violated.
+func (r Report) Failed() bool { return len(r.Violations) > 0 }
+
+// String returns the verdict, with the violations below it.
+func (r Report) String() string {
+	verdict := "nothing lost, nothing forgotten"
+	if r.Failed() {
+		verdict = "VIOLATED"
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s seed %d: %s: %d callbacks answered 200 (answers %v, the slowest 200 after %s), %d requests at consumers (%d repeat an attempt), %d replays, faults %v, operations %v, in %s",
+		r.Store, r.Seed, verdict, r.Callbacks, r.Tries, r.Slowest.Round(time.Millisecond), r.Requests, r.Repeated, r.Replays, r.Faults, r.Operations, r.Took.Round(time.Second))
+	for _, v := range r.Violations {
+		text.WriteString("\n\t" + v)
+	}
+	return text.String()
+}
+
+// report collects the outcome.
+func (w *world) report() Report {
+	l := w.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := Report{
+		Options: w.Options, Callbacks: len(l.answered), Tries: maps.Clone(l.statuses), Slowest: l.slowest,
+		Faults: map[string]int{}, Operations: l.operated, Took: time.Since(l.begun),
+	}
+	for _, n := range l.replays {
+		r.Replays += n
+	}
+	for _, f := range l.faults {
+		r.Faults[f.kind]++
+	}
+	for _, requests := range l.requests {
+		r.Requests += len(requests)
+		for i, later := range requests[1:] {
+			if later.attempt == requests[i].attempt && later.replay == requests[i].replay {
+				r.Repeated++
+			}
+		}
+	}
+	for _, kind := range l.kinds() {
+		r.Violations = append(r.Violations, fmt.Sprintf("%s: %d", kind, l.count[kind]))
+		r.Violations = append(r.Violations, l.violation[kind]...)
+	}
+	r.Violations = slices.Clip(r.Violations)
+	return r
+}

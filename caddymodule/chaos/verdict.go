@@ -1,0 +1,233 @@
+package chaos
+
+import (
+	"context"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/api"
+)
+
+const (
+	// settleTime is how long before a fault an attempt may have been answered, and its settle not be durable yet.
+	settleTime = time.Second
+	// noticeTime is how much later than a gateway a consumer on a busy machine may notice that the gateway gave up.
+	noticeTime = 500 * time.Millisecond
+)
+
+// stored is what the store lists of an event.
+type stored struct {
+	callback
+	deliveries []api.Delivery
+}
+
+// judge waits until everything has drained, and compares the ledger with the store.
+func (w *world) judge(ctx context.Context) {
+	w.log("draining")
+	if err := w.drain(ctx); err != nil {
+		w.ledger.violates("forgotten", "%v", err)
+	}
+	events := map[string]stored{}
+	err := w.gateways[0].eachEvent(ctx, func(e api.Event) {
+		events[e.ID] = stored{callback{e.Source, e.TaskID, e.Stage}, e.Deliveries}
+	})
+	if err != nil {
+		w.ledger.violates("lost", "the events cannot be listed: %v", err)
+		return
+	}
+	for _, g := range w.gateways {
+		w.leaks(ctx, g)
+		g.mu.Lock()
+		g.check(g.process)
+		g.mu.Unlock()
+	}
+	w.log("judging")
+	if w.tasks != nil {
+		w.tasks.check(ctx, w, events)
+	}
+	l := w.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.checkEvents(events, w.redis != nil)
+	l.checkAnswered()
+	for d, requests := range l.requests {
+		l.checkRepeats(d, requests)
+		l.checkOverlaps(d, requests)
+	}
+	l.checkOrder()
+	l.checkReplays()
+}
+
+// checkEvents checks that every event is settled, and that what consumers got is stored. An id that was told while a callback was in
+// a spool may turn out to be that of a duplicate.
+func (l *ledger) checkEvents(events map[string]stored, shared bool) {
+	ids := map[callback][]string{}
+	for id, e := range events {
+		ids[e.callback] = append(ids[e.callback], id)
+		for _, d := range e.deliveries {
+			if d.State != "delivered" {
+				l.violatesLocked("forgotten", "event %s of %v is %s at %s after %d tries", id, e.callback, d.State, d.Destination, d.Tries)
+			}
+		}
+	}
+	for c, all := range ids {
+		if len(all) > 1 {
+			l.violatesLocked("split", "%v became the events %v", c, all)
+		}
+	}
+	for id, c := range l.events {
+		if _, ok := events[id]; !ok {
+			l.violatesLocked("lost", "event %s of %v was delivered, and is not in the store", id, c)
+		}
+	}
+	for c, told := range l.answered {
+		if len(ids[c]) == 0 {
+			l.violatesLocked("lost", "%v was answered by 200, as event %v, and is not in the store", c, told)
+			continue
+		}
+		for id := range told {
+			if !slices.Contains(ids[c], id) && !shared {
+				l.violatesLocked("lost", "%v was answered by 200 as event %s, and the store has %v", c, id, ids[c])
+			}
+		}
+	}
+}
+
+// checkAnswered checks that every callback that was answered by 200 was delivered everywhere, or given up where that is meant.
+func (l *ledger) checkAnswered() {
+	got := map[callback]map[string]int{} // the last status of each consumer; 200 stays
+	for d, requests := range l.requests {
+		c := l.events[d.event]
+		if got[c] == nil {
+			got[c] = map[string]int{}
+		}
+		for _, r := range requests {
+			if got[c][d.consumer] != 200 {
+				got[c][d.consumer] = r.status
+			}
+		}
+	}
+	for c, told := range l.answered {
+		for _, name := range consumersOf[c.source] {
+			want := 200
+			if c.source == rubbishSource {
+				want = 410
+			}
+			if got[c][name] != want {
+				l.violatesLocked("lost", "%v was answered by 200, as event %v, and %s has answered %d", c, told, name, got[c][name])
+			}
+		}
+	}
+}
+
+// checkRepeats checks every request beyond the first of a delivery. Numbers that are left out are of attempts which did not reach
+// the consumer. A number repeats only if the consumer has cut the
+// first off, or if the gateway could not record it: a fault stands between the two, and when it began the first was in flight, or
+// just answered.
+func (l *ledger) checkRepeats(d delivery, requests []*request) {
+	for i, r := range requests[1:] {
+		before := requests[i]
+		switch {
+		case r.replay > before.replay:
+		case r.replay == before.replay && r.attempt > before.attempt && before.status != 200 && before.status != 410:
+		case r.replay == before.replay && r.attempt >= before.attempt && before.cut:
+		case l.explained(before, r):
+		default:
+			l.violatesLocked("repeated", "%s of %v at %s: attempt %d (replay %d) answered %d at %s after %s, then attempt %d (replay %d) at %s",
+				d.event, l.events[d.event], d.consumer, before.attempt, before.replay, before.status, l.at(before.arrived), before.ended.Sub(before.arrived),
+				r.attempt, r.replay, l.at(r.arrived))
+		}
+	}
+}
+
+// explained reports whether a fault stands between two requests, before the first of them was settled.
+func (l *ledger) explained(first, second *request) bool {
+	unsettled := first.ended.Add(settleTime)
+	if first.ended.IsZero() {
+		unsettled = second.arrived
+	}
+	// A settle waits for as long as one fault follows the other.
+	for _, f := range l.faults {
+		if f.from.Before(unsettled) && (f.to.IsZero() || f.to.Add(settleTime).After(unsettled)) {
+			if f.to.IsZero() {
+				return true
+			}
+			unsettled = f.to.Add(settleTime)
+		}
+	}
+	for _, f := range l.faults {
+		if f.from.Before(second.arrived) && f.from.Before(unsettled) && (f.to.IsZero() || f.to.After(first.arrived)) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkOverlaps checks that no two requests of a delivery were under way at the same time.
+func (l *ledger) checkOverlaps(d delivery, requests []*request) {
+	for i, r := range requests[1:] {
+		before := requests[i]
+		if before.ended.IsZero() || before.ended.After(r.arrived.Add(noticeTime)) {
+			l.violatesLocked("overlaps", "%s of %v at %s: attempt %d from %s to %s (%d), attempt %d at %s", d.event, l.events[d.event], d.consumer,
+				before.attempt, l.at(before.arrived), l.at(before.ended), before.status, r.attempt, l.at(r.arrived))
+		}
+	}
+}
+
+// at returns a time as seconds since the run began.
+func (l *ledger) at(t time.Time) time.Duration { return t.Sub(l.begun).Round(time.Millisecond) }
+
+// checkOrder checks that a callback of an ordered task came only after the one before it was delivered.
+func (l *ledger) checkOrder() {
+	type task struct{ name, stage string }
+	delivered := map[task]time.Time{}
+	for d, requests := range l.requests {
+		c := l.events[d.event]
+		if c.source != orderedSource {
+			continue
+		}
+		for _, r := range requests {
+			if r.status == 200 {
+				delivered[task{c.task, c.stage}] = r.ended
+				break
+			}
+		}
+	}
+	for d, requests := range l.requests {
+		c := l.events[d.event]
+		n := slices.Index(stages, c.stage)
+		if c.source != orderedSource || n < 1 {
+			continue
+		}
+		before, ok := delivered[task{c.task, stages[n-1]}]
+		if first := requests[0].arrived; !ok || first.Before(before) {
+			l.violatesLocked("disorder", "%v came to %s at %s, and the callback before it was delivered at %s", c, d.consumer, l.at(first), l.at(before))
+		}
+	}
+}
+
+// checkReplays checks that every replay that was confirmed was made.
+func (l *ledger) checkReplays() {
+	for d, n := range l.replays {
+		made := 0
+		for _, r := range l.requests[d] {
+			if r.status == 200 {
+				made = max(made, r.replay)
+			}
+		}
+		if made < n {
+			l.violatesLocked("forgotten", "%d replays of %s to %s were confirmed, and %d made", n, d.event, d.consumer, made)
+		}
+	}
+}
+
+// kinds returns the kinds of violations that were found.
+func (l *ledger) kinds() []string {
+	kinds := make([]string, 0, len(l.count))
+	for kind := range l.count {
+		kinds = append(kinds, kind)
+	}
+	sort.Strings(kinds)
+	return kinds
+}

@@ -1,0 +1,184 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
+)
+
+// Options are the settings of a run.
+type Options struct {
+	Binary string // of the gateway
+	Dir    string // where its data are made; removed in the end
+	Store  string // sqlite or redis
+	Seed   uint64
+	// Rate is how many callbacks are sent in a second.
+	Rate int
+	// Duration is how long faults go on, where there are no Rounds.
+	Duration time.Duration
+	// Rounds is how often a gateway is killed at a random instant under load, in place of all other faults.
+	Rounds int
+	// Faults are the names of the faults to choose from. Default: all that the machine and the store allow.
+	Faults []string
+	// Tasks has tasks of a provider submitted, recovered and archived too. What a killed gateway was asking about, others ask
+	// about after 74 seconds.
+	Tasks bool
+	// Log is called with what happens. It may be nil.
+	Log func(line string)
+}
+
+// Stores are those that a run can harm.
+var Stores = []string{"sqlite", "redis"}
+
+// world is everything that takes part in a run.
+type world struct {
+	Options
+
+	ledger    *ledger
+	gateways  []*gateway
+	consumers map[string]*consumer
+	sender    *sender
+	tasks     *tasks         // nil where none are submitted
+	redis     *servers.Redis // nil with an embedded store
+	redisFate sync.Mutex     // held by the fault that has harmed Redis
+	disk      string         // a disk of the store's own; empty where there is none
+	variant   variant        // of the configuration
+	before    map[int]footprint
+}
+
+// newWorld starts everything. The caller ends it, also after an error.
+func newWorld(o Options) (*world, error) {
+	w := &world{Options: o, ledger: newLedger(), consumers: map[string]*consumer{}, variant: firstVariant}
+	if err := w.place(); err != nil {
+		return w, err
+	}
+	for _, names := range consumersOf {
+		for _, name := range names {
+			c, err := newConsumer(name, w.ledger)
+			if err != nil {
+				return w, err
+			}
+			w.consumers[name] = c
+		}
+	}
+	if w.Tasks {
+		var err error
+		if w.tasks, err = newTasks(w.gateways, w.Dir, w.Seed); err != nil {
+			return w, err
+		}
+	}
+	if err := w.consumers["bin"].be(gone); err != nil {
+		return w, err
+	}
+	for _, g := range w.gateways {
+		if err := errors.Join(g.configure(w.config(g, w.variant)), g.start()); err != nil {
+			return w, err
+		}
+	}
+	w.sender = newSender(w.gateways, w.ledger, []share{{plainSource, 64}, {orderedSource, 12}, {doomedSource, 8}, {rubbishSource, 8}, {movedSource, 8}})
+	return w, nil
+}
+
+// place makes the folders, the store where it is shared, and the gateways.
+func (w *world) place() error {
+	gateways := 1
+	if w.Store == "redis" {
+		gateways = 2
+		dir := filepath.Join(w.Dir, "redis")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		// A Redis that is killed must not lose what it has answered.
+		redis, err := servers.NewRedis(dir, "--appendfsync", w.appendFsync(), "--user", redisUser, "on", ">"+redisPassword, "~*", "&*", "+@all")
+		if err != nil {
+			return err
+		}
+		if err := redis.Start(); err != nil {
+			return err
+		}
+		w.redis = redis
+	}
+	for n := range gateways {
+		home := filepath.Join(w.Dir, fmt.Sprint("gateway-", n))
+		g, err := newGateway(n, w.Binary, home, w.ledger)
+		if err != nil {
+			return err
+		}
+		w.gateways = append(w.gateways, g)
+		if w.redis == nil && w.wants("disk") && mount(home) == nil {
+			w.disk = home
+		}
+	}
+	return nil
+}
+
+// appendFsync returns how Redis writes its file: a Redis that is killed must lose nothing that it has answered.
+func (w *world) appendFsync() string {
+	if w.Rounds > 0 {
+		return "everysec"
+	}
+	return "always"
+}
+
+// wants reports whether a fault may be chosen.
+func (w *world) wants(fault string) bool {
+	return w.Rounds == 0 && (len(w.Faults) == 0 || slices.Contains(w.Faults, fault))
+}
+
+func (w *world) log(format string, args ...any) {
+	if w.Log != nil {
+		w.Log(fmt.Sprintf("%6.1fs %s", time.Since(w.ledger.begun).Seconds(), fmt.Sprintf(format, args...)))
+	}
+}
+
+func (w *world) anyGateway(rng *rand.Rand) *gateway { return w.gateways[rng.IntN(len(w.gateways))] }
+
+// end ends everything that was started.
+func (w *world) end() error {
+	var failures []error
+	for _, g := range w.gateways {
+		failures = append(failures, g.stop())
+	}
+	if w.sender != nil {
+		w.sender.close()
+	}
+	if w.tasks != nil {
+		w.tasks.close()
+	}
+	for _, c := range w.consumers {
+		c.close()
+	}
+	if w.redis != nil {
+		w.redis.Kill()
+	}
+	if w.disk != "" {
+		failures = append(failures, unmount(w.disk))
+	}
+	return errors.Join(append(failures, os.RemoveAll(w.Dir))...)
+}
+
+// Run makes a run, and returns its report. The error, where there is one, says that the run could not be made; what it found is in
+// the report.
+func Run(ctx context.Context, o Options) (report Report, err error) {
+	w, err := newWorld(o)
+	defer func() { err = errors.Join(err, w.end()) }()
+	if err != nil {
+		return report, err
+	}
+	if err := w.warmUp(ctx); err != nil {
+		return report, err
+	}
+	if err := w.storm(ctx); err != nil {
+		return report, err
+	}
+	w.judge(ctx)
+	return w.report(), nil
+}

@@ -1,0 +1,27 @@
+package servers
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+)
+
+// lastPort is the port that was returned last. They are below those that the system gives to outgoing connections.
+var lastPort atomic.Int32
+
+func init() { lastPort.Store(10_000 + rand.Int32N(15_000)) }
+
+// FreeAddress returns an address of loopback that nobody listens on, and never one twice: Caddy shares ports with whoever
+// has them, so that two gateways on one port would go unnoticed.
+func FreeAddress() (string, error) {
+	for range 1000 {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lastPort.Add(1)))
+		if err != nil {
+			continue // somebody else's
+		}
+		return listener.Addr().String(), listener.Close()
+	}
+	return "", errors.New("no port is free")
+}
