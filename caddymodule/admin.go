@@ -176,7 +176,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 		e = &apiError{http.StatusBadRequest, "bad_cursor", "The cursor is not one that this store has handed out."}
 	case errors.Is(err, engine.ErrConfigured):
 		e = &apiError{http.StatusConflict, "conflict", relay.Sentence(err)}
-	case errors.Is(err, relay.ErrUnavailable):
+	case errors.Is(err, relay.ErrUnavailable), errors.Is(err, relay.ErrStoreFull):
 		e = &apiError{http.StatusServiceUnavailable, "store_unavailable", relay.Sentence(err)}
 	case errors.Is(err, relay.ErrClosed), errors.Is(err, relay.ErrStoreLocked):
 		e = &apiError{http.StatusServiceUnavailable, "store_unavailable", "The store is not open: " + err.Error() + "."}

@@ -11,6 +11,8 @@
 //	repeated   a request repeats an earlier one, and no fault explains it
 //	overlaps   two attempts of one delivery ran at the same time
 //	disorder   a callback of a task arrived before an earlier one was delivered, where `order task` is set
+//	paused     a callback came while its destination was paused
+//	refused    a sender or an operator was refused, and no fault explains it
 //	forgotten  a delivery is left over, or a replay that was confirmed was not made
 //	late       an answer came after `ack_within`
 //	leaked     memory, goroutines or descriptors did not return to where they were

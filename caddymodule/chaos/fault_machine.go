@@ -50,8 +50,11 @@ func exhaustDescriptors(ctx context.Context, w *world, rng *rand.Rand) error {
 // descriptors is how many a gateway may have open.
 const descriptors = 4096
 
-// harmFiles removes, replaces or cuts a file of an embedded store, and puts the database back. The gateway is not killed before
-// it has mended the rest: what was in a removed file would be lost with it.
+// noticedWithin is how long a gateway may need to notice that somebody has touched its files.
+const noticedWithin = 1500 * time.Millisecond
+
+// harmFiles removes or replaces a file of an embedded store, or cuts its index, and puts the database back. The gateway is not
+// killed before it has mended the rest: what was in a removed file would be lost with it. A log that was cut is lost in any case.
 func harmFiles(ctx context.Context, w *world, rng *rand.Rand) error {
 	g := w.anyGateway(rng)
 	g.fate.Lock()
@@ -72,17 +75,18 @@ func harmFiles(ctx context.Context, w *world, rng *rand.Rand) error {
 		kinds = append(kinds, []struct{ harm, mend func() error }{
 			{func() error { return os.Remove(file) }, mended},
 			{func() error { return errors.Join(os.Remove(file), zeros(file)) }, mended},
-			{func() error { return os.Truncate(file, 0) }, mended},
 		}...)
 	}
+	kinds = append(kinds, struct{ harm, mend func() error }{func() error { return os.Truncate(db+"-shm", 0) }, mended})
 	kind := kinds[rng.IntN(len(kinds))]
 	if err := kind.harm(); err != nil {
-		return err
+		return errors.Join(err, kind.mend())
 	}
 	wait(ctx, between(rng, 100*time.Millisecond, 2*time.Second))
 	if err := kind.mend(); err != nil {
 		return err
 	}
+	wait(context.WithoutCancel(ctx), noticedWithin)
 	return w.healthy(g)
 }
 

@@ -6,12 +6,8 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"time"
-)
 
-// The account that the gateways have at Redis; the driver uses another.
-const (
-	redisUser     = "relay"
-	redisPassword = "chaos"
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 func shared(w *world) string {
@@ -21,28 +17,36 @@ func shared(w *world) string {
 	return ""
 }
 
-// killRedis kills Redis, and starts it again.
-func killRedis(ctx context.Context, w *world, rng *rand.Rand) error {
-	w.redisFate.Lock()
-	defer w.redisFate.Unlock()
-	over := w.ledger.begin("redis-kill", -1)
-	defer over()
-	w.redis.Kill()
-	wait(ctx, between(rng, time.Millisecond, 2*time.Second))
-	return w.redis.Start()
-}
-
-// stopRedis suspends Redis.
-func stopRedis(ctx context.Context, w *world, rng *rand.Rand) error {
-	w.redisFate.Lock()
-	defer w.redisFate.Unlock()
-	over := w.ledger.begin("redis-stop", -1)
-	defer over()
-	if err := w.redis.Signal(syscall.SIGSTOP); err != nil {
+// harmMaster has the master for a fault of its own.
+func (w *world) harmMaster(kind string, harm func(*servers.Redis) error) error {
+	w.redis.fate.Lock()
+	defer w.redis.fate.Unlock()
+	master, err := w.redis.master()
+	if err != nil {
 		return err
 	}
-	wait(ctx, between(rng, 100*time.Millisecond, 3*time.Second))
-	return w.redis.Signal(syscall.SIGCONT)
+	defer w.ledger.begin(kind, -1)()
+	return harm(master)
+}
+
+// killRedis kills the master, and starts it again. A Sentinel may have promoted its replica meanwhile.
+func killRedis(ctx context.Context, w *world, rng *rand.Rand) error {
+	return w.harmMaster("redis-kill", func(master *servers.Redis) error {
+		master.Kill()
+		wait(ctx, between(rng, time.Millisecond, 2*time.Second))
+		return master.Start()
+	})
+}
+
+// stopRedis suspends the master.
+func stopRedis(ctx context.Context, w *world, rng *rand.Rand) error {
+	return w.harmMaster("redis-stop", func(master *servers.Redis) error {
+		if err := master.Signal(syscall.SIGSTOP); err != nil {
+			return err
+		}
+		wait(ctx, between(rng, 100*time.Millisecond, 3*time.Second))
+		return master.Signal(syscall.SIGCONT)
+	})
 }
 
 // fillRedis leaves Redis no memory.
@@ -60,20 +64,15 @@ func refuseRedis(ctx context.Context, w *world, rng *rand.Rand) error {
 
 // changeRedis changes a setting for a while.
 func (w *world) changeRedis(ctx context.Context, rng *rand.Rand, kind string, harm []string, mend string) error {
-	w.redisFate.Lock()
-	defer w.redisFate.Unlock()
-	over := w.ledger.begin(kind, -1)
-	defer over()
-	for _, command := range harm {
-		if _, err := w.redis.Do(command); err != nil {
-			return errors.Join(err, w.mendRedis(mend))
+	return w.harmMaster(kind, func(master *servers.Redis) error {
+		var failure error
+		for _, command := range harm {
+			if _, err := master.Do(command); err != nil {
+				failure = errors.Join(failure, err)
+			}
 		}
-	}
-	wait(ctx, between(rng, 200*time.Millisecond, 3*time.Second))
-	return w.mendRedis(mend)
-}
-
-func (w *world) mendRedis(command string) error {
-	_, err := w.redis.Do(command)
-	return err
+		wait(ctx, between(rng, 200*time.Millisecond, 3*time.Second))
+		_, err := master.Do(mend)
+		return errors.Join(failure, err)
+	})
 }

@@ -84,5 +84,5 @@ func (w *world) store() string {
 	if w.redis == nil {
 		return "sqlite"
 	}
-	return fmt.Sprintf("redis %s {\n\t\t\tusername %s\n\t\t\tpassword %s\n\t\t\ttimeout 500ms\n\t\t}", w.redis.Address, redisUser, redisPassword)
+	return w.redis.store()
 }

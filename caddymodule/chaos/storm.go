@@ -122,15 +122,17 @@ func (w *world) mend(ctx context.Context, o *operator) error {
 	}
 	w.variant = firstVariant
 	for _, g := range w.gateways {
-		if err := w.healthy(g); err != nil {
-			return err
-		}
-		if err := g.load(ctx, w.config(g, w.variant)); err != nil {
+		err := until(ctx, patience, "the first configuration is loaded", func() error { return g.load(ctx, w.config(g, w.variant)) })
+		if err != nil {
 			return err
 		}
 	}
 	for _, d := range pausable {
-		if _, err := w.gateways[0].call(ctx, http.MethodPost, api.ResumePath(d.source, d.destination), nil, nil); err != nil {
+		err := until(ctx, patience, "nothing is paused", func() error {
+			_, err := w.gateways[0].call(ctx, http.MethodPost, api.ResumePath(d.source, d.destination), nil, nil)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}

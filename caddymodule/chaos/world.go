@@ -8,17 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
-
-	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 // Options are the settings of a run.
 type Options struct {
 	Binary string // of the gateway
 	Dir    string // where its data are made; removed in the end
-	Store  string // sqlite or redis
+	Store  string // one of Stores
 	Seed   uint64
 	// Rate is how many callbacks are sent in a second.
 	Rate int
@@ -35,8 +32,8 @@ type Options struct {
 	Log func(line string)
 }
 
-// Stores are those that a run can harm.
-var Stores = []string{"sqlite", "redis"}
+// Stores are those that a run can harm: an embedded one, a Redis, and one that a Sentinel fails over to its replica.
+var Stores = []string{"sqlite", "redis", "sentinel"}
 
 // world is everything that takes part in a run.
 type world struct {
@@ -46,11 +43,10 @@ type world struct {
 	gateways  []*gateway
 	consumers map[string]*consumer
 	sender    *sender
-	tasks     *tasks         // nil where none are submitted
-	redis     *servers.Redis // nil with an embedded store
-	redisFate sync.Mutex     // held by the fault that has harmed Redis
-	disk      string         // a disk of the store's own; empty where there is none
-	variant   variant        // of the configuration
+	tasks     *tasks  // nil where none are submitted
+	redis     *redis  // nil with an embedded store
+	disk      string  // a disk of the store's own; empty where there is none
+	variant   variant // of the configuration
 	before    map[int]footprint
 }
 
@@ -90,21 +86,12 @@ func newWorld(o Options) (*world, error) {
 // place makes the folders, the store where it is shared, and the gateways.
 func (w *world) place() error {
 	gateways := 1
-	if w.Store == "redis" {
+	if w.Store != "sqlite" {
 		gateways = 2
-		dir := filepath.Join(w.Dir, "redis")
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		var err error
+		if w.redis, err = newRedis(w.Dir, w.appendFsync(), w.Store == "sentinel"); err != nil {
 			return err
 		}
-		// A Redis that is killed must not lose what it has answered.
-		redis, err := servers.NewRedis(dir, "--appendfsync", w.appendFsync(), "--user", redisUser, "on", ">"+redisPassword, "~*", "&*", "+@all")
-		if err != nil {
-			return err
-		}
-		if err := redis.Start(); err != nil {
-			return err
-		}
-		w.redis = redis
 	}
 	for n := range gateways {
 		home := filepath.Join(w.Dir, fmt.Sprint("gateway-", n))
@@ -157,7 +144,7 @@ func (w *world) end() error {
 		c.close()
 	}
 	if w.redis != nil {
-		w.redis.Kill()
+		w.redis.close()
 	}
 	if w.disk != "" {
 		failures = append(failures, unmount(w.disk))

@@ -33,15 +33,10 @@ type gateway struct {
 	moments   []moment // of all processes
 }
 
-// newGateway returns a gateway with options of the app, and the directives of its site.
-func newGateway(t *testing.T, options, site string) *gateway {
+func newGateway(t *testing.T) *gateway {
 	t.Helper()
 	g := &gateway{t: t, home: t.TempDir(), address: freeAddress(t)}
 	g.before, g.caddyfile = filepath.Join(g.home, "before"), filepath.Join(g.home, "Caddyfile")
-	content := fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tgrace_period 2s\n\trelay {\n%s\n\t}\n}\n\nhttp://%s {\n%s\n}\n", options, g.address, site)
-	if err := os.WriteFile(g.caddyfile, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	if err := os.Mkdir(g.data(), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +47,15 @@ func newGateway(t *testing.T, options, site string) *gateway {
 		}
 	})
 	return g
+}
+
+// configure sets options of the app, and the directives of the gateway's site.
+func (g *gateway) configure(options, site string) {
+	g.t.Helper()
+	content := fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n\tgrace_period 2s\n\trelay {\n%s\n\t}\n}\n\nhttp://%s {\n%s\n}\n", options, g.address, site)
+	if err := os.WriteFile(g.caddyfile, []byte(content), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
 }
 
 // data is the disk.

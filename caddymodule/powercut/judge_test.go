@@ -17,15 +17,22 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/sqlitestore"
 )
 
-// slots are the most deliveries of each destination that may be in flight.
-var slots = map[string]int{"good": 16, "moody": 8}
+// judge judges an embedded store.
+type judge struct {
+	// slots are the most deliveries of each destination that may be in flight.
+	slots map[string]int
+	// old are events that were there before, with deliveries to destinations that are not in the configuration.
+	old map[string]*relay.EventRecord
+	// also judges something more; nil if there is nothing more.
+	also func(folder string, s relay.Store, events map[string]*relay.EventRecord) error
+}
 
-// judgeStore opens the store that a cut has left. Every callback that was answered must be in it, with a delivery to each
+// verdict opens the store that a cut has left. Every callback that was answered must be in it, with a delivery to each
 // destination; each attempt that was followed by another is settled, and of the others no more than there are slots are not;
 // what is pending can be leased; a callback that comes again is a duplicate; and new ones are accepted.
-func judgeStore(folder string, o *observed) (err error) {
+func (j judge) verdict(folder string, o *observed) (err error) {
 	path := filepath.Join(folder, "caddy", "relay", "relay.db")
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && len(o.answered) == 0 {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && len(o.answered)+len(j.old) == 0 {
 		return nil // it was not made yet
 	}
 	s, err := sqlitestore.Open(context.Background(), sqlitestore.Options{Path: path, MinFree: 1})
@@ -43,10 +50,31 @@ func judgeStore(folder string, o *observed) (err error) {
 			lost = append(lost, fmt.Errorf("event %s was answered and is lost", id))
 		}
 	}
-	for destination, most := range slots {
+	for id, before := range j.old {
+		lost = append(lost, sameDeliveries(before, events[id]))
+		delete(events, id)
+	}
+	for destination, most := range j.slots {
 		lost = append(lost, judgeDestination(s, events, destination, o.attempts[destination], most*(1+o.ends)))
 	}
+	if j.also != nil {
+		lost = append(lost, j.also(folder, s, events))
+	}
 	return errors.Join(append(lost, judgeRepetition(s, events, o), acceptOne(s))...)
+}
+
+// sameDeliveries checks that an event is as it was.
+func sameDeliveries(before, after *relay.EventRecord) error {
+	if after == nil {
+		return fmt.Errorf("event %s was there before and is lost", before.ID)
+	}
+	for _, d := range before.Deliveries {
+		now := deliveryTo(after, d.Destination)
+		if now == nil || now.State != d.State || now.Tries != d.Tries {
+			return fmt.Errorf("the delivery of event %s to %s was %+v and is %+v", before.ID, d.Destination, d, now)
+		}
+	}
+	return nil
 }
 
 // readEvents lists all events.
@@ -76,7 +104,8 @@ func judgeDestination(s relay.Store, events map[string]*relay.EventRecord, desti
 			lost = append(lost, fmt.Errorf("event %s has no delivery to %s", id, destination))
 			continue
 		}
-		if d.State == relay.StatePending && d.NextAttempt == 0 {
+		archive := deliveryTo(e, relay.ArchiveName) // which it may wait for
+		if d.State == relay.StatePending && d.NextAttempt == 0 && (archive == nil || archive.State != relay.StatePending) {
 			due[id] = true
 		}
 		switch begun := attempts[id]; {

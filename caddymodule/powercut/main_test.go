@@ -41,12 +41,13 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// cuts returns how often the power is cut in each recording: 25 times, unless RELAY_POWER_CUTS sets another number.
-func cuts(t *testing.T) int {
+// cuts returns how often the power is cut in a recording: RELAY_POWER_CUTS times, or by default as often as time allows in
+// `make test`.
+func cuts(t *testing.T, byDefault int) int {
 	t.Helper()
 	text := os.Getenv("RELAY_POWER_CUTS")
 	if text == "" {
-		return 25
+		return byDefault
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {

@@ -2,6 +2,8 @@ package powercut
 
 import (
 	"bytes"
+	"regexp"
+	"slices"
 	"strconv"
 )
 
@@ -9,11 +11,14 @@ import (
 type observed struct {
 	answered map[string]bool           // events whose callback was answered 200
 	attempts map[string]map[string]int // by destination and event: the number of the last attempt that was begun
+	passed   map[string]bool           // tasks of which a callback was sent to anybody, consumers or Redis
 	ends     int                       // of its processes
+
+	tails map[string][]byte // of what was written last to each connection
 }
 
 func newObserved() *observed {
-	return &observed{answered: map[string]bool{}, attempts: map[string]map[string]int{}}
+	return &observed{answered: map[string]bool{}, attempts: map[string]map[string]int{}, passed: map[string]bool{}, tails: map[string][]byte{}}
 }
 
 // see notes what a call tells the world. What is being written to a connection counts as seen.
@@ -24,6 +29,7 @@ func (o *observed) see(m moment) {
 	if m.ended || m.name != "write" && m.name != "writev" {
 		return
 	}
+	o.seeTasks(m.args[0], m.data)
 	head, _, ok := bytes.Cut(m.data, []byte("\r\n\r\n"))
 	if !ok {
 		return
@@ -46,6 +52,18 @@ func (o *observed) see(m moment) {
 			of[id] = max(of[id], attempt)
 		}
 	}
+}
+
+var taskPattern = regexp.MustCompile(`"task_id":"(task-\d+)"`)
+
+// seeTasks notes the tasks in what is written to a connection. A callback may be written in two parts.
+func (o *observed) seeTasks(connection string, data []byte) {
+	const longest = 64
+	text := slices.Concat(o.tails[connection], data)
+	for _, found := range taskPattern.FindAllSubmatch(text, -1) {
+		o.passed[string(found[1])] = true
+	}
+	o.tails[connection] = text[max(0, len(text)-longest):]
 }
 
 // header returns a header of a request or an answer.

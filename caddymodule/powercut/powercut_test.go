@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 )
 
 // recording is what a gateway did to its disk and told the world.
@@ -82,6 +83,16 @@ func (r *recording) replay(before func(number int, d *disk, o *observed)) (*disk
 		}
 	}
 	return d, o
+}
+
+// check cuts the power and reports what is lost.
+func (r *recording) check(times int, judge verdict) {
+	r.t.Helper()
+	begin, n := time.Now(), cuts(r.t, times)
+	for _, loss := range r.cut(n, judge) {
+		r.t.Error(loss)
+	}
+	r.t.Logf("%d cuts in %d moments: %s", n, len(r.moments), time.Since(begin).Round(time.Millisecond))
 }
 
 // cut cuts the power at random instants, as often as it is told, and returns what the verdicts found.

@@ -66,6 +66,7 @@ type Engine struct {
 	expecting  outlasting // registrations of tasks
 	alerts     *alert.Watcher
 	hub        stream.Hub
+	reading    reading
 
 	starting sync.Mutex // held while Start opens the store; guards started and closed
 	started  bool
@@ -117,6 +118,7 @@ func New(o Options) *Engine {
 		Access: e.access, Commit: e.committers, Lanes: e.lanes, Spooling: e.spooling,
 		StoreTimeout: o.StoreTimeout, Meter: e.meter, Report: e.report,
 	})
+	e.reading.waiting = e.door.Waiting
 	e.alerts = alert.New(alert.Params{
 		Settings: e.settings.Load, Logger: e.log, Observe: e.conditions, Store: e.access.Store, Accept: e.raise,
 	})

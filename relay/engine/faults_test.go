@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -135,5 +136,45 @@ func TestALeaseWhoseAnswerWasLost(t *testing.T) {
 	g.awaitState(id, "billing", relay.StateDelivered)
 	if n := c.count(); n != 2 {
 		t.Errorf("%d requests for two events", n)
+	}
+}
+
+// A store that opens its file anew leases again what is in flight. The second attempt waits for the end of the first.
+func TestAttemptsDoNotOverlap(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "relay.db")
+	first, arrived := make(chan struct{}), make(chan struct{})
+	var underWay, overlaps atomic.Int32
+	c := newConsumer(t, func(_ int, r *http.Request) int {
+		if r.Header.Get("Relay-Task-Id") != "slow" {
+			return http.StatusOK
+		}
+		if underWay.Add(1) > 1 {
+			overlaps.Add(1)
+		}
+		defer underWay.Add(-1)
+		select {
+		case arrived <- struct{}{}:
+			<-first
+		default: // the second
+		}
+		return http.StatusOK
+	})
+	g := startGateway(t, path, openSQLite(path), newSource(destination(t, "billing", c.URL)))
+	id := g.mustAccept("slow")
+	<-arrived
+	if err := os.Remove(path + "-wal"); err != nil {
+		t.Fatal(err)
+	}
+	g.await("the file is opened anew", func() bool {
+		_, err := os.Stat(path + "-wal")
+		return err == nil && g.send(callback("quick")).Code == http.StatusOK
+	})
+	if got := c.next(t); got.header.Get("Relay-Task-Id") != "quick" {
+		t.Errorf("task %s is delivered", got.header.Get("Relay-Task-Id"))
+	}
+	close(first)
+	g.awaitState(id, "billing", relay.StateDelivered)
+	if overlaps.Load() > 0 {
+		t.Error("two attempts of a delivery overlap")
 	}
 }

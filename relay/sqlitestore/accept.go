@@ -53,7 +53,7 @@ func (s *Store) accept(tx *transaction, op *relay.Accept) error {
 		return err
 	}
 	s.nextSeq++
-	var packed pack
+	packed := make(pack, 0, len(op.Deliveries)*entrySize)
 	for i := range op.Deliveries {
 		n := &op.Deliveries[i]
 		d := s.find(ev.Source, n.Destination)
@@ -91,7 +91,7 @@ func (s *Store) leasable(tx *transaction, d *destination, n *relay.NewDelivery) 
 func (s *Store) leaseAccepted(tx *transaction, op *relay.Accept, ev *relay.Event, d *destination, n *relay.NewDelivery, l *lease) {
 	s.token++
 	l.token, l.expires = s.token, tx.now+ceil(n.LeaseFor)
-	tx.begun = append(tx.begun, &beginning{ending{d, ev.Seq, l}, op, &relay.Leased{Event: ev, Destination: d.name, Token: s.token}})
+	tx.begun = append(tx.begun, beginning{ending{d, ev.Seq, l}, op, &relay.Leased{Event: ev, Destination: d.name, Token: s.token}})
 	tx.tallies.of(d).pending++
 }
 

@@ -14,8 +14,8 @@ type transaction struct {
 	now     int64
 	tallies tallies
 	packs   packs
-	ended   []*ending
-	begun   []*beginning
+	ended   []ending
+	begun   []beginning
 	added   []*addition
 	tasks   []endedTask
 }

@@ -32,7 +32,7 @@ func run() error {
 	var seeds int
 	var quiet bool
 	flag.StringVar(&o.Binary, "caddy", "", "the gateway's binary (default: built from this repository)")
-	flag.StringVar(&stores, "store", "both", "sqlite, redis or both")
+	flag.StringVar(&stores, "store", "both", "sqlite, redis, sentinel, several of them separated by commas, or both (of the first two)")
 	flag.Uint64Var(&o.Seed, "seed", rand.Uint64N(1_000_000), "what happens, and when")
 	flag.IntVar(&seeds, "seeds", 1, "how many seeds, from the first on")
 	flag.IntVar(&o.Rate, "rate", 150, "callbacks a second")
@@ -47,11 +47,11 @@ func run() error {
 	}
 	chosen := strings.Split(stores, ",")
 	if stores == "both" {
-		chosen = chaos.Stores
+		chosen = []string{"sqlite", "redis"}
 	}
 	for _, store := range chosen {
 		if !slices.Contains(chaos.Stores, store) {
-			return fmt.Errorf("-store: expected sqlite, redis or both, not %q", store)
+			return fmt.Errorf("-store: expected sqlite, redis, sentinel or both, not %q", store)
 		}
 	}
 	work, err := os.MkdirTemp("", "relay-chaos-")

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,6 +40,34 @@ func NewRedis(dir string, args ...string) (*Redis, error) {
 	return &Redis{Address: address, args: append([]string{
 		"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "yes",
 	}, args...)}, nil
+}
+
+// MasterName is the name of the master for a Sentinel.
+const MasterName = "main"
+
+// NewSentinel returns a Sentinel that watches a master once it is started, and fails it over after half a second without it.
+func NewSentinel(dir string, master *Redis) (*Redis, error) {
+	address, err := FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	_, masterPort, err := net.SplitHostPort(master.Address)
+	if err != nil {
+		return nil, err
+	}
+	config := filepath.Join(dir, "sentinel.conf")
+	text := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\n", port, dir) +
+		fmt.Sprintf("sentinel monitor %s 127.0.0.1 %s 1\n", MasterName, masterPort) +
+		fmt.Sprintf("sentinel down-after-milliseconds %s 500\n", MasterName) +
+		fmt.Sprintf("sentinel failover-timeout %s 5000\n", MasterName)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	return &Redis{Address: address, args: []string{config, "--sentinel"}}, nil
 }
 
 // Start starts the process, and returns when it has read its data.

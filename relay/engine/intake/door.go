@@ -52,6 +52,9 @@ func NewDoor(p DoorParams) *Door {
 	return &Door{params: p, filtering: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
+// Waiting returns how many accepts wait for the store.
+func (d *Door) Waiting() int64 { return d.waiting.Load() }
+
 // Outcome is the outcome of an event that was accepted.
 type Outcome struct {
 	Result    relay.Result

@@ -26,11 +26,12 @@ type Lane struct {
 	meter     *meter.Lane
 	committer *commit.Committer // nil before the store is open
 	timer     *time.Timer
-	timerAt   time.Time // zero: not set
+	timerAt   time.Time        // zero: not set
+	underWay  map[string]*turn // attempts by event, with what waits for their end, if anything
 }
 
 func newLane(ls *Lanes, name relay.DestinationName) *Lane {
-	l := &Lane{lanes: ls, name: name}
+	l := &Lane{lanes: ls, name: name, underWay: map[string]*turn{}}
 	l.timer = time.AfterFunc(time.Hour, l.fire)
 	l.timer.Stop()
 	return l
@@ -152,8 +153,11 @@ func (l *Lane) start(d *relay.Leased, leasedAt time.Time, probe bool) {
 		l.release(d, nil)
 		return
 	}
+	if l.behind(turn{d, leasedAt, probe}) {
+		return
+	}
 	dst := l.machine.dest
-	l.lanes.attempts.Go(func() { l.attempt(dst, d, probe) })
+	l.lanes.attempts.run(func() { l.attempt(dst, d, probe) })
 }
 
 // release hands a delivery back as if it had not been leased, but for the files that were stored meanwhile. A committer is
@@ -164,6 +168,7 @@ func (l *Lane) release(d *relay.Leased, files []relay.File) {
 
 // attempt tries a leased delivery once and settles it.
 func (l *Lane) attempt(dst *relay.Destination, d *relay.Leased, probe bool) {
+	defer l.over(d)
 	if dst.Expire > 0 && d.Age >= dst.Expire {
 		l.do(func(m *machine, _ time.Time) { m.unanswered(probe) })
 		l.committer.Settle(&commit.Settling{Lane: l, Settle: relay.Settle{

@@ -210,7 +210,7 @@ func (d *DB) Write(change func() error) error {
 		return d.Break(err)
 	case isRefusal(err):
 		d.refused.Store(&err)
-		return err
+		return unavailable(err)
 	case err != nil:
 		return err
 	}
@@ -251,8 +251,15 @@ func (d *DB) Read(ctx context.Context, f func(*Conn) error) error {
 	if guard.Faulted(err) || back != nil {
 		return d.Break(errors.Join(err, back))
 	}
-	if err != nil && d.closed() != nil {
+	switch {
+	case err == nil:
+		return nil
+	case d.closed() != nil:
 		return relay.ErrClosed // which interrupts
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("%w: %s %s: reading took too long: %w", relay.ErrUnavailable, d.o.Kind, d.o.Path, err)
+	case isRefusal(err):
+		return unavailable(Explain(err))
 	}
 	return err
 }

@@ -121,3 +121,36 @@ func TestStmt(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestReadRefused: what the file refuses to a reader, and what takes longer than a snapshot may be held, is for now.
+func TestReadRefused(t *testing.T) {
+	t.Parallel()
+	o := options(t)
+	d := open(t, o)
+	read := func(sql string) error {
+		return d.Read(t.Context(), func(c *sqlitefile.Conn) error {
+			_, err := c.Stmt(sql).Int64()
+			return err
+		})
+	}
+	endless := "WITH RECURSIVE all_of(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM all_of) SELECT count(*) FROM all_of"
+	if err := read(endless); !errors.Is(err, relay.ErrUnavailable) {
+		t.Errorf("reading without end returns %v", err)
+	}
+	many := "WITH RECURSIVE some(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM some WHERE n < 100000) INSERT INTO one SELECT n FROM some"
+	if err := d.Write(func() error { return d.Writer.Stmt(many).Exec() }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Writer.Stmt("PRAGMA wal_checkpoint(TRUNCATE)").Int64(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(o.Path, 16<<10); err != nil {
+		t.Fatal(err)
+	}
+	if err := read("SELECT sum(n) FROM one"); !errors.Is(err, relay.ErrUnavailable) {
+		t.Errorf("reading a file that was cut returns %v", err)
+	}
+	if err := read("SELECT nothing FROM one"); err == nil || errors.Is(err, relay.ErrUnavailable) {
+		t.Errorf("a statement that is wrong returns %v", err)
+	}
+}

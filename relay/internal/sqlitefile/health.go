@@ -101,8 +101,23 @@ func isRefusal(err error) bool {
 	return false
 }
 
+// unavailable returns a refusal as one that wraps relay.ErrUnavailable, or relay.ErrStoreFull where the disk is full: what is
+// small may still fit.
+func unavailable(err error) error {
+	if errors.Is(err, relay.ErrUnavailable) {
+		return err
+	}
+	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull {
+		return Explain(err)
+	}
+	return fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
+}
+
 // Explain adds to an error of SQLite what an operator can do about it.
 func Explain(err error) error {
+	if errors.Is(err, relay.ErrStoreFull) {
+		return err // it was explained
+	}
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultNotADB, sqlite.ResultCorrupt:
 		return fmt.Errorf("the file is damaged, or no database; move it away or restore it from a backup: %w", err)

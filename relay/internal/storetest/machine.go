@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ func Model(t *testing.T, open func(t T) *Harness) {
 			m.Refresh(m.Store)
 		}
 		r.Repeat(map[string]func(*rapid.T){
-			"":     func(*rapid.T) { m.look() },
+			"":     func(*rapid.T) { m.look(false) },
 			"step": func(*rapid.T) { m.step() },
 		})
 		m.drain()
@@ -62,17 +63,17 @@ func (m *machine) step() {
 	}{
 		{8, "accept", func() { m.apply(0, 1, 0) }},
 		{10, "lease", func() { m.apply(0, 0, 1) }},
-		{10, "settle", func() { m.apply(1, 0, 0) }},
-		{4, "batch", func() { m.apply(m.upTo("settles", 3), m.upTo("accepts", 2), m.upTo("leases", 2)) }},
+		{12, "settle", func() { m.apply(1, 0, 0) }},
+		{4, "batch", func() { m.apply(m.upTo("settles", 4), m.upTo("accepts", 2), m.upTo("leases", 2)) }},
 		{6, "advance", m.advance},
 		{2, "pause", m.pause},
 		{3, "replay", m.replay},
 		{2, "replay all", m.replayAll},
 		{2, "redrive", m.redrive},
-		{1, "discard", m.discard},
+		{2, "discard", m.discard},
 		{2, "expire", m.expire},
 		{2, "reassign", m.reassign},
-		{2, "purge", m.purge},
+		{3, "purge", m.purge},
 		{2, "reopen", m.reopen},
 		{1, "list", m.list},
 		{2, "expect", m.expect},
@@ -98,7 +99,7 @@ func (m *machine) upTo(what string, most int) int { return rapid.IntRange(0, mos
 func (m *machine) rarely(what string, oneOf int) bool { return m.upTo(what, oneOf-1) == oneOf-1 }
 
 func (m *machine) destination(what string) string {
-	return rapid.SampledFrom(modelDestinations).Draw(m.T, what)
+	return rapid.SampledFrom(append([]string{billing, billing, inOrder}, modelDestinations...)).Draw(m.T, what)
 }
 
 // node draws the client that an operation goes to.
@@ -120,7 +121,7 @@ func (m *machine) some() *modelEvent {
 func (m *machine) must(err error) {
 	m.Helper()
 	if err != nil {
-		m.Fatal(err)
+		m.model.fail("%v", err)
 	}
 }
 
@@ -147,7 +148,7 @@ func (m *machine) apply(settles, accepts, leases int) {
 		m.model.settled(op, held[i])
 	}
 	for _, op := range b.Accepts {
-		m.Logf("accept of %s: %s, result %d", op.Event.ID, described(op), op.Result)
+		m.Logf("accept of %s: %s: result %d, leased %d", op.Event.ID, described(op), op.Result, len(op.Leased))
 		m.model.accepted(op)
 	}
 	for _, op := range b.Leases {
@@ -164,20 +165,27 @@ func eventsOf(leased []*relay.Leased) (ids []string) {
 }
 
 func described(op *relay.Accept) string {
-	s := fmt.Sprintf("task %s, key %x, fingerprint %x", op.Event.TaskID, op.Event.Key[:2], op.Event.Fingerprint[:2])
+	said := []string{fmt.Sprintf("task %s, key %x, fingerprint %x", op.Event.TaskID, op.Event.Key[:2], op.Event.Fingerprint[:2])}
 	if op.Ends != relay.NotEnding {
-		s += fmt.Sprintf(", %s ending %d", op.Event.Origin, op.Ends)
+		said = append(said, fmt.Sprintf("%s ending %d", op.Event.Origin, op.Ends))
 	}
 	if op.Again {
-		s += ", again"
+		said = append(said, "again")
 	}
 	if op.Separate {
-		s += ", separate"
+		said = append(said, "separate")
 	}
 	for _, d := range op.Deliveries {
-		s += fmt.Sprintf("; to %s, lease for %v, ordered %v, behind %q", d.Destination, d.LeaseFor, d.Ordered, d.Behind)
+		to := "to " + d.Destination
+		if d.LeaseFor > 0 {
+			to += " leased"
+		}
+		if d.Behind != "" {
+			to += " behind " + d.Behind
+		}
+		said = append(said, to)
 	}
-	return s + fmt.Sprint("; leased ", len(op.Leased))
+	return strings.Join(said, ", ")
 }
 
 // newAccept draws an accept: of a new event, or of one that is known or in the same batch.
@@ -223,7 +231,7 @@ func (m *machine) newAccept(batch []*relay.Accept) *relay.Accept {
 		}
 	}
 	for _, name := range []string{billing, search, inOrder, archive} {
-		wish := rapid.SampledFrom([]string{"", "pending", "leased"}).Draw(m.T, "to "+name)
+		wish := rapid.SampledFrom([]string{"", "", "pending", "leased"}).Draw(m.T, "to "+name)
 		if wish == "" {
 			continue
 		}
@@ -239,17 +247,22 @@ func (m *machine) newAccept(batch []*relay.Accept) *relay.Accept {
 	return op
 }
 
-// lease draws a lease, most often one that is current; nil if there never was one.
+// lease draws a lease, most often one that is current, and at times one whose delivery has been leased anew; nil if there
+// never was one.
 func (m *machine) lease() *modelLease {
 	all := m.model.leases
-	current := slices.DeleteFunc(slices.Clone(all), func(l *modelLease) bool { return l.delivery.lease != l })
-	if len(current) > 0 && !m.rarely("stale", 6) {
-		return current[m.upTo("lease", len(current)-1)]
+	like := rapid.SampledFrom([]string{"current", "current", "current", "superseded", "any"}).Draw(m.T, "lease")
+	some := slices.DeleteFunc(slices.Clone(all), func(l *modelLease) bool {
+		now := l.delivery.lease
+		return like == "current" && now != l || like == "superseded" && (now == nil || now == l)
+	})
+	if len(some) == 0 {
+		some = all
 	}
-	if len(all) == 0 {
+	if len(some) == 0 {
 		return nil
 	}
-	return all[m.upTo("lease", len(all)-1)]
+	return some[m.upTo("lease", len(some)-1)]
 }
 
 func (m *machine) newSettle(l *modelLease) *relay.Settle {
@@ -282,7 +295,7 @@ func (m *machine) delay(what string) time.Duration {
 }
 
 func (m *machine) advance() {
-	d := time.Duration(rapid.SampledFrom([]int{1, 2, 3, 5, 12, 45}).Draw(m.T, "minutes")) * time.Minute
+	d := time.Duration(rapid.SampledFrom([]int{2, 2, 2, 1, 5, 9, 13, 25}).Draw(m.T, "minutes")) * time.Minute
 	m.forward(d)
 }
 
@@ -305,8 +318,9 @@ func (m *machine) reopen() {
 	m.model.reopened()
 }
 
-// look compares what the store shows with the model.
-func (m *machine) look() {
+// look compares what the store shows with the model: what it counts always, and for the sake of speed the rest of it only
+// where all is asked for, or now and then.
+func (m *machine) look(all bool) {
 	m.looks++
 	s := m.nodes[m.looks%len(m.nodes)]
 	b := &bench{Harness: &Harness{Store: s}, t: m.T}
@@ -321,8 +335,14 @@ func (m *machine) look() {
 		}
 		m.model.shownCount(name, counts[i])
 	}
-	if n := len(m.model.events); n > 0 { // the rest of them another time, for the sake of speed
-		m.model.shownEvent(b.record(m.model.events[m.looks%n].Event), true)
+	n := len(m.model.events)
+	for i, ev := range m.model.events {
+		if all || m.looks%n == i {
+			m.model.shownEvent(b.record(ev.Event), true)
+		}
+	}
+	if !all && m.looks%4 != 0 {
+		return
 	}
 	m.model.shownList(relay.EventFilter{}, b.events(relay.EventFilter{}, nil))
 	m.model.shownLetters(relay.Selection{}, b.letters(relay.Selection{}))
@@ -352,26 +372,24 @@ func (m *machine) drain() {
 		}
 		for d := range m.model.all(name) {
 			if d.unsettled() {
-				m.Fatalf("%s is never delivered", d.name())
+				m.model.fail("%s is never delivered", d.name())
 			}
 		}
 	}
-	for range len(m.model.events) + 1 {
-		m.look()
-	}
+	m.look(true)
 	m.forward(3 * modelDead.Round(time.Minute))
 	m.purge()
 	if n := len(m.model.events); n > 0 {
-		m.Fatalf("%d events are never purged", n)
+		m.model.fail("%d events are never purged", n)
 	}
-	m.look()
+	m.look(true)
 }
 
 // gone reports whether the store has an event no more.
 func (m *machine) gone(ev *modelEvent) bool {
 	_, err := m.nodes[0].Event(m.Context(), ev.ID)
 	if err != nil && !errors.Is(err, relay.ErrNotFound) {
-		m.Fatal(err)
+		m.model.fail("%v", err)
 	}
 	return err != nil
 }

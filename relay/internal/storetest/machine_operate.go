@@ -95,7 +95,7 @@ func (m *machine) redrive() {
 	m.Logf("redrive of %+v by %+v: %d, %v", s, p, n, err)
 	m.must(err)
 	if next != "" {
-		m.Fatalf("a redrive of %d goes on at %q", n, next)
+		m.model.fail("a redrive of %d goes on at %q", n, next)
 	}
 	m.model.redriven(s, p, n)
 }
@@ -110,7 +110,7 @@ func (m *machine) discard() {
 }
 
 func (m *machine) expire() {
-	name, age := m.destination("of"), time.Duration(5*m.upTo("age", 8))*time.Minute+quarter
+	name, age := m.destination("of"), time.Duration(3*m.upTo("age", 8))*time.Minute+quarter
 	letters, err := m.node().Expire(m.Context(), source, name, age)
 	m.Logf("expire of %s by %v: %d, %v", name, age, len(letters), err)
 	m.must(err)
@@ -131,7 +131,7 @@ func (m *machine) reassign() {
 	m.Logf("reassign from %s to %s: %+v, %v", from, to, r, err)
 	m.must(err)
 	if next != "" {
-		m.Fatalf("a reassignment of %+v goes on at %q", r, next)
+		m.model.fail("a reassignment of %+v goes on at %q", r, next)
 	}
 	m.model.reassigned(from, to, r)
 }

@@ -53,6 +53,6 @@ func (m *machine) lookAtTasks(s relay.Store) {
 	}
 	open, overdue := m.model.openTasks()
 	if c := counts[i]; c.Expected+c.Overdue != int64(open) || m.Refresh != nil && c.Overdue != int64(overdue) || c.Due < 0 != (open == 0) {
-		m.Fatalf("%+v; want %d open, %d overdue", c, open, overdue)
+		m.model.fail("%+v; want %d open, %d overdue", c, open, overdue)
 	}
 }

@@ -12,7 +12,7 @@ import (
 func (m *model) leased(op *relay.Lease) {
 	m.t.Helper()
 	if op.Err != nil || op.Paused != m.paused[op.Destination] || op.Paused && len(op.Leased) > 0 || len(op.Dead) > 0 {
-		m.t.Fatalf("lease of %s: leased %d, paused %v, lost %v, %v", op.Destination, len(op.Leased), op.Paused, op.Dead, op.Err)
+		m.fail("lease of %s: leased %d, paused %v, lost %v, %v", op.Destination, len(op.Leased), op.Paused, op.Dead, op.Err)
 	}
 	if op.Paused {
 		return
@@ -28,12 +28,12 @@ func (m *model) leased(op *relay.Lease) {
 		}
 	}
 	if len(op.Leased) > op.Max || len(op.Leased) < min(len(must), op.Max) {
-		m.t.Fatalf("leased %d of at most %d from %s, where %d must be there and %d may", len(op.Leased), op.Max, op.Destination, len(must), len(may))
+		m.fail("leased %d of at most %d from %s, where %d must be there and %d may", len(op.Leased), op.Max, op.Destination, len(must), len(may))
 	}
 	for _, l := range op.Leased {
 		i := slices.IndexFunc(may, func(d *modelDelivery) bool { return d.event.ID == l.Event.ID })
 		if i < 0 {
-			m.t.Fatalf("leased %s to %s, which is not there to lease", l.Event.ID, op.Destination)
+			m.fail("leased %s to %s, which is not there to lease", l.Event.ID, op.Destination)
 		}
 		taken = append(taken, may[i])
 		may = slices.Delete(may, i, i+1)
@@ -41,14 +41,14 @@ func (m *model) leased(op *relay.Lease) {
 	m.inTurn(op, taken, may)
 	for i, d := range taken {
 		if _, may := m.leasable(d, op.Probe); !may {
-			m.t.Fatalf("leased two of a task at a time, %s one of them", d.name())
+			m.fail("leased two of a task at a time, %s one of them", d.name())
 		}
 		m.take(d, op.Leased[i], false)
 	}
 	if len(op.Leased) < op.Max {
 		for d := range m.all(op.Destination) {
 			if must, _ := m.leasable(d, op.Probe); must {
-				m.t.Fatalf("did not lease %s", d.name())
+				m.fail("did not lease %s", d.name())
 			}
 		}
 	}
@@ -62,7 +62,7 @@ func (m *model) inTurn(op *relay.Lease, taken, left []*modelDelivery) {
 	for i, d := range taken {
 		for _, later := range slices.Concat(taken[i+1:], left) {
 			if m.plain(d) && m.plain(later) && before(later, d, op.Probe) {
-				m.t.Fatalf("leased %s before %s", d.name(), later.name())
+				m.fail("leased %s before %s", d.name(), later.name())
 			}
 		}
 	}
@@ -102,7 +102,7 @@ func (m *model) next(op *relay.Lease) {
 	switch {
 	case due && op.Next != 0, waits && op.Next < 0, exact && soonest < 0 && op.Next >= 0,
 		exact && soonest >= 0 && (op.Next > soonest || op.Next <= soonest-slack):
-		m.t.Fatalf("next of %s is %v, want %v, exact %v", op.Destination, op.Next, soonest, exact)
+		m.fail("next of %s is %v, want %v, exact %v", op.Destination, op.Next, soonest, exact)
 	}
 }
 
@@ -112,13 +112,13 @@ func (m *model) settled(op *relay.Settle, l *modelLease) {
 	d, lost := l.delivery, errors.Is(op.Err, relay.ErrLeaseLost)
 	switch {
 	case op.Err != nil && !lost:
-		m.t.Fatalf("settle of %s: %v", d.name(), op.Err)
-	case d.lease != l && !lost && !(l.settled && d.last == l): // a store may know what it has done already
-		m.t.Fatalf("a settle of %s by the token %d, which is not the current one, is not refused", d.name(), l.Token)
+		m.fail("settle of %s: %v", d.name(), op.Err)
+	case d.lease != l && !lost && (!l.settled || d.last != l): // a store may know what it has done already
+		m.fail("a settle of %s by the token %d, which is not the current one, is not refused", d.name(), l.Token)
 	case d.lease != l:
 		return
 	case lost && !m.lapsed(d):
-		m.t.Fatalf("a settle of %s by its current token is refused", d.name())
+		m.fail("a settle of %s by its current token is refused", d.name())
 	case lost:
 		d.state, d.due, d.lease, d.voided = relay.StatePending, l.expires, nil, true
 		return
@@ -146,12 +146,12 @@ func (m *model) settled(op *relay.Settle, l *modelLease) {
 	}
 	slices.Sort(op.Freed)
 	if !slices.Equal(op.Freed, freed) {
-		m.t.Fatalf("the settle of %s freed %v, want %v", d.name(), op.Freed, freed)
+		m.fail("the settle of %s freed %v, want %v", d.name(), op.Freed, freed)
 	}
 	if !d.unsettled() && !op.Unblocked {
 		for next := range m.chain(d) {
 			if must, _ := m.leasable(next, false); must {
-				m.t.Fatalf("the settle of %s does not say that %s is due", d.name(), next.name())
+				m.fail("the settle of %s does not say that %s is due", d.name(), next.name())
 			}
 		}
 	}

@@ -11,7 +11,7 @@ import (
 func (m *model) wanted(what string, got, want int) {
 	m.t.Helper()
 	if got != want {
-		m.t.Fatalf("%s: %d, want %d", what, got, want)
+		m.fail("%s: %d, want %d", what, got, want)
 	}
 }
 
@@ -92,7 +92,7 @@ func (m *model) expired(destination string, age time.Duration, letters []relay.D
 		}
 		n++
 		if !slices.ContainsFunc(letters, func(l relay.DeadLetter) bool { return l.EventID == d.event.ID }) {
-			m.t.Fatalf("%s did not expire", d.name())
+			m.fail("%s did not expire", d.name())
 		}
 		m.settle(d, relay.StateDead, relay.ErrExpired.Error())
 		d.last = nil // whose lease had ended comes too late now
@@ -120,7 +120,7 @@ func (m *model) reassigned(from, to string, r relay.Reassigned) {
 		}
 	}
 	if r != want {
-		m.t.Fatalf("reassigned %+v, want %+v", r, want)
+		m.fail("reassigned %+v, want %+v", r, want)
 	}
 }
 
@@ -151,9 +151,9 @@ func (m *model) purged(r relay.PurgeResult, gone func(*modelEvent) bool) {
 		}
 		switch ev.gone = gone(ev); {
 		case ev.gone && (pending || m.clock < last+keep):
-			m.t.Fatalf("purged %s, pending %v, before its time", ev.ID, pending)
+			m.fail("purged %s, pending %v, before its time", ev.ID, pending)
 		case !ev.gone && !pending && m.clock >= max(ev.settled, ev.discarded)+max(modelKeep, modelDead):
-			m.t.Fatalf("did not purge %s", ev.ID)
+			m.fail("did not purge %s", ev.ID)
 		case !ev.gone:
 			return false
 		}

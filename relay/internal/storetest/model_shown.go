@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -30,7 +31,7 @@ func (m *model) shownCount(destination string, c relay.Count) {
 	}
 	if c.Pending+c.InFlight != open || c.InFlight < flying || c.InFlight > flying+lapsed || c.Delivered != delivered || c.Dead != dead ||
 		c.Paused != m.paused[destination] {
-		m.t.Fatalf("%+v; want %d open with %d to %d in flight, %d delivered, %d dead", c, open, flying, flying+lapsed, delivered, dead)
+		m.fail("%+v; want %d open with %d to %d in flight, %d delivered, %d dead", c, open, flying, flying+lapsed, delivered, dead)
 	}
 }
 
@@ -44,7 +45,7 @@ func (m *model) shownList(f relay.EventFilter, list []relay.EventRecord) {
 		}
 	}
 	if got := ids(list); !slices.Equal(got, want) {
-		m.t.Fatalf("%+v lists %v, want %v", f, got, want)
+		m.fail("%+v lists %v, want %v", f, got, want)
 	}
 	for i := range list {
 		m.shownEvent(&list[i], false)
@@ -64,11 +65,11 @@ func (m *model) shownEvent(r *relay.EventRecord, whole bool) {
 	m.t.Helper()
 	ev := m.event(r.ID)
 	if ev == nil {
-		m.t.Fatalf("%s is shown, and must not be there", r.ID)
+		m.fail("%s is shown, and must not be there", r.ID)
 	}
 	if r.Seq != ev.Seq || r.TaskID != ev.TaskID || r.Key != ev.Key || r.Duplicates != ev.duplicates || r.Conflicts != ev.conflicts ||
 		len(r.Deliveries) != len(ev.deliveries) {
-		m.t.Fatalf("read %+v; want %d duplicates, %d conflicts, %d deliveries", r, ev.duplicates, ev.conflicts, len(ev.deliveries))
+		m.fail("read %+v; want %d duplicates, %d conflicts, %d deliveries", r, ev.duplicates, ev.conflicts, len(ev.deliveries))
 	}
 	for i := range r.Deliveries {
 		m.shownDelivery(ev, &r.Deliveries[i], whole)
@@ -77,11 +78,11 @@ func (m *model) shownEvent(r *relay.EventRecord, whole bool) {
 		return
 	}
 	if !bytes.Equal(r.Body, ev.Body) || !sameHeaders(r.Headers, ev.Headers) || len(r.Variants) != len(ev.variants) || !slices.Equal(sorted(r.Files), sorted(ev.files)) {
-		m.t.Fatalf("read %+v; want %q, %v, %d variants, files %v", r, ev.Body, ev.Headers, len(ev.variants), ev.files)
+		m.fail("read %+v; want %q, %v, %d variants, files %v", r, ev.Body, ev.Headers, len(ev.variants), ev.files)
 	}
 	for i, v := range r.Variants {
 		if v.N != i+1 || !bytes.Equal(v.Body, ev.variants[i].Body) || !sameHeaders(v.Headers, ev.variants[i].Headers) {
-			m.t.Fatalf("variant %d of %s reads %+v", i+1, ev.ID, v)
+			m.fail("variant %d of %s reads %+v", i+1, ev.ID, v)
 		}
 	}
 }
@@ -90,27 +91,27 @@ func (m *model) shownDelivery(ev *modelEvent, got *relay.DeliveryRecord, whole b
 	m.t.Helper()
 	d := ev.to(got.Destination)
 	if d == nil {
-		m.t.Fatalf("%s is shown with a delivery to %s", ev.ID, got.Destination)
+		m.fail("%s is shown with a delivery to %s", ev.ID, got.Destination)
 	}
 	state := got.State
 	if m.lapsed(d) && state == relay.StatePending {
 		state = relay.StateInFlight
 	}
 	if state != d.state || got.Tries != d.tries || got.Replay != d.replay || got.Variant != d.variant || got.Reason != d.reason {
-		m.t.Fatalf("%s reads %+v; want %s, %d tries, replay %d, variant %d, %q", d.name(), got, d.state, d.tries, d.replay, d.variant, d.reason)
+		m.fail("%s reads %+v; want %s, %d tries, replay %d, variant %d, %q", d.name(), got, d.state, d.tries, d.replay, d.variant, d.reason)
 	}
 	if d.state == relay.StateDead && d.deadAt.IsZero() {
 		d.deadAt = got.DeadAt
 	}
 	if !got.DeadAt.Equal(d.deadAt) || got.DeadAt.IsZero() == (d.state == relay.StateDead) {
-		m.t.Fatalf("%s reads %+v; want it dead at %v", d.name(), got, d.deadAt)
+		m.fail("%s reads %+v; want it dead at %v", d.name(), got, d.deadAt)
 	}
 	if wait := max(0, d.due-m.clock); m.plain(d) && (got.NextAttempt > wait || got.NextAttempt < wait-slack) || d.behind != "" && got.NextAttempt != 0 {
-		m.t.Fatalf("%s reads %+v; want it due in %v", d.name(), got, wait)
+		m.fail("%s reads %+v; want it due in %v", d.name(), got, wait)
 	}
 	same := func(a, b relay.Attempt) bool { return a.Status == b.Status && bytes.Equal(a.Response, b.Response) }
 	if whole && !slices.EqualFunc(got.Attempts, d.attempts, same) {
-		m.t.Fatalf("%s has the attempts %+v, want %+v", d.name(), got.Attempts, d.attempts)
+		m.fail("%s has the attempts %+v, want %+v", d.name(), got.Attempts, d.attempts)
 	}
 }
 
@@ -122,17 +123,17 @@ func (m *model) shownLetters(s relay.Selection, letters []relay.DeadLetter) {
 	for i, l := range letters {
 		ev := m.event(l.EventID)
 		if ev == nil || ev.to(l.Destination) == nil || i > 0 && m.event(letters[i-1].EventID).Seq < ev.Seq {
-			m.t.Fatalf("listed %+v after %v", l, letters[:i])
+			m.fail("listed %+v after %v", l, letters[:i])
 		}
 		d := ev.to(l.Destination)
 		if !slices.Contains(want, d) || l.TaskID != ev.TaskID || l.Attempts != d.tries || !l.DeadAt.Equal(d.deadAt) || l.LastError != d.reason ||
 			d.tries > 0 && l.LastStatus != d.attempts[d.tries-1].Status {
-			m.t.Fatalf("listed %+v of %+v", l, d)
+			m.fail("listed %+v of %+v", l, d)
 		}
 		want = slices.DeleteFunc(want, func(other *modelDelivery) bool { return other == d })
 	}
 }
 
 func sorted(files []relay.File) []relay.File {
-	return slices.SortedFunc(slices.Values(files), func(a, b relay.File) int { return bytes.Compare([]byte(a.Field), []byte(b.Field)) })
+	return slices.SortedFunc(slices.Values(files), func(a, b relay.File) int { return strings.Compare(a.Field, b.Field) })
 }

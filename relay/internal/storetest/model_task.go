@@ -95,7 +95,7 @@ func (m *model) expected(e *relay.Expectation, err error) {
 		e = nil // nothing changes
 	}
 	if errors.Is(err, relay.ErrTooManyTasks) != tooMany || err != nil && !tooMany {
-		m.t.Fatalf("expectation with %d open returns %v", open, err)
+		m.fail("expectation with %d open returns %v", open, err)
 	}
 	if e == nil || tooMany {
 		return
@@ -137,7 +137,7 @@ func (m *model) leasedTasks(l *relay.TaskLease, leased []*relay.LeasedTask, next
 		t := m.task(got.TaskID)
 		if !slices.Contains(due, t) || t.due < last || got.API != t.api || got.Polls != t.polls+1 || got.Token == 0 || m.tokens[t.named(got.Token)] ||
 			got.Age < m.clock-t.at || got.Age > m.clock-t.at+2*slack {
-			m.t.Fatalf("leased the task %+v of %+v", got, t)
+			m.fail("leased the task %+v of %+v", got, t)
 		}
 		due = slices.DeleteFunc(due, func(other *modelTask) bool { return other == t })
 		last, m.tokens[t.named(got.Token)] = t.due, true
@@ -145,7 +145,7 @@ func (m *model) leasedTasks(l *relay.TaskLease, leased []*relay.LeasedTask, next
 	}
 	for _, t := range due {
 		if t.due < last {
-			m.t.Fatalf("leased no task %s, which is due before another one", t.name)
+			m.fail("leased no task %s, which is due before another one", t.name)
 		}
 	}
 	if len(leased) > 0 {
@@ -161,7 +161,7 @@ func (m *model) leasedTasks(l *relay.TaskLease, leased []*relay.LeasedTask, next
 		want = max(want, pause)
 	}
 	if next > want || next < want-slack || next >= 0 != (want >= 0) {
-		m.t.Fatalf("the next task is due in %v, want %v", next, want)
+		m.fail("the next task is due in %v, want %v", next, want)
 	}
 }
 
@@ -173,7 +173,7 @@ func (m *model) settledTask(op *relay.TaskSettle, err error) {
 	t := m.task(op.TaskID)
 	current := t.open() && t.token == op.Token
 	if errors.Is(err, relay.ErrLeaseLost) == current || err != nil && current {
-		m.t.Fatalf("settle of task %s: %v, current %v", op.TaskID, err, current)
+		m.fail("settle of task %s: %v, current %v", op.TaskID, err, current)
 	}
 	if !current {
 		return
@@ -205,7 +205,7 @@ func (m *model) shownTasks(tasks []relay.TaskRecord) {
 		wait := max(0, t.due-m.clock)
 		if got.TaskID != t.name || got.API != t.api || got.State != state || got.Reason != t.reason || got.Polls != t.polls || got.EventID != t.event ||
 			t.open() && (got.NextPoll > wait || got.NextPoll < wait-slack) || got.EndedAt.IsZero() != t.open() {
-			m.t.Fatalf("task %+v; want %+v", got, t)
+			m.fail("task %+v; want %+v", got, t)
 		}
 	}
 }
