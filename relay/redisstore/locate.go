@@ -28,17 +28,17 @@ func (s *Store) locate(ctx context.Context, among []*shard, ids []string) (map[s
 		return found, nil
 	}
 	pipe := s.client.Pipeline()
-	there := make([]*redis.IntCmd, 0, len(among)*len(ids))
+	there := make([]*redis.FloatCmd, 0, len(among)*len(ids))
 	for _, id := range ids {
 		for _, h := range among {
-			there = append(there, pipe.Exists(ctx, h.event(id)))
+			there = append(there, pipe.ZScore(ctx, h.events(), id))
 		}
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
 		return nil, explain(err)
 	}
 	for i, n := range there {
-		if n.Val() == 1 {
+		if n.Err() == nil {
 			found[ids[i/len(among)]] = among[i%len(among)]
 		}
 	}
