@@ -351,9 +351,7 @@ func (m *machine) look() {
 	}
 	m.model.shownList(relay.EventFilter{}, b.events(relay.EventFilter{}, nil))
 	m.model.shownLetters(relay.Selection{}, b.letters(relay.Selection{}))
-	tasks, _, err := b.Store.Tasks(m.Context(), relay.TaskFilter{})
-	m.must(err)
-	m.model.shownTasks(tasks)
+	m.lookAtTasks(b.Store)
 }
 
 // drain delivers all that is left, since nothing may be lost on the way, and has all of it purged.

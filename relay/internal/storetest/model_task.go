@@ -92,6 +92,9 @@ func (m *model) expected(e *relay.Expectation, err error) {
 	tooMany := false
 	if t == nil || t.state == relay.TaskGivenUp || e.API != "" && e.API != t.api {
 		tooMany = !t.open() && open >= e.Most
+		if m.parted && !t.open() {
+			tooMany = err != nil // of other partitions a client knows what it has seen last
+		}
 	} else {
 		e = nil // nothing changes
 	}
