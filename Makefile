@@ -33,19 +33,11 @@ export PATH := $(CURDIR)/.bin/node/node_modules/$(NODE)/bin:$(PATH)
 STORES := ./relay/internal/storetest ./relay/internal/sqlitefile ./relay/sqlitestore ./relay/spool
 ON_REDIS := ./relay/redisstore ./relay/engine
 GLUE := ./caddymodule
-<<<<<<< HEAD
-OUTSIDE := ./caddymodule/integration ./caddymodule/powercut ./caddymodule/bench $(CHAOS) ./docs
+OUTSIDE := ./caddymodule/integration $(CHAOS) ./caddymodule/powercut
 BROWSER := ./caddymodule/dashboard/browser
 
 .NOTPARALLEL:
-.PHONY: run build test bench bench-compare chaos soak fmt format vet lint prose unit conformance goldens integration powercut browser smoke tools
-=======
-OUTSIDE := ./caddymodule/integration ./caddymodule/chaos ./caddymodule/powercut
-BROWSER := ./caddymodule/dashboard/browser
-
-.NOTPARALLEL:
-.PHONY: run build test bench bench-compare fmt format vet lint prose race unit conformance goldens outside integration browser smoke soak tools
->>>>>>> speed
+.PHONY: run build test bench bench-compare chaos soak fmt format vet lint prose race unit conformance goldens outside integration powercut browser smoke tools
 
 run:
 	@mkdir -p .run
@@ -68,11 +60,7 @@ build:
 	go run -C caddymodule/xcaddy .
 
 # The order is from cheap to dear. The last step relays a callback through the very binary that xcaddy.json gives.
-<<<<<<< HEAD
-test: tools format vet lint unit conformance goldens integration powercut browser build smoke
-=======
 test: tools format vet lint race outside browser build smoke
->>>>>>> speed
 
 format: $(LINT)
 	$(LINT) fmt --diff
@@ -108,16 +96,13 @@ conformance:
 goldens:
 	$(RACE) $(GLUE)
 
-<<<<<<< HEAD
-# The short form of chaos runs beside the others.
-=======
 # A file of 100,000 events, which would take minutes with the race detector.
 MIGRATION := go test -count=1 -run TestMigrateLarge ./relay/sqlitestore
 
 outside:
 	go test -count=1 $(OUTSIDE)
 
->>>>>>> speed
+# The short form of chaos runs beside the others.
 integration:
 	$(INTEGRATION) $(CHAOS)
 
