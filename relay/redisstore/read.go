@@ -44,7 +44,8 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) ([]relay.EventR
 	}
 	n := min(limit, pageRows)
 	var events []relay.EventRecord
-	for seen := 0; seen < scanRows; {
+	begun := time.Now()
+	for seen := 0; seen < scanRows && (len(events) == seen || time.Since(begun) < scanTime); {
 		rows, err := s.page(ctx, shelves, from, !f.Oldest, n)
 		if err != nil {
 			return nil, "", err
@@ -343,8 +344,9 @@ func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int,
 	n := min(limit, pageRows)
 	var found []letter
 	next := ""
+	begun := time.Now()
 scan:
-	for seen := 0; seen < scanRows; {
+	for seen := 0; seen < scanRows && (len(found) == seen || time.Since(begun) < scanTime); {
 		letters, rows, err := s.letters(ctx, shelves, sel, from, true, n)
 		if err != nil {
 			return nil, "", err
