@@ -5,6 +5,7 @@
 # make bench-compare BASE=<git ref>   the same, by turns with the gateway of another commit
 # make chaos SEED=<n> STORE=sqlite|redis|sentinel|both   faults of every kind against real gateways, and a ledger of what they answered
 # make chaos ROUNDS=100 RATE=2000   gateways killed at random instants under load
+# make soak    half an hour at half the sustained rate, STORE=sqlite or redis; writes its readings and charts to .run
 # make lint, make fmt, make prose
 
 # xcaddy's own flags, for everything: binaries, vet and lint then share one build cache. Nothing here needs git.
@@ -35,7 +36,7 @@ OUTSIDE := ./caddymodule/integration ./caddymodule/bench $(CHAOS) ./docs
 BROWSER := ./caddymodule/dashboard/browser
 
 .NOTPARALLEL:
-.PHONY: run build test bench bench-compare chaos fmt format vet lint prose unit conformance goldens integration browser smoke tools
+.PHONY: run build test bench bench-compare chaos fmt format vet lint prose unit conformance goldens integration browser smoke soak tools
 
 run:
 	@mkdir -p .run
@@ -110,6 +111,10 @@ bench:
 chaos:
 	go run $(CHAOS)/run -store $(or $(STORE),both) $(if $(SEED),-seed $(SEED)) $(if $(SEEDS),-seeds $(SEEDS)) $(if $(RATE),-rate $(RATE)) \
 		$(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(FAULTS),-faults $(FAULTS)) $(if $(DURATION),-duration $(DURATION)) $(if $(QUIET),-quiet)
+
+soak:
+	@mkdir -p .run
+	go run ./caddymodule/bench -only soak -store $(or $(STORE),sqlite) -out .run/soak-$(or $(STORE),sqlite) $(SOAK)
 
 # The other commit is checked out beside this one for as long as its binary takes to build.
 bench-compare:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -52,6 +53,7 @@ type App struct {
 	events *caddyevents.App
 	alerts *relay.Alerts // nil without alerts, whose source is among the sources
 	pooled *pooledEngine // nil until acquired
+	store  Store
 
 	mu        sync.Mutex
 	sources   map[string]registration
@@ -130,6 +132,7 @@ func (a *App) provision(ctx caddy.Context) error {
 			return fmt.Errorf("alerts: %w", err)
 		}
 	}
+	a.store = store
 	a.pooled, err = acquireEngine(store)
 	if err != nil {
 		return err
@@ -157,11 +160,36 @@ func (a *App) register(name string, canonical []byte, build func() (*relay.Sourc
 		return known.source, nil
 	}
 	source, err := build()
+	if err == nil {
+		err = a.checkParted(source)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("source %q: %w", name, err)
 	}
 	a.sources[name] = registration{canonical, source}
 	return source, nil
+}
+
+// checkParted refuses a source whose tasks would be torn apart by a store that parts sources, be it as configured, or as it was
+// opened.
+func (a *App) checkParted(source *relay.Source) error {
+	parted := func(s Store) bool {
+		p, ok := s.(interface{ parted() bool })
+		return ok && p.parted()
+	}
+	if !source.ByKey() || !parted(a.store) && !parted(a.pooled.store) {
+		return nil
+	}
+	const remedy = "expected dedupe to name task_id, since the store parts a source by it, or partitions 1 in the store"
+	for _, d := range source.Destinations {
+		if d.OrderTask {
+			return fmt.Errorf("destination %q: order task: %s", d.Name, remedy)
+		}
+	}
+	if source.Recover != nil {
+		return errors.New("recover: " + remedy)
+	}
+	return nil
 }
 
 // provisionAlerts sets up the built-in source, and which conditions its events are about.

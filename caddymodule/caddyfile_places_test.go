@@ -28,6 +28,8 @@ func TestPlaces(t *testing.T) {
 		"a secret":                         {":8080 {\n\trelay vocals {\n\t\tverify kie {env.EMPTY}\n\t\tto https://billing.example.com\n\t}\n}", "EMPTY is not set, or empty, at Caddyfile:2"},
 		"the store":                        {"{\n\trelay {\n\t\tstore sqlite {env.EMPTY}\n\t}\n}\n:8080 {\n\trelay vocals {\n\t\tto https://billing.example.com\n\t}\n}", "EMPTY is not set, or empty, at Caddyfile:2"},
 		"the store, in two options":        {"{\n\trelay {\n\t\tdrain 1s\n\t}\n\trelay {\n\t\tstore sqlite {env.EMPTY}\n\t}\n}\n:8080 {\n\trelay vocals {\n\t\tto https://billing.example.com\n\t}\n}", "EMPTY is not set, or empty, at Caddyfile:5"},
+		"order among partitions":           {"{\n\trelay {\n\t\tstore redis {\n\t\t\tpartitions 2\n\t\t}\n\t}\n}\n:8080 {\n\trelay vocals {\n\t\tdedupe stage code\n\t\tto https://billing.example.com {\n\t\t\torder task\n\t\t}\n\t}\n}", "order task: expected dedupe to name task_id, since the store parts a source by it, or partitions 1 in the store, at Caddyfile:9"},
+		"recovery among partitions":        {"{\n\trelay {\n\t\tstore redis a:1 b:1\n\t}\n}\n:8080 {\n\trelay vocals {\n\t\tdedupe stage code\n\t\tto https://billing.example.com\n\t\trecover\n\t}\n}", "recover: expected dedupe to name task_id, since the store parts a source by it, or partitions 1 in the store, at Caddyfile:7"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			adapted, err := adapt(c.caddyfile)

@@ -31,7 +31,7 @@ func acquireEngine(store Store) (*pooledEngine, error) {
 		options := store.Options()
 		options.Metrics = metrics
 		options.Logger = slog.New(latestLog{loggers: p.loggers})
-		options.Version = version()
+		options.Version = version(debug.ReadBuildInfo())
 		p.Engine = engine.New(options)
 		return p, nil
 	})
@@ -67,21 +67,6 @@ func (p *pooledEngine) unsettled() (n int64) {
 		n += c.Pending + c.InFlight
 	}
 	return n
-}
-
-// version is that of this module in the running binary; empty where the build does not say.
-func version() string {
-	const path = "github.com/callbackrelay/caddy-relay"
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	for _, m := range append(info.Deps, &info.Main) {
-		if m.Path == path && m.Version != "(devel)" {
-			return m.Version
-		}
-	}
-	return ""
 }
 
 // Interface guards

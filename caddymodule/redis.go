@@ -73,6 +73,10 @@ type Redis struct {
 	// Default: memory.
 	Durability string `json:"durability,omitempty"`
 
+	// How many partitions each source has, 1 to 256: on a Cluster they spread it over the masters. A prefix keeps the number
+	// that it was written with. Default: 1, and 16 on a Cluster, where a prefix that has 1 keeps that.
+	Partitions int `json:"partitions,omitempty"`
+
 	options   redisstore.Options
 	spoolPath string // empty: there is no spool
 }
@@ -105,6 +109,7 @@ func (r *Redis) Provision(caddy.Context) (err error) {
 		Cluster:    r.Cluster,
 		KeyPrefix:  cmp.Or(r.KeyPrefix, defaultPrefix),
 		Timeout:    r.Timeout.or(redisstore.DefaultTimeout),
+		Partitions: r.Partitions,
 		Durability: redisstore.Durability(cmp.Or(r.Durability, string(redisstore.DurabilityMemory))),
 	}
 	for _, text := range r.Addresses {
@@ -210,8 +215,11 @@ func (r *Redis) differs(other Store) bool {
 	}
 	a, b := r.options, o.options
 	return a.Username != b.Username || a.Password != b.Password || a.Cluster != b.Cluster || (a.TLS == nil) != (b.TLS == nil) ||
-		a.Timeout != b.Timeout || a.Durability != b.Durability || r.spoolPath != o.spoolPath
+		a.Timeout != b.Timeout || a.Partitions != b.Partitions || a.Durability != b.Durability || r.spoolPath != o.spoolPath
 }
+
+// parted reports whether a source may have several partitions.
+func (r *Redis) parted() bool { return r.options.Parted() }
 
 func (r *Redis) literalSecret() bool { return literal([]string{r.Password}) }
 
@@ -255,6 +263,8 @@ func (r *Redis) check() error {
 		return errors.New("username: expected a password with it")
 	case r.DB < 0:
 		return fmt.Errorf("db: expected the number of a database, 0 or more, got %d", r.DB)
+	case r.Partitions < 0 || r.Partitions > redisstore.MaxPartitions:
+		return fmt.Errorf("partitions: expected a number from 1 to %d, got %d", redisstore.MaxPartitions, r.Partitions)
 	case r.Timeout < 0:
 		return fmt.Errorf("timeout: expected a positive duration, got %s", r.Timeout)
 	case r.MasterName != "" && r.Cluster:
@@ -293,6 +303,14 @@ func parseDB(s string) (int, error) {
 	return int(n), nil
 }
 
+func parsePartitions(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > redisstore.MaxPartitions {
+		return 0, fmt.Errorf("expected a number from 1 to %d, got %q", redisstore.MaxPartitions, s)
+	}
+	return n, nil
+}
+
 func checkKeyPrefix(s string) error {
 	// Braces would say which slot of a Cluster a key is in.
 	if !validName.MatchString(strings.ReplaceAll(s, ":", "")) {
@@ -321,6 +339,7 @@ func checkDurability(s string) error {
 //	    timeout <duration>
 //	    spool [<path>] | off
 //	    durability memory|replica
+//	    partitions <number>
 //	}
 func (r *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the driver's name
@@ -386,8 +405,10 @@ func (r *Redis) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 		return nil
 	case "durability":
 		return setText(d, "durability memory|replica", &r.Durability, checkDurability)
+	case "partitions":
+		return set(d, "partitions <number>", &r.Partitions, parsePartitions)
 	}
-	return errUnknown(d, "master_name, username, password, db, tls, cluster, key_prefix, timeout, spool or durability")
+	return errUnknown(d, "master_name, username, password, db, tls, cluster, key_prefix, timeout, spool, durability or partitions")
 }
 
 // Interface guards

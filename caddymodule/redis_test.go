@@ -41,7 +41,7 @@ func TestRedisIdentity(t *testing.T) {
 	}
 	for _, same := range []string{
 		`{"addresses":["127.0.0.1:6379"]}`, `{"addresses":["{env.REDIS}"]}`, `{"timeout":"5s"}`, `{"spool":{}}`, `{"durability":"replica"}`,
-		`{"spool":{"off":true}}`, `{"spool":{"path":"/tmp/spool.db"}}`, `{"username":"a","password":"b"}`, `{"tls":true}`, `{"key_prefix":"relay"}`,
+		`{"spool":{"off":true}}`, `{"spool":{"path":"/tmp/spool.db"}}`, `{"username":"a","password":"b"}`, `{"tls":true}`, `{"key_prefix":"relay"}`, `{"partitions":16}`,
 	} {
 		r := mustRedis(t, same)
 		if r.Identity() != byDefault.Identity() {
@@ -96,6 +96,8 @@ func TestRedisProvisionErrors(t *testing.T) {
 		`{"db":1,"cluster":true}`:                                    "a Cluster has only database 0",
 		`{"db":1,"addresses":["a:1","b:1"]}`:                         "a Cluster has only database 0",
 		`{"master_name":"m","cluster":true}`:                         "expected either master_name",
+		`{"partitions":-1}`:                                          "partitions: expected a number from 1 to 256, got -1",
+		`{"partitions":257}`:                                         "partitions: expected a number from 1 to 256, got 257",
 		`{"timeout":"-1s"}`:                                          "timeout: expected a positive duration",
 		`{"key_prefix":"{relay}"}`:                                   "key_prefix: expected up to 63",
 		`{"durability":"disk"}`:                                      "durability: expected memory or replica",

@@ -35,6 +35,9 @@ type Accept struct {
 	// SeparateKey, as Event.Separated has it, and counted with the first one as a conflict. A repetition of either is a
 	// Duplicate of it.
 	Separate bool
+	// ByKey notes that the key of the source's callbacks does not name their task, so that those of one key may be of different
+	// tasks. A store that parts a source goes by the key then, and else by the task.
+	ByKey bool
 	// Ends, unless it is NotEnding, ends the event's task in the same step, if that is expected: as recovered if the event is
 	// a recovered one and is Accepted, else as called back. A recovered event is Unexpected where its task is not expected. An
 	// event with the ending of the recovered event of its task is no event of its own within Window, whatever its key and

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay/payload"
@@ -41,6 +42,11 @@ func (s *Source) Restricted() bool { return len(s.Allow)+len(s.AllowFrom) > 0 }
 // the built-in source.
 func (s *Source) Open() bool {
 	return s.Name != AlertSource && (s.Observe || !s.Restricted()) && len(s.Verifiers) == 0
+}
+
+// ByKey reports whether the dedupe key does not name the task, so that callbacks of one key may be of different tasks.
+func (s *Source) ByKey() bool {
+	return len(s.Dedupe) > 0 && !slices.ContainsFunc(s.Dedupe, func(f DedupeField) bool { return f.Kind == DedupeTaskID })
 }
 
 // AddressList lists addresses, which may be others at each request. It is safe for concurrent use, and fast.

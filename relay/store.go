@@ -21,6 +21,8 @@ var (
 	ErrStoreFull = errors.New("store full")
 	// ErrStoreLocked: another process has the store open.
 	ErrStoreLocked = errors.New("store locked")
+	// ErrStoreUnfit: the store was written with other settings than it is to be used with. It stays so until one is changed.
+	ErrStoreUnfit = errors.New("store unfit")
 	// ErrClosed: the store or the engine has been closed.
 	ErrClosed = errors.New("closed")
 	// ErrBadCursor: a cursor that this store did not hand out.

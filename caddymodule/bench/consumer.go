@@ -16,9 +16,12 @@ type consumer struct {
 	taskAt   int // where the task id stands in a callback
 	count    atomic.Int64
 
+	down atomic.Bool // it answers 503 and takes nothing
+
 	mu     sync.Mutex
 	timing bool
-	took   []time.Duration // from sending to arrival
+	took   []time.Duration  // from sending to arrival
+	ledger map[int]struct{} // the numbers of the tasks that arrived, if it is kept
 }
 
 func (b *bench) newConsumer() (*consumer, error) {
@@ -55,23 +58,66 @@ func (c *consumer) serve(conn net.Conn) {
 			return
 		}
 		now := time.Now()
+		if c.down.Load() {
+			if _, err := conn.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")); err != nil {
+				return
+			}
+			continue
+		}
 		if _, err := conn.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")); err != nil {
 			return
 		}
 		c.count.Add(1)
-		c.time(body[c.taskAt:], now)
+		c.note(body[c.taskAt:], now)
 	}
 }
 
-// time keeps how long a callback took.
-func (c *consumer) time(task []byte, now time.Time) {
+// note keeps how long a callback took, and its number.
+func (c *consumer) note(task []byte, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.ledger != nil {
+		if n, err := strconv.ParseInt(string(task[16:]), 16, 64); err == nil {
+			c.ledger[int(n)] = struct{}{}
+		}
+	}
 	if !c.timing {
 		return
 	}
 	if sent, err := strconv.ParseInt(string(task[:16]), 16, 64); err == nil {
 		c.took = append(c.took, time.Duration(now.UnixNano()-sent))
+	}
+}
+
+// keepLedger begins to keep the numbers of the tasks that arrive; distinct returns how many there are.
+func (c *consumer) keepLedger() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ledger = map[int]struct{}{}
+}
+
+func (c *consumer) distinct() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.ledger)
+}
+
+// flap is up and down by turns until it is stopped, and up then.
+func (c *consumer) flap(stop <-chan struct{}) {
+	defer c.down.Store(false)
+	for {
+		length := soakUp
+		if c.down.Load() {
+			length = soakDown
+		}
+		change := time.NewTimer(length)
+		select {
+		case <-stop:
+			change.Stop()
+			return
+		case <-change.C:
+			c.down.Store(!c.down.Load())
+		}
 	}
 }
 

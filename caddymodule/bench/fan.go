@@ -32,13 +32,13 @@ func (b *bench) newFan(binary string, destinations int, store string, folders ..
 			return nil, err
 		}
 		f.consumers = append(f.consumers, c)
-		to = append(to, fmt.Sprintf("\t\tto d%d http://%s/ {\n\t\t\tmax_in_flight %d\n\t\t}", n, c.address(), b.slots))
+		to = append(to, fmt.Sprintf("\t\tto d%d http://%s/ {\n\t\t\tmax_in_flight %d%s\n\t\t}", n, c.address(), b.slots, b.perTo))
 	}
 	for _, folder := range folders {
 		g, err := b.start(binary, folder, store, `
 	reverse_proxy /proxied `+f.consumers[0].address()+`
 	relay /callbacks vocals {
-`+strings.Join(to, "\n")+`
+`+b.perSource+strings.Join(to, "\n")+`
 	}
 	relay /backlog backlog {
 		to dead http://127.0.0.1:1/

@@ -26,8 +26,8 @@ type gateway struct {
 	started time.Duration // from exec until the store is open
 }
 
-// start runs a gateway of a binary whose data are in the folder. store is the argument of its `store` option, and site holds
-// the directives of its one site.
+// start runs a gateway of a binary whose data are in the folder. store is the argument of its `store` option, which lines of
+// other options may follow, and site holds the directives of its one site.
 func (b *bench) start(binary, folder, store, site string) (*gateway, error) {
 	admin, address, err := freeAddresses()
 	if err != nil {

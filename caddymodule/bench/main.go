@@ -5,6 +5,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -29,6 +30,11 @@ type settings struct {
 	slots       int
 	backlog     int
 	seconds     int
+	events      int
+	store       string
+	perSecond   int
+	length      time.Duration
+	out         string
 }
 
 func main() {
@@ -41,7 +47,7 @@ func main() {
 	flag.StringVar(&s.base, "base", "", "another binary to measure by turns with the first, round for round")
 	flag.StringVar(&s.dir, "dir", "", "where the stores are made, on the disk to measure (default: a new folder in the system's temporary one)")
 	flag.StringVar(&s.body, "body", "relay/testdata/callback-separate-vocal.json", "the callback")
-	flag.StringVar(&s.only, "only", "accept,fanout,shapes,latency,redis,backlog", "what to measure")
+	flag.StringVar(&s.only, "only", "accept,fanout,shapes,latency,redis,backlog", "what to measure: these, soak or million")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds of reference and product each")
 	flag.IntVar(&s.connections, "connections", 64, "keep-alive connections of the sender")
 	flag.DurationVar(&s.duration, "duration", 5*time.Second, "length of a round of accepts")
@@ -49,6 +55,11 @@ func main() {
 	flag.IntVar(&s.slots, "slots", 64, "max_in_flight of each destination")
 	flag.IntVar(&s.backlog, "backlog", 1_000_000, "deliveries that wait for a dead destination")
 	flag.IntVar(&s.seconds, "seconds", 20, "length of the latency measurement")
+	flag.StringVar(&s.store, "store", "", "the store of a soak (default: sqlite) or of many events (default: both): sqlite or redis")
+	flag.IntVar(&s.events, "events", 1_000_000, "events that a store with many has")
+	flag.IntVar(&s.perSecond, "per-second", 0, "callbacks a second of a soak (default: half of what the gateway sustains)")
+	flag.DurationVar(&s.length, "length", 30*time.Minute, "length of a soak")
+	flag.StringVar(&s.out, "out", "soak", "the files that a soak writes, without their endings .csv and .svg")
 	flag.Parse()
 	if err := run(s); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -69,6 +80,8 @@ var parts = []part{
 	{"latency", (*bench).latency},
 	{"redis", (*bench).redis},
 	{"backlog", (*bench).backlog},
+	{"soak", (*bench).soak},
+	{"million", (*bench).million},
 }
 
 // bench is a run.
@@ -76,8 +89,11 @@ type bench struct {
 	settings
 	callback string // the body, with taskMark where its task id stands
 	table    *tabwriter.Writer
-	redisPID int // of the Redis that the gateways use, or 0
-	folders  int // that were made
+	server   *servers.Redis // that the gateways use, or nil
+	folders  int            // that were made
+
+	perSource string // options of the source of a fan-out, on lines of their own
+	perTo     string // options of each of its destinations
 }
 
 // binary is a gateway to measure; its name is added to the rows.
@@ -117,7 +133,7 @@ func run(s settings) error {
 			continue
 		}
 		if err := p.run(b); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+			return errors.Join(b.table.Flush(), fmt.Errorf("%s: %w", p.name, err))
 		}
 	}
 	return b.table.Flush()

@@ -53,7 +53,8 @@ func (b *bench) onRedis(sync string) (err error) {
 
 // startRedis starts a Redis of the run's own.
 func (b *bench) startRedis(sync string) (address string, stop func() error, err error) {
-	dir := filepath.Join(b.dir, "redis-"+sync)
+	b.folders++
+	dir := filepath.Join(b.dir, fmt.Sprintf("redis-%d", b.folders))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", nil, err
 	}
@@ -65,9 +66,9 @@ func (b *bench) startRedis(sync string) (address string, stop func() error, err 
 	if err := redis.Start(); err != nil {
 		return "", nil, err
 	}
-	b.redisPID = redis.Cmd.Process.Pid
+	b.server = redis
 	return redis.Address, func() error {
-		b.redisPID = 0
+		b.server = nil
 		return redis.Stop(time.Minute)
 	}, nil
 }

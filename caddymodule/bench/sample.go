@@ -47,8 +47,8 @@ func (b *bench) look(gateways []*gateway) (l look, err error) {
 		}
 		l.allocations, l.commits, l.cpu, l.bytes = l.allocations+allocations, l.commits+commits, l.cpu+cpu, l.bytes+bytes
 	}
-	if b.redisPID != 0 {
-		l.redisCPU, err = cpuOf(b.redisPID)
+	if b.server != nil {
+		l.redisCPU, err = cpuOf(b.server.Cmd.Process.Pid)
 	}
 	return l, err
 }

@@ -41,8 +41,9 @@ configuration that --config names, else localhost:2019. Gateways that share a
 Redis answer alike, except that rejections, tail and doctor are about the one
 that is asked.
 
-Tables are cut to the width of the terminal, and whole in a pipe or file.
-Scripts had better use --json, which prints what the admin endpoint answers.`
+Tables are cut to the width of the terminal, a narrow one shows fewer columns,
+and in a pipe or file they are whole. Scripts had better use --json, which prints
+what the admin endpoint answers.`
 
 // configure makes the relay command of a new one.
 func configure(cmd *cobra.Command, backup Backup) {
@@ -59,7 +60,7 @@ func configure(cmd *cobra.Command, backup Backup) {
 	commands := []*cobra.Command{
 		statusCommand(), eventsCommand(), showCommand(), replayCommand(), deadLettersCommand(), redriveCommand(), discardCommand(),
 		pauseCommand(), resumeCommand(), reassignCommand(), rejectionsCommand(), tasksCommand(), expectCommand(), tailCommand(), exportCommand(), sendCommand(),
-		doctorCommand(), backupCommand(backup),
+		doctorCommand(), backupCommand(backup), helpCommand(),
 	}
 	for _, command := range commands {
 		command.DisableFlagsInUseLine = true // they name their flags

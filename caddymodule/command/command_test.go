@@ -384,11 +384,55 @@ func TestDoctor(t *testing.T) {
 	if err != nil || !strings.Contains(out.out, strings.TrimSpace(doctor.Checks[1].Message)) {
 		t.Errorf("%v, printed:\n%s", err, out.out)
 	}
+	var narrow strings.Builder
+	if err := writeDoctor(&narrow, 40, doctor.Checks[:1]); err != nil {
+		t.Fatal(err)
+	}
+	want(t, narrow.String(), 40, "ok          disk\n            12 GiB are free.\n")
 	doctor.OK = false
 	doctor.Checks = append(doctor.Checks, api.Check{Name: "clock", State: api.CheckError, Message: "It is wrong."})
 	for _, flag := range []string{"--json=false", "--json"} {
 		if out, err := execute(t, t.Context(), "", "doctor", address, flag); err == nil || err.Error() != "1 check fails" || !strings.Contains(out.out, "It is wrong.") {
 			t.Errorf("%s: %v, printed:\n%s", flag, err, out.out)
 		}
+	}
+}
+
+// Each command can be looked up by its name, with an example to begin from.
+func TestHelp(t *testing.T) {
+	relayHelp := func(args ...string) (string, error) {
+		root, cmd := &cobra.Command{Use: "caddy", SilenceUsage: true, SilenceErrors: true}, &cobra.Command{Use: "relay"}
+		configure(cmd, nil)
+		root.AddCommand(cmd)
+		var out bytes.Buffer
+		root.SetOut(&out)
+		root.SetArgs(append([]string{"relay"}, args...))
+		err := root.ExecuteContext(t.Context())
+		return out.String(), err
+	}
+	all, err := relayHelp("help")
+	if plain, _ := relayHelp(); err != nil || all != plain {
+		t.Errorf("error %v, printed:\n%s", err, all)
+	}
+	cmd := &cobra.Command{Use: "relay"}
+	configure(cmd, nil)
+	for _, c := range append(cmd.Commands(), acceptCommand()) {
+		names := []string{"help", c.Name()}
+		if c.Name() == "accept" {
+			names = []string{"help", "rejections", "accept"}
+		}
+		got, err := relayHelp(names...)
+		flag, _ := relayHelp(append(names[1:], "--help")...)
+		if err != nil || got != flag || !strings.Contains(got, "Examples:\n  ") || !strings.Contains(got, "caddy relay "+strings.Join(names[1:], " ")) {
+			t.Errorf("%v: %v, printed:\n%s", names, err, got)
+		}
+		for line := range strings.Lines(c.Long) {
+			if len(line) > 85 {
+				t.Errorf("%s: a line of %d characters: %s", c.Name(), len(line), line)
+			}
+		}
+	}
+	if _, err := relayHelp("help", "nothing"); err == nil || !strings.Contains(err.Error(), `no command "nothing"`) {
+		t.Errorf("error %v", err)
 	}
 }

@@ -1,8 +1,6 @@
 package command
 
 import (
-	"context"
-	"io"
 	"net/url"
 	"strconv"
 	"time"
@@ -26,45 +24,31 @@ dead_letter_retention.`,
 	}
 	cmd.Flags().StringVarP(&source, "source", "s", "", "Only dead letters of this source")
 	cmd.Flags().StringVarP(&destination, "destination", "d", "", "Only dead letters of this destination")
-	since, limit := addTime(cmd, "since", "Only dead letters given up since then"), addLimit(cmd)
+	since := addTime(cmd, "since", "Only dead letters given up since then")
 	completeNames(cmd)
-	cmd.RunE = run(func(ctx context.Context, c *call, _ []string) error {
-		if err := checkLimit(*limit); err != nil {
-			return err
-		}
+	return deadLetters.command(cmd, func() url.Values {
 		q := url.Values{}
 		set(q, "source", source)
 		set(q, "destination", destination)
 		set(q, "since", since.String())
-		raw, err := c.list(ctx, api.PathDeadLetters, "dead_letters", q, *limit)
-		return answer(c, raw, err, func(page api.DeadLetters) error {
-			if err := writeDeadLetters(c.out, c.width, page.DeadLetters, time.Now()); err != nil {
-				return err
-			}
-			return c.more(page.Next, "dead letters")
-		})
+		return q
 	})
-	return cmd
 }
 
-func writeDeadLetters(w io.Writer, width int, letters []api.DeadLetter, now time.Time) error {
-	if len(letters) == 0 {
-		_, err := io.WriteString(w, "There are no such dead letters.\n")
-		return err
-	}
-	rows := make([][]string, len(letters))
-	for i, l := range letters {
-		rows[i] = []string{
+var deadLetters = listing[api.DeadLetter]{
+	path: api.PathDeadLetters, field: "dead_letters", rows: "dead letters", none: "There are no such dead letters.",
+	columns: []column{
+		{title: "EVENT", whole: true},
+		{title: "GIVEN UP", whole: true, spare: 3},
+		{title: "SOURCE", spare: 4},
+		{title: "DESTINATION", spare: 1},
+		{title: "TASK", spare: 5},
+		{title: "TRIES", right: true, spare: 6},
+		{title: "LAST ANSWER", spare: 2},
+	},
+	cells: func(l *api.DeadLetter, now time.Time) []string {
+		return []string{
 			l.EventID, ago(l.DeadAt, now), l.Source, l.Destination, l.TaskID, strconv.Itoa(l.Attempts), outcome(l.LastStatus, l.LastError),
 		}
-	}
-	return table(w, width, []column{
-		{title: "EVENT", whole: true},
-		{title: "GIVEN UP", whole: true},
-		{title: "SOURCE"},
-		{title: "DESTINATION"},
-		{title: "TASK"},
-		{title: "TRIES", right: true},
-		{title: "LAST ANSWER"},
-	}, rows)
+	},
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,7 @@ Exits with status 1 if a check fails. A warning is no failure.`,
 		RunE: run(func(ctx context.Context, c *call, _ []string) error {
 			raw, err := c.get(ctx, api.PathDoctor, nil)
 			failed := 0
-			if err := answer(c, raw, err, func(d api.Doctor) error { return writeDoctor(c.out, d.Checks) }); err != nil {
+			if err := answer(c, raw, err, func(d api.Doctor) error { return writeDoctor(c.out, c.width, d.Checks) }); err != nil {
 				return err
 			}
 			d, err := decode[api.Doctor](raw, nil)
@@ -43,11 +44,19 @@ Exits with status 1 if a check fails. A warning is no failure.`,
 	}
 }
 
-// writeDoctor writes the checks without a limit to the width, since half an advice is none.
-func writeDoctor(w io.Writer, checks []api.Check) error {
+// writeDoctor writes the checks, of which none is cut, since half an advice is none. A terminal shows the advice below what
+// it is about, wrapped between words.
+func writeDoctor(w io.Writer, width int, checks []api.Check) error {
+	if width > 0 {
+		rows := make([][2]string, 0, 2*len(checks))
+		for _, check := range checks {
+			rows = append(rows, [2]string{check.State, strings.TrimSpace(check.Name + " " + check.Subject)}, [2]string{"", check.Message})
+		}
+		return fields(w, width, rows)
+	}
 	rows := make([][]string, len(checks))
 	for i, check := range checks {
 		rows[i] = []string{check.State, check.Name, check.Subject, check.Message}
 	}
-	return table(w, 0, []column{{title: "STATE"}, {title: "CHECK"}, {title: "OF"}, {title: "FOUND"}}, rows)
+	return table(w, width, []column{{title: "STATE"}, {title: "CHECK"}, {title: "OF"}, {title: "FOUND"}}, rows)
 }

@@ -1,9 +1,6 @@
 package command
 
 import (
-	"context"
-	"errors"
-	"io"
 	"net/url"
 	"strings"
 	"time"
@@ -43,18 +40,6 @@ func (f *filter) query() url.Values {
 	return q
 }
 
-// addLimit adds the flag of how many rows a list shows.
-func addLimit(cmd *cobra.Command) *int {
-	return cmd.Flags().IntP("limit", "n", defaultRows, "Show at most so many")
-}
-
-func checkLimit(n int) error {
-	if n < 1 {
-		return errors.New("--limit: expected a number of at least 1")
-	}
-	return nil
-}
-
 func eventsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events [--source <name>] [--task-id <id>] [--state <state>] [--destination <name>] [--since <time>] [--until <time>] [--limit <n>]",
@@ -69,41 +54,23 @@ destination.`,
   caddy relay events --task-id 5c79be8e --json`,
 		Args: operands(),
 	}
-	f, limit := addFilter(cmd), addLimit(cmd)
-	cmd.RunE = run(func(ctx context.Context, c *call, _ []string) error {
-		if err := checkLimit(*limit); err != nil {
-			return err
-		}
-		raw, err := c.list(ctx, api.PathEvents, "events", f.query(), *limit)
-		return answer(c, raw, err, func(page api.Events) error {
-			if err := writeEvents(c.out, c.width, page.Events, time.Now()); err != nil {
-				return err
-			}
-			return c.more(page.Next, "events")
-		})
-	})
-	return cmd
+	return events.command(cmd, addFilter(cmd).query)
 }
 
-func writeEvents(w io.Writer, width int, events []api.Event, now time.Time) error {
-	if len(events) == 0 {
-		_, err := io.WriteString(w, "There are no such events.\n")
-		return err
-	}
-	rows := make([][]string, len(events))
-	for i := range events {
-		e := &events[i]
-		rows[i] = []string{e.ID, ago(e.ReceivedAt, now), e.Source, e.TaskID, e.Stage, e.State, deliveriesCell(e.Deliveries)}
-	}
-	return table(w, width, []column{
+var events = listing[api.Event]{
+	path: api.PathEvents, field: "events", rows: "events", none: "There are no such events.",
+	columns: []column{
 		{title: "ID", whole: true},
-		{title: "RECEIVED", whole: true},
-		{title: "SOURCE"},
-		{title: "TASK"},
-		{title: "STAGE"},
+		{title: "RECEIVED", whole: true, spare: 3},
+		{title: "SOURCE", spare: 5},
+		{title: "TASK", spare: 2},
+		{title: "STAGE", spare: 6},
 		{title: "STATE", whole: true},
-		{title: "DELIVERIES"},
-	}, rows)
+		{title: "DELIVERIES", spare: 4},
+	},
+	cells: func(e *api.Event, now time.Time) []string {
+		return []string{e.ID, ago(e.ReceivedAt, now), e.Source, e.TaskID, e.Stage, e.State, deliveriesCell(e.Deliveries)}
+	},
 }
 
 // deliveriesCell lists those that are not delivered first, since the cell may be cut.
@@ -120,12 +87,4 @@ func deliveriesCell(deliveries []api.Delivery) string {
 		return strings.Join(delivered, ", ")
 	}
 	return strings.Join(append(open, delivered...), ", ")
-}
-
-// more writes below a table that there are more rows.
-func (c *call) more(next, rows string) error {
-	if next == "" {
-		return nil
-	}
-	return c.note("There are more %s: raise --limit, or narrow the filters.", rows)
 }

@@ -57,7 +57,9 @@ func reassignCommand() *cobra.Command {
 		Short: "Hands the deliveries of a renamed destination to its new name",
 		Long: `Hands the deliveries of a destination that is no longer configured, which the
 status shows as orphaned, to another destination of the same source: above all
-to the one that it was renamed to. Dead letters are handed over too.
+to the one that it was renamed to. Dead letters are handed over too. What waits
+then obeys the new destination: it is held while that is paused or failing, and
+a pause of the old one stays with its name.
 
 Some deliveries may stay where they are: those that are in flight, those that
 wait behind one of these in the order of a task, and those of events that the

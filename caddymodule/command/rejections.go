@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"io"
 	"strconv"
 	"time"
 
@@ -26,7 +25,7 @@ after all, once a wrong secret has been mended for example.`,
 		Args: operands(),
 		RunE: run(func(ctx context.Context, c *call, _ []string) error {
 			raw, err := c.get(ctx, api.PathRejections, nil)
-			return answer(c, raw, err, func(r api.Rejections) error { return writeRejections(c.out, c.width, r.Rejections, time.Now()) })
+			return answer(c, raw, err, func(r api.Rejections) error { return rejections.write(c.out, c.width, r.Rejections, time.Now()) })
 		}),
 	}
 	cmd.AddCommand(acceptCommand())
@@ -35,8 +34,9 @@ after all, once a wrong secret has been mended for example.`,
 
 func acceptCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "accept <id>",
-		Short: "Accepts a rejected callback after all",
+		Use:                   "accept <id>",
+		DisableFlagsInUseLine: true,
+		Short:                 "Accepts a rejected callback after all",
 		Long: `Accepts a callback that was rejected because of its address, its signature or its
 shape, as if it had been sent again and let in: it becomes an event, unless it
 turns out to be a duplicate, and is delivered. Only what was rejected is known of
@@ -50,13 +50,19 @@ its sender, so look at it first: caddy relay rejections --json shows the payload
 	}
 }
 
-func writeRejections(w io.Writer, width int, rejections []api.Rejection, now time.Time) error {
-	if len(rejections) == 0 {
-		_, err := io.WriteString(w, "No callback was rejected since this gateway was started.\n")
-		return err
-	}
-	rows := make([][]string, len(rejections))
-	for i, r := range rejections {
+var rejections = listing[api.Rejection]{
+	none: "No callback was rejected since this gateway was started.",
+	columns: []column{
+		{title: "ID", whole: true},
+		{title: "WHEN", whole: true, spare: 3},
+		{title: "SOURCE", spare: 4},
+		{title: "STATUS", right: true, spare: 5},
+		{title: "SENDER", spare: 6},
+		{title: "TASK", spare: 7},
+		{title: "KEPT", whole: true, spare: 2},
+		{title: "REASON"},
+	},
+	cells: func(r *api.Rejection, now time.Time) []string {
 		kept := "no"
 		switch {
 		case r.Accepted != "":
@@ -64,16 +70,6 @@ func writeRejections(w io.Writer, width int, rejections []api.Rejection, now tim
 		case r.CanAccept:
 			kept = "yes"
 		}
-		rows[i] = []string{r.ID, ago(r.At, now), r.Source, strconv.Itoa(r.Status), r.Client, r.TaskID, kept, r.Message}
-	}
-	return table(w, width, []column{
-		{title: "ID", whole: true},
-		{title: "WHEN", whole: true},
-		{title: "SOURCE"},
-		{title: "STATUS", right: true},
-		{title: "SENDER"},
-		{title: "TASK"},
-		{title: "KEPT", whole: true},
-		{title: "REASON"},
-	}, rows)
+		return []string{r.ID, ago(r.At, now), r.Source, strconv.Itoa(r.Status), r.Client, r.TaskID, kept, r.Message}
+	},
 }

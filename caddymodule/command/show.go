@@ -30,12 +30,12 @@ said something else.`,
 		Args: operands("<id>"),
 		RunE: run(func(ctx context.Context, c *call, args []string) error {
 			raw, err := c.get(ctx, api.EventPath(args[0]), nil)
-			return answer(c, raw, err, func(e api.Event) error { return writeEvent(c.out, &e, time.Now()) })
+			return answer(c, raw, err, func(e api.Event) error { return writeEvent(c.out, c.width, &e, time.Now()) })
 		}),
 	}
 }
 
-func writeEvent(w io.Writer, e *api.Event, now time.Time) error {
+func writeEvent(w io.Writer, width int, e *api.Event, now time.Time) error {
 	rows := [][2]string{
 		{"event", e.ID},
 		{"source", e.Source},
@@ -52,7 +52,7 @@ func writeEvent(w io.Writer, e *api.Event, now time.Time) error {
 	if e.Conflicts > 0 {
 		rows = append(rows, [2]string{"conflicts", thousands(e.Conflicts)})
 	}
-	if err := fields(w, rows); err != nil {
+	if err := fields(w, width, rows); err != nil {
 		return err
 	}
 	var b strings.Builder

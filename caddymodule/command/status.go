@@ -126,7 +126,7 @@ func writeStatus(w io.Writer, width int, s *api.Status) error {
 		}
 	}
 	rows = append(rows, [2]string{"sources", strings.Join(sources, ", ")})
-	if err := fields(w, rows); err != nil {
+	if err := fields(w, width, rows); err != nil {
 		return err
 	}
 	if len(s.Destinations) == 0 {
@@ -140,15 +140,15 @@ func writeStatus(w io.Writer, width int, s *api.Status) error {
 		cells[i] = destinationRow(&s.Destinations[i])
 	}
 	return table(w, width, []column{
-		{title: "SOURCE"},
+		{title: "SOURCE", spare: 1},
 		{title: "DESTINATION"},
 		{title: "STATE"},
 		{title: "WAITING", right: true},
-		{title: "IN FLIGHT", right: true},
-		{title: "DELIVERED", right: true},
+		{title: "IN FLIGHT", right: true, spare: 4},
+		{title: "DELIVERED", right: true, spare: 3},
 		{title: "DEAD", right: true},
-		{title: "OLDEST", right: true},
-		{title: "CLIENT"},
+		{title: "OLDEST", right: true, spare: 2},
+		{title: "CLIENT", spare: 5},
 	}, cells)
 }
 
@@ -196,11 +196,15 @@ func spoolLine(s *api.SpoolStatus) string {
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// fields writes names with their values, one a line.
-func fields(w io.Writer, rows [][2]string) error {
+// fieldsIndent is where the values of fields begin.
+const fieldsIndent = 12
+
+// fields writes names with their values, each on a line that is wrapped between words at width.
+func fields(w io.Writer, width int, rows [][2]string) error {
 	var b strings.Builder
 	for _, row := range rows {
-		b.WriteString(strings.TrimRight(fmt.Sprintf("%-10s  %s", row[0], printable(row[1])), " ") + "\n")
+		value := wrap(printable(row[1]), fieldsIndent, width)
+		b.WriteString(strings.TrimRight(fmt.Sprintf("%-*s%s", fieldsIndent, row[0], value), " ") + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

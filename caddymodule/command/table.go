@@ -12,40 +12,40 @@ const (
 	gap      = "  " // between columns
 	ellipsis = "…"
 	// narrowest is how far a column may be cut. What is cut further says nothing.
-	narrowest = 6
+	narrowest = 8
 )
 
 // column is a column of a table.
 type column struct {
 	title string
-	whole bool // never cut, as an id that is to be copied
-	right bool // numbers
+	whole bool // cut only where nothing else is left, as an id that is to be copied
+	right bool // numbers, which are never cut
+	spare int  // where the terminal is too narrow, the column with the highest is left out first; 0 always stays
 }
 
 // table writes rows below the titles of their columns, so that no line is longer than width; 0 is no limit. The widest
-// columns are cut first, and only those that may be. The last one is not padded.
+// columns are cut first, then the spare ones are left out, so that a cell is never wrapped. The last one is not padded.
 func table(w io.Writer, width int, columns []column, rows [][]string) error {
-	widths := make([]int, len(columns))
-	for i, c := range columns {
-		widths[i] = utf8.RuneCountInString(c.title)
-	}
-	for _, row := range rows {
-		for i := range row {
-			row[i] = printable(row[i])
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
-		}
-	}
-	if width > 0 {
-		fit(widths, columns, width-len(gap)*(len(columns)-1))
-	}
 	titles := make([]string, len(columns))
 	for i, c := range columns {
 		titles[i] = c.title
 	}
+	rows = slices.Insert(rows, 0, titles)
+	natural := make([]int, len(columns))
+	for _, row := range rows {
+		for i := range row {
+			row[i] = printable(row[i])
+			natural[i] = max(natural[i], utf8.RuneCountInString(row[i]))
+		}
+	}
+	widths := fit(natural, columns, width)
 	var b strings.Builder
-	for _, row := range slices.Insert(rows, 0, titles) {
-		cells := make([]string, len(row))
+	for _, row := range rows {
+		cells := make([]string, 0, len(row))
 		for i, cell := range row {
+			if widths[i] == 0 {
+				continue
+			}
 			cell = cut(cell, widths[i])
 			padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
 			if columns[i].right {
@@ -53,7 +53,7 @@ func table(w io.Writer, width int, columns []column, rows [][]string) error {
 			} else {
 				cell += padding
 			}
-			cells[i] = cell
+			cells = append(cells, cell)
 		}
 		b.WriteString(strings.TrimRight(strings.Join(cells, gap), " ") + "\n")
 	}
@@ -61,24 +61,48 @@ func table(w io.Writer, width int, columns []column, rows [][]string) error {
 	return err
 }
 
-// fit narrows the widest columns that may be cut until all together take no more than there is.
-func fit(widths []int, columns []column, room int) {
-	total := 0
-	for _, w := range widths {
-		total += w
+// fit returns the widths of columns that together take no more than there is; 0 is a column that is left out.
+func fit(natural []int, columns []column, width int) []int {
+	widths := slices.Clone(natural)
+	if width <= 0 || narrow(widths, width, narrowest, func(c int) bool { return !columns[c].whole && !columns[c].right }) {
+		return widths
 	}
-	for ; total > room; total-- {
+	spare := 0
+	for i, c := range columns {
+		if natural[i] > 0 && c.spare > columns[spare].spare {
+			spare = i
+		}
+	}
+	if columns[spare].spare == 0 {
+		narrow(widths, width, 1, func(c int) bool { return !columns[c].right })
+		return widths
+	}
+	fewer := slices.Clone(natural)
+	fewer[spare] = 0
+	return fit(fewer, columns, width)
+}
+
+// narrow shortens the widest columns that may be cut, down to a least width, and reports whether all fit then.
+func narrow(widths []int, width, least int, mayCut func(int) bool) bool {
+	total := -len(gap)
+	for _, w := range widths {
+		if w > 0 {
+			total += w + len(gap)
+		}
+	}
+	for ; total > width; total-- {
 		widest := -1
-		for i, c := range columns {
-			if !c.whole && !c.right && widths[i] > narrowest && (widest < 0 || widths[i] > widths[widest]) {
+		for i, w := range widths {
+			if mayCut(i) && w > least && (widest < 0 || w > widths[widest]) {
 				widest = i
 			}
 		}
 		if widest < 0 {
-			return // a terminal as narrow as this one wraps the lines
+			return false
 		}
 		widths[widest]--
 	}
+	return true
 }
 
 // cut shortens a text to a width.

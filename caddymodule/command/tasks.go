@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"io"
 	"net/url"
 	"strconv"
 	"strings"
@@ -31,51 +30,36 @@ what the last question has found.`,
 	}
 	cmd.Flags().StringVarP(&source, "source", "s", "", "Only tasks of this source")
 	cmd.Flags().StringVar(&state, "state", "", "Only tasks that are expected, overdue, recovered, given_up or called_back")
-	limit := addLimit(cmd)
 	completeNames(cmd)
-	cmd.RunE = run(func(ctx context.Context, c *call, _ []string) error {
-		if err := checkLimit(*limit); err != nil {
-			return err
-		}
+	return tasks.command(cmd, func() url.Values {
 		q := url.Values{}
 		set(q, "source", source)
 		set(q, "state", state)
-		raw, err := c.list(ctx, api.PathTasks, "tasks", q, *limit)
-		return answer(c, raw, err, func(page api.Tasks) error {
-			if err := writeTasks(c.out, c.width, page.Tasks, time.Now()); err != nil {
-				return err
-			}
-			return c.more(page.Next, "tasks")
-		})
+		return q
 	})
-	return cmd
 }
 
-func writeTasks(w io.Writer, width int, tasks []api.Task, now time.Time) error {
-	if len(tasks) == 0 {
-		_, err := io.WriteString(w, "There are no such tasks.\n")
-		return err
-	}
-	rows := make([][]string, len(tasks))
-	for i, t := range tasks {
+var tasks = listing[api.Task]{
+	path: api.PathTasks, field: "tasks", rows: "tasks", none: "There are no such tasks.",
+	columns: []column{
+		{title: "TASK", whole: true},
+		{title: "SOURCE", spare: 3},
+		{title: "STATE", whole: true},
+		{title: "EXPECTED", whole: true, spare: 2},
+		{title: "POLLS", right: true, spare: 6},
+		{title: "LAST POLL", whole: true, spare: 5},
+		{title: "EVENT", whole: true, spare: 4},
+		{title: "REASON", spare: 1},
+	},
+	cells: func(t *api.Task, now time.Time) []string {
 		last := ""
 		if t.LastPollAt != nil {
 			last = ago(*t.LastPollAt, now)
 		}
-		rows[i] = []string{
+		return []string{
 			t.TaskID, t.Source, strings.ReplaceAll(t.State, "_", " "), ago(t.ExpectedAt, now), strconv.Itoa(t.Polls), last, t.EventID, t.Reason,
 		}
-	}
-	return table(w, width, []column{
-		{title: "TASK", whole: true},
-		{title: "SOURCE"},
-		{title: "STATE", whole: true},
-		{title: "EXPECTED", whole: true},
-		{title: "POLLS", right: true},
-		{title: "LAST POLL", whole: true},
-		{title: "EVENT", whole: true},
-		{title: "REASON"},
-	}, rows)
+	},
 }
 
 func expectCommand() *cobra.Command {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay/internal/durable"
@@ -31,6 +32,7 @@ type Folder struct {
 	keep   time.Duration
 	free   func(folder string) (percent float64, ok bool)
 	opened time.Time
+	made   atomic.Bool // the folder, durably
 }
 
 // NewFolder returns a storage in a folder, which is made when the first file comes. keep is how long Expire leaves files;
@@ -56,7 +58,7 @@ func (f *Folder) Put(ctx context.Context, name string, r io.Reader, _ int64, _ s
 }
 
 func (f *Folder) put(ctx context.Context, name string, r io.Reader) (err error) {
-	if err := durable.MakeFolder(f.folder); err != nil {
+	if err := f.make(); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(f.folder) // no name, and no link, leads out of it
@@ -92,6 +94,18 @@ func (f *Folder) put(ctx context.Context, name string, r io.Reader) (err error) 
 		return err
 	}
 	return syncFolder(root, folder)
+}
+
+// make makes the folder, and its name durable if that was not done yet: it may be there, but not for certain.
+func (f *Folder) make() error {
+	if _, err := os.Stat(f.folder); err == nil && f.made.Load() {
+		return nil
+	}
+	if err := durable.MakeFolder(f.folder); err != nil {
+		return err
+	}
+	f.made.Store(true)
+	return nil
 }
 
 // write copies r to a file for as long as there is room.

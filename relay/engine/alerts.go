@@ -31,7 +31,7 @@ func (e *Engine) conditions(s *relay.Settings) (facts []alert.Fact) {
 		fact(relay.ConditionStore, "", "", "the store is unhealthy; the log and `caddy relay status` have the reason", 0)
 	}
 	for name, c := range e.taskCounts() {
-		if late, lost := c.Overdue, e.lost.of(name, s.Alerts.Every); late+lost > 0 {
+		if late, lost := c.Overdue, e.alerts.GivenUp(name, s.Alerts.Every); late+lost > 0 {
 			fact(relay.ConditionOverdue, name, "",
 				fmt.Sprintf("expected tasks without a callback in time: %d, given up without a result: %d", late, lost), late+lost)
 		}

@@ -28,8 +28,8 @@
 //	report.Reporter      one writes log lines, one runs hooks             Close, which waits at most 2 s for a stuck sink
 //	commit.Committers    one per Committer: one for all sources (SQLite)  Stop, after what is queued has been written
 //	                     or one per source (Redis)
-//	lane.Lanes           one per attempt in flight; a timer per lane      Stop, which cancels attempts that are still in
-//	                                                                      flight after the drain time
+//	lane.Lanes           one per attempt in flight, which waits some      Stop, which cancels attempts that are still in
+//	                     seconds for another; a timer per lane            flight after the drain time
 //	spooling.Spooling    one opens the spool, one appends to it, one      Stop
 //	                     drains each source that has entries
 //	expect.Poller        one for each source that recovers, and one    Stop, which cuts polls under way short

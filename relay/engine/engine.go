@@ -32,7 +32,7 @@ const reopenLongest = 30 * time.Second
 // Options are the settings of an engine that stay the same for its whole life.
 type Options struct {
 	// OpenStore opens the store. It is called again, with growing pauses, while it fails with anything but
-	// relay.ErrStoreLocked. The logger never blocks.
+	// relay.ErrStoreLocked or relay.ErrStoreUnfit. The logger never blocks.
 	OpenStore func(context.Context, *slog.Logger) (relay.Store, error)
 	// OpenSpool opens the spool, which accepts callbacks that the store cannot accept; nil: there is none. It is called again,
 	// with growing pauses, while it fails.
@@ -64,9 +64,9 @@ type Engine struct {
 	intake     *intake.Intake
 	poller     *expect.Poller
 	expecting  outlasting // registrations of tasks
-	lost       lost       // tasks that were given up
 	alerts     *alert.Watcher
 	hub        stream.Hub
+	reading    reading
 
 	starting sync.Mutex // held while Start opens the store; guards started and closed
 	started  bool
@@ -118,12 +118,13 @@ func New(o Options) *Engine {
 		Access: e.access, Commit: e.committers, Lanes: e.lanes, Spooling: e.spooling,
 		StoreTimeout: o.StoreTimeout, Meter: e.meter, Report: e.report,
 	})
+	e.reading.waiting = e.door.Waiting
 	e.alerts = alert.New(alert.Params{
 		Settings: e.settings.Load, Logger: e.log, Observe: e.conditions, Store: e.access.Store, Accept: e.raise,
 	})
 	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Counted: e.alerts.Count, Traced: tracing.Callback})
 	e.poller = expect.New(expect.Params{
-		Accept: e.recover, GaveUp: e.lost.add, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
+		Accept: e.recover, GaveUp: e.alerts.GaveUp, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
 	})
 	return e
 }
@@ -148,7 +149,8 @@ func (e *Engine) Receive(w http.ResponseWriter, r *http.Request, src *relay.Sour
 	return e.intake.Receive(w, r, src, client)
 }
 
-// Start opens the store, unless it is open, and begins to work. relay.ErrStoreLocked means that another process has it.
+// Start opens the store, unless it is open, and begins to work. relay.ErrStoreLocked means that another process has it,
+// relay.ErrStoreUnfit that it does not fit its settings.
 // Any other failure to open the store is logged and shown; callbacks get 503 while the engine keeps trying.
 func (e *Engine) Start(ctx context.Context) error {
 	e.starting.Lock()
@@ -161,7 +163,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	}
 	e.access.Opening()
 	store, err := e.options.OpenStore(ctx, e.logger)
-	if errors.Is(err, relay.ErrStoreLocked) {
+	if errors.Is(err, relay.ErrStoreLocked) || errors.Is(err, relay.ErrStoreUnfit) {
 		e.access.Failed(err)
 		return err
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ func (e *Engine) Event(ctx context.Context, id string) (*relay.EventRecord, erro
 	}
 	start := time.Now()
 	rec, err := store.Event(ctx, id)
+	e.reading.used(start)
 	e.meter.ObserveStore("event", start, err)
 	return rec, err
 }
@@ -28,8 +30,12 @@ func (e *Engine) Events(ctx context.Context, f relay.EventFilter) ([]relay.Event
 	if err != nil {
 		return nil, "", err
 	}
+	if err := e.turn(ctx, f.Cursor); err != nil {
+		return nil, "", err
+	}
 	start := time.Now()
 	events, next, err := store.Events(ctx, f)
+	e.reading.used(start)
 	e.meter.ObserveStore("events", start, err)
 	return events, next, err
 }
@@ -40,10 +46,22 @@ func (e *Engine) DeadLetters(ctx context.Context, s relay.Selection, limit int, 
 	if err != nil {
 		return nil, "", err
 	}
+	if err := e.turn(ctx, cursor); err != nil {
+		return nil, "", err
+	}
 	start := time.Now()
 	letters, next, err := store.DeadLetters(ctx, s, limit, cursor)
+	e.reading.used(start)
 	e.meter.ObserveStore("dead_letters", start, err)
 	return letters, next, err
+}
+
+// turn waits until a list may go on. It holds back nobody who begins one.
+func (e *Engine) turn(ctx context.Context, cursor string) error {
+	if cursor == "" {
+		return nil
+	}
+	return e.reading.turn(ctx)
 }
 
 // Files returns the URLs that an event's payload names, by its source's provider, and how many there are: no more than
@@ -188,11 +206,12 @@ func (e *Engine) bulk(ctx context.Context, operation, source string, step func(s
 	for {
 		start := time.Now()
 		n, more, err := step(store, done)
+		e.reading.used(start)
 		e.meter.ObserveStore(operation, start, err)
 		done += n
 		progressed(ctx, n)
 		if err == nil && more {
-			err = ctx.Err()
+			err = cmp.Or(ctx.Err(), e.reading.turn(ctx))
 		}
 		if err != nil || !more {
 			return done, err

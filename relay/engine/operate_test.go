@@ -187,6 +187,45 @@ func TestOperatorsAtOnce(t *testing.T) {
 	})
 }
 
+// Deliveries that are handed to a paused destination are held there, and the pause of the old name stays with that name.
+func TestReassignPaused(t *testing.T) {
+	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
+		a, b := newConsumer(t, nil), newConsumer(t, nil)
+		old, renamed, other := destination(t, "old", a.URL), destination(t, "new", a.URL), destination(t, "other", b.URL)
+		g := start(old, renamed)
+		for _, name := range []string{"old", "new"} {
+			if err := g.Pause(t.Context(), "vocals", name, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.push(old)
+		waiting := g.mustAccept("waiting")
+		g.push(renamed)
+		if r, err := g.Reassign(t.Context(), "vocals", "old", "new"); err != nil || r.Moved != 1 || r.Left != 0 {
+			t.Fatalf("%+v, error %v", r, err)
+		}
+		g.push(old, renamed, other)
+		later := g.mustAccept("later")
+		g.awaitState(later, "other", relay.StateDelivered)
+		if n := a.count(); n != 0 {
+			t.Fatalf("%d requests, though both destinations are paused", n)
+		}
+		for _, name := range []string{"old", "new"} {
+			if got := g.DisplayStates()("vocals", name); got != relay.StatePaused {
+				t.Errorf("%s is %s", name, got)
+			}
+		}
+		if err := g.Pause(t.Context(), "vocals", "new", false); err != nil {
+			t.Fatal(err)
+		}
+		g.awaitState(waiting, "new", relay.StateDelivered)
+		g.awaitState(later, "new", relay.StateDelivered)
+		if d := g.delivery(later, "old"); d.State != relay.StatePending || a.count() != 2 {
+			t.Errorf("old is still paused: its delivery is %s after %d requests", d.State, a.count())
+		}
+	})
+}
+
 func TestReassign(t *testing.T) {
 	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
 		a := newConsumer(t, nil)

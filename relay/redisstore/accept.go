@@ -8,13 +8,14 @@ import (
 )
 
 // acceptGroups parts accepts into those that one script stores.
-func acceptGroups(accepts []*relay.Accept) []*group[*relay.Accept] {
-	return grouped(accepts, func(a *relay.Accept) (string, int, int) {
-		return a.Event.Source, max(1, len(a.Deliveries)), len(a.Event.Body)
+func (s *Store) acceptGroups(accepts []*relay.Accept) []*group[*relay.Accept] {
+	l := s.layout.Load()
+	return grouped(accepts, func(a *relay.Accept) (*shard, int, int) {
+		return l.ofAccept(a), max(1, len(a.Deliveries)), len(a.Event.Body)
 	})
 }
 
-// acceptArgs are the arguments of accepts of one source, as accept.lua has them.
+// acceptArgs are the arguments of accepts of one partition, as accept.lua has them.
 type acceptArgs struct {
 	destinations indexes
 	routes       map[string]int // by what they are encoded as
@@ -23,21 +24,20 @@ type acceptArgs struct {
 	args         []any // of the accepts themselves
 }
 
-// acceptCall makes the call of accepts of one source. With again, an earlier try of each may have stored it.
-func (s *Store) acceptCall(accepts []*relay.Accept, again bool) *call {
+// acceptCall makes the call of accepts of one partition. With again, an earlier try of each may have stored it.
+func (s *Store) acceptCall(h *shard, accepts []*relay.Accept, again bool) *call {
 	x := acceptArgs{routes: map[string]int{}, args: make([]any, 0, 9*len(accepts))}
-	source, ending := accepts[0].Event.Source, false
+	ending := false
 	for _, a := range accepts {
 		x.add(a, again)
 		ending = ending || a.Ends != relay.NotEnding
 	}
-	c := &call{script: acceptScript, durable: true, keys: x.destinations.destinations(s.keys, source, len(accepts)+taskKeys)}
-	tag := s.keys.tag(source)
+	c := &call{script: acceptScript, durable: true, keys: x.destinations.destinations(h, len(accepts)+taskKeys)}
 	for _, a := range accepts {
-		c.keys = append(c.keys, tag+"e:"+a.Event.ID)
+		c.keys = append(c.keys, h.event(a.Event.ID))
 	}
 	if ending {
-		c.script, c.keys = taskAcceptScript, s.keys.expected(c.keys, source)
+		c.script, c.keys = taskAcceptScript, h.expected(c.keys)
 	}
 	c.args = make([]any, 0, 2+len(x.destinations.names)+len(x.routeArgs)+len(x.args))
 	c.args = append(x.destinations.args(c.args), len(x.routes))
@@ -119,11 +119,11 @@ func (x *acceptArgs) awaited(a *relay.Accept, d *relay.NewDelivery) int {
 	return 0
 }
 
-// acceptedAll sets the outcome of accepts of one source.
-func (s *Store) acceptedAll(accepts []*relay.Accept, c *call) {
+// acceptedAll sets the outcome of accepts of one partition.
+func (s *Store) acceptedAll(h *shard, accepts []*relay.Accept, c *call) {
 	if c.err != nil {
 		for _, a := range accepts {
-			s.accepted(a, nil, c.err)
+			s.accepted(h, a, nil, c.err)
 		}
 		return
 	}
@@ -135,23 +135,23 @@ func (s *Store) acceptedAll(accepts []*relay.Accept, c *call) {
 	if len(list) != len(accepts)+counts {
 		err := malformed(c.script.name, c.reply)
 		for _, a := range accepts {
-			s.accepted(a, nil, err)
+			s.accepted(h, a, nil, err)
 		}
 		return
 	}
 	for i, a := range accepts {
-		s.accepted(a, list[i], nil)
+		s.accepted(h, a, list[i], nil)
 	}
 	if counts > 0 {
 		r := &reply{script: c.script.name, whole: c.reply, rest: list[len(accepts):]}
 		if n := r.taskCount(); r.done() == nil {
-			s.taskTally.set(accepts[0].Event.Source, n)
+			s.taskTally.set(h, n)
 		}
 	}
 }
 
 // accepted sets the outcome of an accept by what the script has returned of it.
-func (s *Store) accepted(a *relay.Accept, value any, err error) {
+func (s *Store) accepted(h *shard, a *relay.Accept, value any, err error) {
 	a.Err, a.Leased, a.ConflictWith = err, nil, ""
 	if a.Err != nil {
 		return
@@ -182,19 +182,20 @@ func (s *Store) accepted(a *relay.Accept, value any, err error) {
 		case token < 0:
 			continue
 		case token == 0:
-			s.tally.add(name, func(c *relay.Count) {
+			s.tally.add(h, name.Destination, func(c *relay.Count) {
 				c.Pending++
 				if result == acceptedBefore {
 					c.InFlight--
 				}
 			})
+			s.horizon.soon(h, name.Destination, 0)
 			s.tell(name)
 			continue
 		case result == relay.Accepted:
-			s.tally.add(name, func(c *relay.Count) { c.InFlight++ })
+			s.tally.add(h, name.Destination, func(c *relay.Count) { c.InFlight++ })
 		}
 		a.Leased = append(a.Leased, &relay.Leased{
-			Event: ev, Destination: name.Destination, Token: uint64(token), Age: time.Duration(age) * time.Microsecond,
+			Event: ev, Destination: name.Destination, Token: h.token(token), Age: time.Duration(age) * time.Microsecond,
 			Awaiting: awaiting(a, name.Destination),
 		})
 	}

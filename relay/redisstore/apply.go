@@ -16,7 +16,10 @@ func (s *Store) Apply(ctx context.Context, b *relay.Batch) {
 	}
 	defer end()
 
-	s.register(bounded, b.Accepts)
+	if err := s.register(bounded, sources(b.Accepts)...); err != nil {
+		fail(b, err)
+		return
+	}
 	reads := s.apply(bounded, b)
 	if len(reads) > 0 {
 		// The leases are made: what is left of the time must not cost their payloads.
@@ -28,36 +31,35 @@ func (s *Store) Apply(ctx context.Context, b *relay.Batch) {
 
 // apply runs the scripts of a batch in one pipeline, and returns what is still to be read of its leases.
 func (s *Store) apply(ctx context.Context, b *relay.Batch) (reads []*read) {
-	settles, accepts := settleGroups(b.Settles), acceptGroups(b.Accepts)
+	settles, accepts := s.settleGroups(b.Settles), s.acceptGroups(b.Accepts)
+	leases := make([]*leasing, len(b.Leases))
 	calls := make([]*call, 0, len(settles)+len(accepts)+len(b.Leases))
 	for _, g := range settles {
-		calls = append(calls, s.settleCall(g.ops))
+		calls = append(calls, s.settleCall(g.shard, g.ops))
 	}
 	for _, g := range accepts {
-		calls = append(calls, s.acceptCall(g.ops, false))
+		calls = append(calls, s.acceptCall(g.shard, g.ops, false))
 	}
-	for _, op := range b.Leases {
-		calls = append(calls, s.leaseCall(op))
+	for i, op := range b.Leases {
+		leases[i] = s.newLeasing(op)
+		calls = append(calls, leases[i].round(ctx, s, 0)...)
 	}
 	s.run(ctx, calls...)
 
 	var single relay.Batch
 	for _, g := range settles {
-		if s.settledAll(g.ops, calls[0]); apart(g.ops, calls[0]) {
+		if s.settledAll(g.shard, g.ops, calls[0]); apart(g.ops, calls[0]) {
 			single.Settles = append(single.Settles, g.ops...)
 		}
 		calls = calls[1:]
 	}
 	for _, g := range accepts {
-		if s.acceptedAll(g.ops, calls[0]); apart(g.ops, calls[0]) {
+		if s.acceptedAll(g.shard, g.ops, calls[0]); apart(g.ops, calls[0]) {
 			single.Accepts = append(single.Accepts, g.ops...)
 		}
 		calls = calls[1:]
 	}
-	for _, op := range b.Leases {
-		reads = append(reads, s.leased(op, calls[0])...)
-		calls = calls[1:]
-	}
+	reads = s.lease(ctx, leases)
 	s.applyEach(ctx, &single)
 	return reads
 }
@@ -70,21 +72,26 @@ func apart[T any](ops []T, c *call) bool { return len(ops) > 1 && errors.Is(c.er
 // token.
 func (s *Store) applyEach(ctx context.Context, b *relay.Batch) {
 	var calls []*call
-	for i := range b.Settles {
-		calls = append(calls, s.settleCall(b.Settles[i:i+1]))
+	var shards []*shard
+	l := s.layout.Load()
+	for i, op := range b.Settles {
+		h := l.ofToken(op.Leased.Event.Source, op.Leased.Token)
+		calls, shards = append(calls, s.settleCall(h, b.Settles[i:i+1])), append(shards, h)
 	}
-	for i := range b.Accepts {
-		calls = append(calls, s.acceptCall(b.Accepts[i:i+1], true))
+	for i, op := range b.Accepts {
+		h := l.ofAccept(op)
+		calls, shards = append(calls, s.acceptCall(h, b.Accepts[i:i+1], true)), append(shards, h)
 	}
 	if len(calls) == 0 {
 		return
 	}
 	s.run(ctx, calls...)
 	for i := range b.Settles {
-		s.settledAll(b.Settles[i:i+1], calls[i])
+		s.settledAll(shards[i], b.Settles[i:i+1], calls[i])
 	}
 	for i, op := range b.Accepts {
-		s.acceptedAll(b.Accepts[i:i+1], calls[len(b.Settles)+i])
+		n := len(b.Settles) + i
+		s.acceptedAll(shards[n], b.Accepts[i:i+1], calls[n])
 		for j := range op.Deliveries { // the leases of the batch were taken before
 			s.wake(relay.DestinationName{Source: op.Event.Source, Destination: op.Deliveries[j].Destination})
 		}
@@ -103,29 +110,47 @@ func fail(b *relay.Batch, err error) {
 	}
 }
 
-// register adds sources to the registry before their first event, so that none is ever in no list. Where it fails (the
-// registry may be on another master than the source) the next look at the registry makes up for it.
-func (s *Store) register(ctx context.Context, accepts []*relay.Accept) {
+// sources returns the sources of accepts, one that follows itself once.
+func sources(accepts []*relay.Accept) (names []string) {
+	for _, a := range accepts {
+		if n := len(names); n == 0 || names[n-1] != a.Event.Source {
+			names = append(names, a.Event.Source)
+		}
+	}
+	return names
+}
+
+// register makes sure that the number of partitions is stored before a source's first event, and adds sources to the registry,
+// so that none is ever in no list. Where that fails (the registry may be on another master than the source) the next look at the
+// registry makes up for it.
+func (s *Store) register(ctx context.Context, sources ...string) error {
+	if len(sources) == 0 {
+		return nil
+	}
+	if err := s.learn(ctx, true); err != nil {
+		return err
+	}
 	var unknown []any
 	s.mu.Lock()
-	for _, a := range accepts {
-		s.used[a.Event.Source] = true
-		if !s.sources[a.Event.Source] {
-			unknown = append(unknown, a.Event.Source)
+	for _, source := range sources {
+		s.used[source] = true
+		if !s.sources[source] {
+			unknown = append(unknown, source)
 		}
 	}
 	s.mu.Unlock()
 	if unknown == nil {
-		return
+		return nil
 	}
 	ctx, cancel := s.toRegistry(ctx)
 	defer cancel()
 	if s.client.SAdd(ctx, s.keys.sources(), unknown...).Err() != nil {
-		return
+		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, source := range unknown {
 		s.sources[source.(string)] = true
 	}
+	return nil
 }

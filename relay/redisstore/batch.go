@@ -6,23 +6,23 @@ import "github.com/callbackrelay/caddy-relay/relay"
 // it runs.
 const scriptBytes = 1 << 20
 
-// group is operations of one source, in their order, that one script does.
+// group is operations of one partition, in their order, that one script does.
 type group[T any] struct {
-	source         string
+	shard          *shard
 	ops            []T
 	touched, bytes int
 }
 
 // grouped parts operations into groups that touch no more than MaxTouched deliveries and bring no more than scriptBytes. Those
-// of a source keep their order. size returns an operation's source and how much it touches and brings.
-func grouped[T any](ops []T, size func(T) (source string, touched, bytes int)) (groups []*group[T]) {
-	open := map[string]*group[T]{}
+// of a partition keep their order. size returns an operation's partition and how much it touches and brings.
+func grouped[T any](ops []T, size func(T) (h *shard, touched, bytes int)) (groups []*group[T]) {
+	open := map[*shard]*group[T]{}
 	for i, op := range ops {
-		source, touched, bytes := size(op)
-		g := open[source]
+		h, touched, bytes := size(op)
+		g := open[h]
 		if g == nil || g.touched+touched > relay.MaxTouched || g.bytes+bytes > scriptBytes {
-			g = &group[T]{source: source, ops: make([]T, 0, min(len(ops)-i, relay.MaxTouched))}
-			open[source], groups = g, append(groups, g)
+			g = &group[T]{shard: h, ops: make([]T, 0, min(len(ops)-i, relay.MaxTouched))}
+			open[h], groups = g, append(groups, g)
 		}
 		g.ops = append(g.ops, op)
 		g.touched, g.bytes = g.touched+touched, g.bytes+bytes
@@ -58,11 +58,11 @@ func (x *indexes) args(args []any) []any {
 	return args
 }
 
-// destinations returns the keys of a script of a source: its block, those of the destinations, and room for more.
-func (x *indexes) destinations(k keys, source string, more int) []string {
-	block := k.source(source, blockSize*len(x.names)+more)
+// destinations returns the keys of a script of a partition: its block, those of the destinations, and room for more.
+func (x *indexes) destinations(h *shard, more int) []string {
+	block := h.block(blockSize*len(x.names) + more)
 	for _, name := range x.names {
-		block = k.destination(block, source, name)
+		block = h.queue(block, name)
 	}
 	return block
 }

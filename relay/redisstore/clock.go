@@ -9,7 +9,7 @@ import (
 
 // Clock implements relay.ClockedStore. With several masters it is that of any.
 func (s *Store) Clock(ctx context.Context) (time.Time, error) {
-	ctx, end, err := s.begin(ctx)
+	ctx, end, err := s.holdBriefly(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"time"
@@ -18,13 +19,14 @@ func (s *Store) Expire(ctx context.Context, source, destination string, age time
 		return nil, err
 	}
 	defer end()
-	run, _, err := s.clock(ctx, source, destination)
-	if err != nil {
-		return nil, err
-	}
-	old, err := s.pending(ctx, source, destination, strconv.FormatInt(run-age.Microseconds(), 10), relay.MaxTouched)
+	// Of a Cluster one master may be away: the partitions of the others do not wait for it.
+	clocks, away := s.clocks(ctx, s.shards(source), destination)
+	shards := slices.DeleteFunc(slices.Clone(s.shards(source)), func(h *shard) bool { _, ok := clocks[h]; return !ok })
+	old, err := s.pending(ctx, shards, destination, relay.MaxTouched, func(h *shard) string {
+		return strconv.FormatInt(clocks[h].run-age.Microseconds(), 10)
+	})
 	if err != nil || len(old) == 0 {
-		return nil, err
+		return nil, errors.Join(away, err)
 	}
 	for i := range old {
 		old[i].reason = relay.ErrExpired.Error()
@@ -33,16 +35,35 @@ func (s *Store) Expire(ctx context.Context, source, destination string, age time
 	if err != nil {
 		return nil, err
 	}
-	c := s.groupCall(expireScript, old)
-	c.args = append(c.args, age.Microseconds(), relay.ErrExpired.Error())
-	for _, l := range old {
-		c.args = append(c.args, l.id)
+	var calls []*call
+	var touched []*shard
+	for _, group := range grouping(old) {
+		c := groupCall(expireScript, group)
+		c.args = append(c.args, age.Microseconds(), relay.ErrExpired.Error())
+		for _, l := range group {
+			c.args = append(c.args, l.id)
+		}
+		calls, touched = append(calls, c), append(touched, group[0].shard)
 	}
-	if s.run(ctx, c); c.err != nil {
+	s.run(ctx, calls...)
+	var expired []relay.DeadLetter
+	for i, c := range calls {
+		some, failed := s.expired(c, touched[i], letters)
+		expired, err = append(expired, some...), errors.Join(err, failed)
+	}
+	if len(expired) > 0 {
+		_ = s.look(ctx, touched...) // frees what waited for them, or the next look does
+		return expired, nil         // what failed is found again
+	}
+	return nil, err
+}
+
+// expired returns those of some pending deliveries that a call has made dead letters.
+func (s *Store) expired(c *call, h *shard, letters []relay.DeadLetter) (expired []relay.DeadLetter, err error) {
+	if c.err != nil {
 		return nil, c.err
 	}
 	r := c.read()
-	var expired []relay.DeadLetter
 	for range r.groups(2) {
 		id, tries := r.text(), r.number()
 		j := slices.IndexFunc(letters, func(d relay.DeadLetter) bool { return d.EventID == id })
@@ -55,40 +76,48 @@ func (s *Store) Expire(ctx context.Context, source, destination string, age time
 	if err := r.done(); err != nil {
 		return nil, err
 	}
-	s.tally.add(relay.DestinationName{Source: source, Destination: destination}, func(c *relay.Count) {
-		c.Pending -= int64(len(expired))
-		c.Dead += int64(len(expired))
-	})
 	if len(expired) > 0 {
-		_ = s.look(ctx, source) // frees what waited for them, or the next look does
+		s.tally.add(h, expired[0].Destination, func(c *relay.Count) {
+			c.Pending -= int64(len(expired))
+			c.Dead += int64(len(expired))
+		})
 	}
 	return expired, nil
 }
 
-// pending returns up to n pending deliveries of a destination that were accepted at `until` by the source's clock or
-// before, oldest first. What is leased is passed over.
-func (s *Store) pending(ctx context.Context, source, destination, until string, n int) ([]letter, error) {
-	ids, err := s.client.ZRangeArgs(ctx, redis.ZRangeArgs{
-		Key: s.keys.pending(source, destination), ByScore: true, Start: "-inf", Stop: until, Count: 2 * relay.MaxTouched,
-	}).Result()
-	if err != nil {
+// pending returns up to n pending deliveries of a destination that were accepted at `until` by their partition's clock or
+// before, the oldest of a partition first. What is leased is passed over.
+func (s *Store) pending(ctx context.Context, shards []*shard, destination string, n int, until func(*shard) string) ([]letter, error) {
+	pipe := s.client.Pipeline()
+	lists := make([]*redis.StringSliceCmd, len(shards))
+	for i, h := range shards {
+		lists[i] = pipe.ZRangeArgs(ctx, redis.ZRangeArgs{
+			Key: h.pending(destination), ByScore: true, Start: "-inf", Stop: until(h), Count: 2 * relay.MaxTouched,
+		})
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, explain(err)
 	}
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	rows := make([]row, len(ids))
-	for i, id := range ids {
-		rows[i] = row{source: source, destination: destination, id: id}
-	}
-	states, err := s.states(ctx, rows)
-	if err != nil {
-		return nil, err
-	}
 	var found []letter
-	for i, r := range rows {
-		if states[i].state == relay.StatePending && len(found) < n {
-			found = append(found, letter{row: r, record: states[i]})
+	for i, h := range shards {
+		var rows []row
+		for _, id := range lists[i].Val() {
+			rows = append(rows, row{shard: h, destination: destination, id: id})
+		}
+		if len(rows) == 0 {
+			continue
+		}
+		states, err := s.states(ctx, rows)
+		if err != nil {
+			return nil, err
+		}
+		for j, r := range rows {
+			if len(found) == n {
+				return found, nil
+			}
+			if states[j].state == relay.StatePending {
+				found = append(found, letter{row: r, record: states[j]})
+			}
 		}
 	}
 	return found, nil

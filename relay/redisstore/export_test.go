@@ -39,7 +39,7 @@ end
 	for _, s := range []*script{
 		acceptScript, settleScript, leaseScript, replayScript, replayAllScript, redriveScript, reassignScript, discardScript,
 		expireScript, purgeScript, forgetScript, pauseScript, watchScript,
-		taskAcceptScript, taskExpectScript, taskLeaseScript, taskSettleScript, taskPurgeScript,
+		taskAcceptScript, taskExpectScript, taskLeaseScript, taskTurnScript, taskSettleScript, taskPurgeScript,
 	} {
 		text := strings.Replace(s.text, "local now, run, seq\n", "local now, run, seq\n"+strings.ReplaceAll(skew, "'TIME'", "'TI' .. 'ME'"), 1)
 		*s = *newScript(s.name, change.Replace(text))

@@ -21,7 +21,7 @@ const (
 // Health implements relay.Store. It asks every master whether it answers, has room, and would never evict, and looks at
 // what its persistence is set to. What Redis does not say of that is no error: Info shows it as unknown.
 func (s *Store) Health(ctx context.Context) error {
-	ctx, end, err := s.begin(ctx)
+	ctx, end, err := s.holdBriefly(ctx)
 	if err != nil {
 		return err
 	}

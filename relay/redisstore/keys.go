@@ -2,69 +2,73 @@ package redisstore
 
 // Every key of the store is named here.
 //
-// All keys of a source carry its name as their hash tag, so that a script touches one slot of a Cluster and sources
-// spread over its masters:
+// All keys of a partition of a source carry one hash tag, so that a script touches one slot of a Cluster, and sources and
+// their partitions spread over its masters. The tag is {<source>} where a source has one partition, and else
+// {<source>/<partition>.<spread>}: a number that puts it where its part of the slots is (shard.go).
 //
-//	<prefix>:{<source>}:meta       hash: wall, run, seq (the source's clock); x the last lease of a task; d:<destination> deliveries delivered; p:<destination> paused
-//	<prefix>:{<source>}:seen       hash: dedupe key → fingerprint and event id
-//	<prefix>:{<source>}:window     sorted set: dedupe keys by first acceptance
-//	<prefix>:{<source>}:events     sorted set: event ids by sequence
-//	<prefix>:{<source>}:tasks      sorted set, by name: task NUL sequence event id
-//	<prefix>:{<source>}:notes      hash: <event id>:u duplicates, :c conflicts, :n variants, :<n>:f|m|h|b a variant
-//	<prefix>:{<source>}:settled    sorted set: events with nothing open and nothing dead, by last settle
-//	<prefix>:{<source>}:buried     sorted set: events with nothing open and something dead, by last settle
-//	<prefix>:{<source>}:e:<id>     hash: an event, with its attempts
-//	<prefix>:{<source>}:x:tasks    hash: expected tasks, by name; those that have ended too
-//	<prefix>:{<source>}:x:due      sorted set: tasks that are expected, by when they are polled, or their lease ends
-//	<prefix>:{<source>}:x:late     sorted set: the same, by when they are overdue
-//	<prefix>:{<source>}:x:list     sorted set: tasks by sequence of their registration
-//	<prefix>:{<source>}:x:ended    sorted set: tasks that have ended, by when they did
+//	<prefix>:{<tag>}:meta       hash: wall, run, seq (the partition's clock); x the last lease of a task; d:<destination> deliveries delivered; p:<destination> paused
+//	<prefix>:{<tag>}:seen       hash: dedupe key → fingerprint and event id
+//	<prefix>:{<tag>}:window     sorted set: dedupe keys by first acceptance
+//	<prefix>:{<tag>}:events     sorted set: event ids by sequence
+//	<prefix>:{<tag>}:tasks      sorted set, by name: task NUL sequence event id
+//	<prefix>:{<tag>}:notes      hash: <event id>:u duplicates, :c conflicts, :n variants, :<n>:f|m|h|b a variant
+//	<prefix>:{<tag>}:settled    sorted set: events with nothing open and nothing dead, by last settle
+//	<prefix>:{<tag>}:buried     sorted set: events with nothing open and something dead, by last settle
+//	<prefix>:{<tag>}:e:<id>     hash: an event, with its attempts
+//	<prefix>:{<tag>}:x:tasks    hash: expected tasks, by name; those that have ended too
+//	<prefix>:{<tag>}:x:due      sorted set: tasks that are expected, by when they are polled, or their lease ends
+//	<prefix>:{<tag>}:x:late     sorted set: the same, by when they are overdue
+//	<prefix>:{<tag>}:x:list     sorted set: tasks by sequence of their registration
+//	<prefix>:{<tag>}:x:ended    sorted set: tasks that have ended, by when they did
 //
-//	<prefix>:{<source>}:q:<destination>:due|leased|pending|state|dead|order
+//	<prefix>:{<tag>}:q:<destination>:due|leased|pending|state|dead|order
 //
-// and two that belong to no source:
+// and three that belong to no source:
 //
-//	<prefix>:sources   set: sources that have, or had, events
-//	<prefix>:nodes     hash: gateways, by their last beat
+//	<prefix>:partitions   how many partitions each source has; absent where a gateway that knew of none has written
+//	<prefix>:sources      set: sources that have, or had, events
+//	<prefix>:nodes        hash: gateways, by their last beat
 //
 // and the channel <prefix>:wake.
 //
 // Nothing has a TTL: a key that went by itself would take a delivery with it.
 type keys struct{ prefix string }
 
-func (k keys) sources() string { return k.prefix + ":sources" }
-func (k keys) nodes() string   { return k.prefix + ":nodes" }
-func (k keys) wake() string    { return k.prefix + ":wake" }
+func (k keys) partitions() string { return k.prefix + ":partitions" }
+func (k keys) sources() string    { return k.prefix + ":sources" }
+func (k keys) nodes() string      { return k.prefix + ":nodes" }
+func (k keys) wake() string       { return k.prefix + ":wake" }
 
-// tag begins all keys of a source.
-func (k keys) tag(source string) string { return k.prefix + ":{" + source + "}:" }
+// tag returns what all keys with a hash tag begin with.
+func (k keys) tag(tag string) string { return k.prefix + ":{" + tag + "}:" }
 
-func (k keys) event(source, id string) string   { return k.tag(source) + "e:" + id }
-func (k keys) events(source string) string      { return k.tag(source) + "events" }
-func (k keys) tasks(source string) string       { return k.tag(source) + "tasks" }
-func (k keys) notes(source string) string       { return k.tag(source) + "notes" }
-func (k keys) settled(source string) string     { return k.tag(source) + "settled" }
-func (k keys) buried(source string) string      { return k.tag(source) + "buried" }
-func (k keys) pending(source, d string) string  { return k.tag(source) + "q:" + d + ":pending" }
-func (k keys) dead(source, d string) string     { return k.tag(source) + "q:" + d + ":dead" }
-func (k keys) delivery(source, d string) string { return k.tag(source) + "q:" + d + ":state" }
+func (h *shard) event(id string) string   { return h.tag + "e:" + id }
+func (h *shard) events() string           { return h.tag + "events" }
+func (h *shard) tasks() string            { return h.tag + "tasks" }
+func (h *shard) notes() string            { return h.tag + "notes" }
+func (h *shard) settled() string          { return h.tag + "settled" }
+func (h *shard) buried() string           { return h.tag + "buried" }
+func (h *shard) due(d string) string      { return h.tag + "q:" + d + ":due" }
+func (h *shard) pending(d string) string  { return h.tag + "q:" + d + ":pending" }
+func (h *shard) dead(d string) string     { return h.tag + "q:" + d + ":dead" }
+func (h *shard) delivery(d string) string { return h.tag + "q:" + d + ":state" }
 
-func (k keys) expectedTasks(source string) string { return k.tag(source) + "x:tasks" }
-func (k keys) expectedDue(source string) string   { return k.tag(source) + "x:due" }
-func (k keys) taskList(source string) string      { return k.tag(source) + "x:list" }
+func (h *shard) expectedTasks() string { return h.tag + "x:tasks" }
+func (h *shard) expectedDue() string   { return h.tag + "x:due" }
+func (h *shard) taskList() string      { return h.tag + "x:list" }
 
-// taskKeys is how many keys the expected tasks of a source have.
+// taskKeys is how many keys the expected tasks of a partition have.
 const taskKeys = 5
 
-// expected appends the keys of a source's expected tasks, in the order of task.lua.
-func (k keys) expected(block []string, source string) []string {
-	t := k.tag(source) + "x:"
+// expected appends the keys of its expected tasks, in the order of task.lua.
+func (h *shard) expected(block []string) []string {
+	t := h.tag + "x:"
 	return append(block, t+"tasks", t+"due", t+"late", t+"list", t+"ended")
 }
 
-// source is the block of keys that every script of a source begins with, in the order of prelude.lua.
-func (k keys) source(source string, more int) []string {
-	t := k.tag(source)
+// block returns the keys that every script of a partition begins with, in the order of prelude.lua.
+func (h *shard) block(more int) []string {
+	t := h.tag
 	block := make([]string, 0, 8+more)
 	return append(block, t+"meta", t+"seen", t+"window", t+"events", t+"tasks", t+"notes", t+"settled", t+"buried")
 }
@@ -72,8 +76,8 @@ func (k keys) source(source string, more int) []string {
 // blockSize is how many keys a destination has.
 const blockSize = 6
 
-// destination appends the block of a destination's keys.
-func (k keys) destination(block []string, source, destination string) []string {
-	q := k.tag(source) + "q:" + destination
+// queue appends the block of a destination's keys.
+func (h *shard) queue(block []string, destination string) []string {
+	q := h.tag + "q:" + destination
 	return append(block, q+":due", q+":leased", q+":pending", q+":state", q+":dead", q+":order")
 }

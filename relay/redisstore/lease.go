@@ -13,55 +13,53 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-func (s *Store) leaseCall(l *relay.Lease) *call {
-	keys := s.keys.destination(s.keys.source(l.Source, blockSize), l.Source, l.Destination)
-	return &call{script: leaseScript, keys: keys, args: []any{
-		l.Destination, min(l.Max, relay.MaxTouched/2), l.For.Microseconds(), l.Probe,
+func leaseCall(h *shard, l *relay.Lease, most int) *call {
+	return &call{script: leaseScript, keys: h.queue(h.block(blockSize), l.Destination), args: []any{
+		l.Destination, most, l.For.Microseconds(), l.Probe,
 	}}
 }
 
 // leaseWidth is how many values lease.lua gives of a delivery.
 const leaseWidth = 8
 
-// leased reads what a lease gave. The payloads are still to be read.
-func (s *Store) leased(l *relay.Lease, c *call) []*read {
-	l.Err, l.Leased, l.Paused, l.Dead = c.err, nil, false, nil
-	if l.Err != nil {
-		return nil
+// leased reads what a lease gave in one partition, and how long it is until something is due there. The payloads are still to
+// be read.
+func (s *Store) leased(h *shard, l *relay.Lease, c *call) (reads []*read, next time.Duration, paused bool, err error) {
+	if c.err != nil {
+		return nil, 0, false, c.err
 	}
 	r := c.read()
-	paused, expired, next := r.number() == 1, r.number(), r.number()
+	held, expired, wait := r.number() == 1, r.number(), r.number()
 	count := r.groups(leaseWidth)
-	reads := make([]*read, count)
+	reads = make([]*read, count)
 	for i := range reads {
 		id, n := r.text(), r.numbers(leaseWidth-1)
 		reads[i] = &read{
-			lease: l, variant: int(n[4]),
+			lease: l, shard: h, variant: int(n[4]),
 			leased: &relay.Leased{
 				Event:       &relay.Event{ID: id, Source: l.Source, Seq: n[6]},
-				Destination: l.Destination, Token: uint64(n[0]),
+				Destination: l.Destination, Token: h.token(n[0]),
 				Tries: int(n[1]), Used: int(n[2]), Replay: int(n[3]),
 				Age: time.Duration(n[5]) * time.Microsecond,
 			},
 		}
 	}
-	if l.Err = r.done(); l.Err != nil {
-		return nil
+	if err := r.done(); err != nil {
+		return nil, 0, false, err
 	}
-	l.Paused = paused
-	l.Next = max(-1, time.Duration(next)*time.Microsecond)
-	s.tally.add(relay.DestinationName{Source: l.Source, Destination: l.Destination}, func(c *relay.Count) {
+	s.tally.add(h, l.Destination, func(c *relay.Count) {
 		c.LeaseExpired += expired
 		c.InFlight += int64(count) - expired
 		c.Pending -= int64(count) - expired
-		c.Paused = paused
+		c.Paused = held
 	})
-	return reads
+	return reads, max(-1, time.Duration(wait)*time.Microsecond), held, nil
 }
 
 // read is a leased delivery whose payload is still to be read.
 type read struct {
 	lease   *relay.Lease
+	shard   *shard
 	leased  *relay.Leased
 	variant int
 	content *content
@@ -97,14 +95,14 @@ func (s *Store) readPayloads(ctx context.Context, reads []*read) {
 		}
 		r.content = &content{}
 		asked[name] = r.content
-		key := s.keys.event(e.Source, e.ID)
+		key := r.shard.event(e.ID)
 		if r.variant == 0 {
 			r.content.fields = pipe.HMGet(ctx, key, contentFields...)
 			continue
 		}
 		r.content.fields = pipe.HMGet(ctx, key, leaseFields...)
 		v := e.ID + ":" + strconv.Itoa(r.variant)
-		r.content.body = pipe.HMGet(ctx, s.keys.notes(e.Source), v+":h", v+":b")
+		r.content.body = pipe.HMGet(ctx, r.shard.notes(), v+":h", v+":b")
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	var missing []*read

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -41,9 +42,23 @@ func TestMain(m *testing.M) {
 // open opens a store on the shared server under the test's own prefix, and closes it with the test.
 func open(t testing.TB, change ...func(*redisstore.Options)) *redisstore.Store {
 	t.Helper()
+	return openAs(t, strings.ReplaceAll(t.Name(), "/", "."), change...)
+}
+
+// tester has the methods that openAs needs of a test, or of one try of a model's.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Error(args ...any)
+	Cleanup(f func())
+	Output() io.Writer
+}
+
+func openAs(t tester, prefix string, change ...func(*redisstore.Options)) *redisstore.Store {
+	t.Helper()
 	o := redisstore.Options{
 		Addresses: []string{server.Addr},
-		KeyPrefix: strings.ReplaceAll(t.Name(), "/", "."),
+		KeyPrefix: prefix,
 		Logger:    slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	for _, f := range change {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -18,18 +20,18 @@ func (s *Store) Replay(ctx context.Context, id string, destinations []string, va
 		return 0, 0, err
 	}
 	defer end()
-	source, err := s.find(ctx, id)
+	h, err := s.find(ctx, id)
 	if err != nil {
 		return 0, 0, err
 	}
 	destinations = slices.Compact(slices.Sorted(slices.Values(destinations)))
 	c := &call{
 		script: replayScript, durable: true,
-		keys: append(s.keys.source(source, 1+blockSize*len(destinations)), s.keys.event(source, id)),
+		keys: append(h.block(1+blockSize*len(destinations)), h.event(id)),
 		args: []any{id, strconv.Itoa(variant)},
 	}
 	for _, d := range destinations {
-		c.keys = s.keys.destination(c.keys, source, d)
+		c.keys = h.queue(c.keys, d)
 		c.args = append(c.args, d)
 	}
 	if s.run(ctx, c); c.err != nil {
@@ -44,11 +46,9 @@ func (s *Store) Replay(ctx context.Context, id string, destinations []string, va
 		return 0, 0, fmt.Errorf("event %s, variant %d: %w", id, variant, relay.ErrNotFound)
 	}
 	for _, d := range destinations {
-		name := relay.DestinationName{Source: source, Destination: d}
-		s.wake(name)
-		s.tell(name)
+		s.rouse(relay.DestinationName{Source: h.source, Destination: d})
 	}
-	return int(done), int(left), s.look(ctx, source)
+	return int(done), int(left), s.look(ctx, h)
 }
 
 // Pause implements relay.Store. Every gateway obeys from its next lease on.
@@ -61,15 +61,21 @@ func (s *Store) Pause(ctx context.Context, source, destination string, paused bo
 	s.mu.Lock()
 	s.used[source] = true
 	s.mu.Unlock()
-	c := &call{script: pauseScript, durable: true, keys: s.keys.source(source, 0), args: []any{destination, paused}}
-	if s.run(ctx, c); c.err != nil {
-		return c.err
+	if err := s.learn(ctx, true); err != nil {
+		return err
 	}
-	name := relay.DestinationName{Source: source, Destination: destination}
-	s.tally.add(name, func(c *relay.Count) { c.Paused = paused })
-	s.wake(name) // paused lanes learn of it by their next lease, too
-	s.tell(name)
-	return nil
+	var calls []*call
+	for _, h := range s.shards(source) {
+		calls = append(calls, &call{script: pauseScript, durable: true, keys: h.block(0), args: []any{destination, paused}})
+	}
+	s.run(ctx, calls...)
+	for i, h := range s.shards(source) {
+		if err = errors.Join(err, calls[i].err); calls[i].err == nil {
+			s.tally.add(h, destination, func(c *relay.Count) { c.Paused = paused })
+		}
+	}
+	s.rouse(relay.DestinationName{Source: source, Destination: destination}) // paused lanes learn of it by their next lease, too
+	return err
 }
 
 // Redrive implements relay.Store.
@@ -80,7 +86,7 @@ func (s *Store) Redrive(ctx context.Context, sel relay.Selection, p relay.Pace, 
 	}
 	begun := time.Now()
 	return s.bulk(ctx, sel, from, func(group []letter) *call {
-		c := s.groupCall(redriveScript, group)
+		c := groupCall(redriveScript, group)
 		c.args = append(c.args, ago(p, begun))
 		for _, l := range group {
 			c.args = append(c.args, l.id, p.Due(l.place).Microseconds())
@@ -98,7 +104,7 @@ func ago(p relay.Pace, at time.Time) int64 {
 	return (p.Asked + time.Since(at)).Microseconds() + 1
 }
 
-// ReplayAll implements relay.Store. The deliveries of each destination are replayed in one script.
+// ReplayAll implements relay.Store. The deliveries of each destination are replayed in one script of each partition.
 func (s *Store) ReplayAll(ctx context.Context, source string, deliveries []relay.DeliveryName, p relay.Pace) (replayed, skipped int, err error) {
 	begun := time.Now()
 	ctx, end, err := s.begin(ctx)
@@ -106,23 +112,34 @@ func (s *Store) ReplayAll(ctx context.Context, source string, deliveries []relay
 		return 0, 0, err
 	}
 	defer end()
-	byName := map[string]*call{}
+	ids := make([]string, len(deliveries))
+	for i, d := range deliveries {
+		ids[i] = d.EventID
+	}
+	found, err := s.locate(ctx, s.shards(source), ids)
+	if err != nil {
+		return 0, 0, err
+	}
+	of := map[queueName]*call{}
 	var calls []*call
 	for i, d := range deliveries {
-		c := byName[d.Destination]
+		h := found[d.EventID]
+		if h == nil {
+			continue // it is gone
+		}
+		c := of[queueName{h, d.Destination}]
 		if c == nil {
 			c = &call{
-				script: replayAllScript, durable: true,
-				keys: s.keys.destination(s.keys.source(source, blockSize+len(deliveries)), source, d.Destination),
+				script: replayAllScript, durable: true, keys: h.queue(h.block(blockSize+len(deliveries)), d.Destination),
 				args: []any{d.Destination, ago(p, begun)},
 			}
-			byName[d.Destination], calls = c, append(calls, c)
+			of[queueName{h, d.Destination}], calls = c, append(calls, c)
 		}
-		c.keys = append(c.keys, s.keys.event(source, d.EventID))
+		c.keys = append(c.keys, h.event(d.EventID))
 		c.args = append(c.args, d.EventID, p.Due(i).Microseconds())
 	}
 	if len(calls) == 0 {
-		return 0, 0, nil
+		return 0, len(deliveries), nil
 	}
 	s.run(ctx, calls...)
 	for _, c := range calls {
@@ -132,18 +149,13 @@ func (s *Store) ReplayAll(ctx context.Context, source string, deliveries []relay
 		}
 		replayed, err = replayed+n, errors.Join(err, failed)
 	}
-	for d := range byName {
-		name := relay.DestinationName{Source: source, Destination: d}
-		s.wake(name)
-		s.tell(name)
-	}
-	return replayed, len(deliveries) - replayed, errors.Join(err, s.look(ctx, source))
+	return replayed, len(deliveries) - replayed, errors.Join(err, s.touched(ctx, maps.Keys(of)))
 }
 
 // Discard implements relay.Store.
 func (s *Store) Discard(ctx context.Context, sel relay.Selection) (int, error) {
 	discard := func(group []letter) *call {
-		c := s.groupCall(discardScript, group)
+		c := groupCall(discardScript, group)
 		c.args = append(c.args, sel.Orphaned)
 		for _, l := range group {
 			c.args = append(c.args, l.id)
@@ -159,36 +171,84 @@ func (s *Store) Discard(ctx context.Context, sel relay.Selection) (int, error) {
 		return n, err
 	}
 	defer end()
-	if _, _, err := s.clock(ctx, sel.Source, sel.Destination); err != nil {
+	shards := s.shards(sel.Source)
+	if _, err := s.clocks(ctx, shards, sel.Destination); err != nil {
 		return n, err
 	}
-	pending, err := s.pending(ctx, sel.Source, sel.Destination, "+inf", relay.MaxTouched-n)
+	pending, err := s.pending(ctx, shards, sel.Destination, relay.MaxTouched-n, func(*shard) string { return "+inf" })
 	if err != nil || len(pending) == 0 {
 		return n, err
 	}
-	c := discard(pending)
-	if s.run(ctx, c); c.err != nil {
-		return n, c.err
+	var calls []*call
+	for _, group := range grouping(pending) {
+		calls = append(calls, discard(group))
 	}
-	done, err := c.count()
+	s.run(ctx, calls...)
+	done, err := counts(calls)
 	if err != nil {
-		return n, err
+		return n + done, err
 	}
-	return n + done, s.look(ctx, sel.Source)
+	return n + done, s.look(ctx, shards...)
 }
 
-// groupCall begins a call on deliveries of one destination.
-func (s *Store) groupCall(script *script, group []letter) *call {
-	source, destination := group[0].source, group[0].destination
-	c := &call{script: script, durable: true, keys: s.keys.destination(s.keys.source(source, blockSize+len(group)), source, destination)}
+// queueName names the deliveries of a destination in one partition.
+type queueName struct {
+	*shard
+	destination string
+}
+
+// touched wakes the lanes of queues that were changed in bulk, and counts anew.
+func (s *Store) touched(ctx context.Context, queues iter.Seq[queueName]) error {
+	var shards []*shard
+	for q := range queues {
+		s.rouse(relay.DestinationName{Source: q.source, Destination: q.destination})
+		if !slices.Contains(shards, q.shard) {
+			shards = append(shards, q.shard)
+		}
+	}
+	return s.look(ctx, shards...)
+}
+
+// grouping parts letters into those of one queue, in the order of their first ones.
+func grouping(letters []letter) (groups [][]letter) {
+	of := map[queueName]int{}
+	for _, l := range letters {
+		q := queueName{l.shard, l.destination}
+		i, ok := of[q]
+		if !ok {
+			i = len(groups)
+			of[q], groups = i, append(groups, nil)
+		}
+		groups[i] = append(groups[i], l)
+	}
+	return groups
+}
+
+// groupCall begins a call on deliveries of one destination in one partition.
+func groupCall(script *script, group []letter) *call {
+	h, destination := group[0].shard, group[0].destination
+	c := &call{script: script, durable: true, keys: h.queue(h.block(blockSize+len(group)), destination)}
 	for _, l := range group {
-		c.keys = append(c.keys, s.keys.event(source, l.id))
+		c.keys = append(c.keys, h.event(l.id))
 	}
 	return c
 }
 
+// counts sums up what calls have counted.
+func counts(calls []*call) (sum int, err error) {
+	for _, c := range calls {
+		if c.err != nil {
+			err = errors.Join(err, c.err)
+			continue
+		}
+		n, failed := c.count()
+		sum, err = sum+n, errors.Join(err, failed)
+	}
+	return sum, err
+}
+
 // bulk does something with up to MaxTouched dead letters of a selection that come after a row, oldest first: with those
-// of each destination in one script. A script counts only what another gateway has not done meanwhile. next is the cursor
+// of each destination in one script of each partition. A script counts only what another gateway has not done meanwhile. next is the cursor
 // of the last row, and empty if there are no more.
 func (s *Store) bulk(ctx context.Context, sel relay.Selection, from *row, do func([]letter) *call) (done int, next string, err error) {
 	ctx, end, err := s.enter(ctx)
@@ -200,47 +260,28 @@ func (s *Store) bulk(ctx context.Context, sel relay.Selection, from *row, do fun
 	if err != nil {
 		return 0, "", err
 	}
-	touched := map[relay.DestinationName]bool{}
-	defer func() {
-		for name := range touched {
-			s.wake(name)
-			s.tell(name)
-			err = errors.Join(err, s.look(ctx, name.Source))
-		}
-	}()
+	touched := map[queueName]bool{}
+	defer func() { err = errors.Join(err, s.touched(ctx, maps.Keys(touched))) }()
 	for done < relay.MaxTouched {
 		n := relay.MaxTouched - done
 		letters, rows, err := s.letters(ctx, shelves, sel, from, false, n)
 		if err != nil {
 			return done, "", err
 		}
-		groups := map[relay.DestinationName][]letter{}
-		var names []relay.DestinationName // in the order of their oldest
-		for i, l := range letters {
-			l.place = done + i
-			name := relay.DestinationName{Source: l.source, Destination: l.destination}
-			if groups[name] == nil {
-				names = append(names, name)
-			}
-			groups[name] = append(groups[name], l)
+		for i := range letters {
+			letters[i].place = done + i
 		}
 		var calls []*call
-		for _, name := range names {
-			calls = append(calls, do(groups[name]))
-			touched[name] = true
+		for _, group := range grouping(letters) {
+			calls = append(calls, do(group))
+			touched[queueName{group[0].shard, group[0].destination}] = true
 		}
 		if len(calls) > 0 {
 			s.run(ctx, calls...)
 		}
-		for _, c := range calls {
-			if c.err != nil {
-				return done, "", c.err
-			}
-			n, err := c.count()
-			if err != nil {
-				return done, "", err
-			}
-			done += n
+		some, err := counts(calls)
+		if done += some; err != nil {
+			return done, "", err
 		}
 		if len(rows) < n {
 			return done, "", nil

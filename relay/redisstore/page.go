@@ -19,25 +19,26 @@ const (
 	scanRows = 1000
 )
 
-// shelf is one sorted set of event ids by sequence: a source's events, a task's events, or a destination's dead letters.
+// shelf is one sorted set of event ids by sequence: the events of a partition, a task's events, or a destination's dead letters.
 type shelf struct {
+	*shard
 	key         string
 	task        string // of the events of a task, which stand in a set by name
 	byTask      bool
-	source      string
 	destination string
 }
 
-// row is a place in a list. Lists are ordered by sequence, then by source and destination, ascending.
+// row is a place in a list. Lists are ordered by sequence, then by partition and destination, ascending.
 type row struct {
-	seq                 int64
-	source, destination string
-	id                  string
+	*shard
+	seq         int64
+	destination string
+	id          string
 }
 
 // cursor returns the cursor with which a list continues after the row.
 func (r *row) cursor() string {
-	return strconv.FormatInt(r.seq, 36) + "~" + r.source + "~" + r.destination
+	return strconv.FormatInt(r.seq, 36) + "~" + r.name + "~" + r.destination
 }
 
 func parseCursor(cursor string) (*row, error) {
@@ -52,7 +53,7 @@ func parseCursor(cursor string) (*row, error) {
 	if err != nil || seq < 0 {
 		return nil, relay.ErrBadCursor
 	}
-	return &row{seq: seq, source: f[1], destination: f[2]}, nil
+	return &row{shard: &shard{name: f[1]}, seq: seq, destination: f[2]}, nil
 }
 
 // page returns the next n rows of all shelves together, after `from` if that is not nil. Fewer than n are the last.
@@ -87,7 +88,7 @@ func (s *Store) page(ctx context.Context, shelves []shelf, from *row, newest boo
 		if newest {
 			bySeq = -bySeq
 		}
-		return cmp.Or(bySeq, cmp.Compare(a.source, b.source), cmp.Compare(a.destination, b.destination))
+		return cmp.Or(bySeq, cmp.Compare(a.name, b.name), cmp.Compare(a.destination, b.destination))
 	})
 	return rows[:min(n, len(rows))], nil
 }
@@ -95,7 +96,7 @@ func (s *Store) page(ctx context.Context, shelves []shelf, from *row, newest boo
 func (sh shelf) scored(entries []redis.Z) []row {
 	rows := make([]row, len(entries))
 	for i, z := range entries {
-		rows[i] = row{seq: int64(z.Score), source: sh.source, destination: sh.destination}
+		rows[i] = row{shard: sh.shard, seq: int64(z.Score), destination: sh.destination}
 		rows[i].id, _ = z.Member.(string)
 	}
 	return rows
@@ -111,7 +112,7 @@ func (sh shelf) named(entries []string) ([]row, error) {
 		if err != nil {
 			return nil, fmt.Errorf("redis: unreadable entry of task %q: %w", sh.task, err)
 		}
-		rows[i] = row{seq: seq, source: sh.source, destination: sh.destination, id: rest[digits:]}
+		rows[i] = row{shard: sh.shard, seq: seq, destination: sh.destination, id: rest[digits:]}
 	}
 	return rows, nil
 }
@@ -124,8 +125,8 @@ func (sh shelf) args(from *row, newest bool, n int) redis.ZRangeArgs {
 		first, last = "["+sh.task+"\x00", "("+sh.task+"\x01"
 	}
 	if from != nil {
-		// Of one sequence number, a later source's or destination's row is still to come.
-		same := cmp.Or(cmp.Compare(sh.source, from.source), cmp.Compare(sh.destination, from.destination)) > 0
+		// Of one sequence number, a later partition's or destination's row is still to come.
+		same := cmp.Or(cmp.Compare(sh.name, from.name), cmp.Compare(sh.destination, from.destination)) > 0
 		bound := sh.bound(from.seq, same, newest)
 		if newest {
 			last = bound

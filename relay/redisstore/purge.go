@@ -42,71 +42,136 @@ func (s *Store) Purge(ctx context.Context, p relay.PurgePolicy) (relay.PurgeResu
 	return result, err
 }
 
-// purgeSource deletes what is past its retention of one source, and says how much it touched.
+// purgeSource deletes what is past its retention of one source, and returns how much it touched. Each step goes to all partitions
+// in one pipeline; one that fails is left for the next time.
 func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePolicy, room int, result *relay.PurgeResult) (touched int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
+	runs, err := s.forget(ctx, source, p, result)
+	if len(runs) == 0 {
+		return 0, err
+	}
+	old, failed := s.outlived(ctx, runs, p, max(1, room/max(1, len(s.tally.destinations(source)))), result)
+	err = errors.Join(err, failed)
+	if len(old) == 0 {
+		return 0, err
+	}
+	var shards []*shard
+	for _, o := range old {
+		shards = append(shards, o.shard)
+	}
+	if failed := s.look(ctx, shards...); failed != nil { // no destination may be missed: its deliveries would stay for ever
+		return 0, errors.Join(err, failed)
+	}
+	destinations := s.tally.destinations(source)
+	calls := make([]*call, len(old))
+	for i, o := range old {
+		calls[i] = o.call(p, destinations)
+		touched += len(o.ids) * max(1, len(destinations))
+	}
+	s.run(ctx, calls...)
+	for _, c := range calls {
+		err = errors.Join(err, purged(c, source, destinations, result))
+	}
+	return touched, errors.Join(err, s.look(ctx, shards...))
+}
+
+// forget deletes the dedupe records and the tasks of a source that are past their time, and returns the clocks of its partitions.
+func (s *Store) forget(ctx context.Context, source string, p relay.PurgePolicy, result *relay.PurgeResult) (runs map[*shard]int64, err error) {
 	window, ok := p.Windows[source]
 	if !ok {
 		window = p.DefaultWindow
 	}
-	forget := &call{script: forgetScript, keys: s.keys.source(source, 0), args: []any{window.Microseconds(), relay.MaxTouched}}
-	tasks := s.taskCall(taskPurgeScript, source, p.Retention.Microseconds(), relay.MaxTouched)
-	if s.run(ctx, forget, tasks); forget.err != nil {
-		return 0, forget.err
+	shards := s.shards(source)
+	calls := make([]*call, 0, 2*len(shards))
+	for _, h := range shards {
+		calls = append(calls,
+			&call{script: forgetScript, keys: h.block(0), args: []any{window.Microseconds(), relay.MaxTouched}},
+			taskCall(taskPurgeScript, h, p.Retention.Microseconds(), relay.MaxTouched))
 	}
-	ended, err := tasks.count()
-	if err != nil {
-		return 0, cmp.Or(tasks.err, err)
+	s.run(ctx, calls...)
+	runs = make(map[*shard]int64, len(shards))
+	for i, h := range shards {
+		forget, tasks := calls[2*i], calls[2*i+1]
+		if failed := cmp.Or(forget.err, tasks.err); failed != nil {
+			err = errors.Join(err, failed)
+			continue
+		}
+		ended, failed := tasks.count()
+		r := forget.read()
+		forgotten, run := r.number(), r.number()
+		if failed = cmp.Or(failed, r.done()); failed != nil {
+			err = errors.Join(err, failed)
+			continue
+		}
+		runs[h] = run
+		if forgotten == relay.MaxTouched || ended == relay.MaxTouched {
+			result.More = true
+		}
 	}
-	r := forget.read()
-	forgotten, run := r.number(), r.number()
-	if err := r.done(); err != nil {
-		return 0, err
-	}
-	if forgotten == relay.MaxTouched || ended == relay.MaxTouched {
-		result.More = true
-	}
-	destinations := s.tally.destinations(source)
-	most := max(1, room/max(1, len(destinations)))
+	return runs, err
+}
+
+// outlived are events of a partition that are past their retention.
+type outlived struct {
+	*shard
+	ids []string
+}
+
+// outlived finds up to most events of a source that are past their retention.
+func (s *Store) outlived(ctx context.Context, runs map[*shard]int64, p relay.PurgePolicy, most int, result *relay.PurgeResult) (old []outlived, err error) {
 	pipe := s.client.Pipeline()
-	past := func(key string, retention time.Duration) *redis.StringSliceCmd {
+	past := func(key string, run int64, retention time.Duration) *redis.StringSliceCmd {
 		return pipe.ZRangeArgs(ctx, redis.ZRangeArgs{
 			Key: key, ByScore: true, Start: "-inf", Stop: strconv.FormatInt(run-retention.Microseconds(), 10), Count: int64(most),
 		})
 	}
-	settled, buried := past(s.keys.settled(source), p.Retention), past(s.keys.buried(source), p.DeadLetterRetention)
-	if _, err := pipe.Exec(ctx); err != nil {
-		return 0, explain(err)
+	lists := make(map[*shard][2]*redis.StringSliceCmd, len(runs))
+	for h, run := range runs {
+		lists[h] = [2]*redis.StringSliceCmd{past(h.settled(), run, p.Retention), past(h.buried(), run, p.DeadLetterRetention)}
 	}
-	ids := append(settled.Val(), buried.Val()...)
-	if len(ids) == 0 {
-		return 0, nil
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	left := most
+	for h, l := range lists {
+		if failed := cmp.Or(l[0].Err(), l[1].Err()); failed != nil {
+			err = errors.Join(err, explain(failed))
+			continue
+		}
+		ids := append(l[0].Val(), l[1].Val()...)
+		if len(ids) >= left {
+			ids, result.More = ids[:left], true
+		}
+		if left -= len(ids); len(ids) > 0 {
+			old = append(old, outlived{h, ids})
+		}
 	}
-	if len(ids) >= most {
-		ids, result.More = ids[:most], true
-	}
-	if err := s.look(ctx, source); err != nil { // no destination may be missed: its deliveries would stay for ever
-		return 0, err
-	}
-	destinations = s.tally.destinations(source)
-	c := &call{script: purgeScript, durable: true, keys: s.keys.source(source, blockSize*len(destinations)+len(ids))}
+	return old, err
+}
+
+// call makes the call that deletes events.
+func (o outlived) call(p relay.PurgePolicy, destinations []string) *call {
+	c := &call{script: purgeScript, durable: true, keys: o.block(blockSize*len(destinations) + len(o.ids))}
 	c.args = append(c.args, len(destinations), p.Retention.Microseconds(), p.DeadLetterRetention.Microseconds())
 	for _, d := range destinations {
-		c.keys = s.keys.destination(c.keys, source, d)
+		c.keys = o.queue(c.keys, d)
 		c.args = append(c.args, d)
 	}
-	for _, id := range ids {
-		c.keys = append(c.keys, s.keys.event(source, id))
+	for _, id := range o.ids {
+		c.keys = append(c.keys, o.event(id))
 		c.args = append(c.args, id)
 	}
-	if s.run(ctx, c); c.err != nil {
-		return 0, c.err
+	return c
+}
+
+// purged adds to a result what a call has deleted.
+func purged(c *call, source string, destinations []string, result *relay.PurgeResult) error {
+	if c.err != nil {
+		return c.err
 	}
-	r = c.read()
+	r := c.read()
 	events, gone := r.number(), r.numbers(2*len(destinations))
 	if err := r.done(); err != nil {
-		return 0, err
+		return err
 	}
 	result.Events += int(events)
 	for i, d := range destinations {
@@ -118,5 +183,5 @@ func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePol
 			result.DeadLetters[name] += int(gone[2*i+1])
 		}
 	}
-	return len(ids) * max(1, len(destinations)), s.look(ctx, source)
+	return nil
 }

@@ -32,11 +32,11 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) ([]relay.EventR
 		return nil, "", err
 	}
 	var shelves []shelf
-	for _, source := range sources {
-		if f.TaskID != "" {
-			shelves = append(shelves, shelf{key: s.keys.tasks(source), task: f.TaskID, byTask: true, source: source})
+	for _, h := range s.allShards(sources) {
+		if f.TaskID != "" { // in any partition, where the source goes, or went, by another key
+			shelves = append(shelves, shelf{shard: h, key: h.tasks(), task: f.TaskID, byTask: true})
 		} else {
-			shelves = append(shelves, shelf{key: s.keys.events(source), source: source})
+			shelves = append(shelves, shelf{shard: h, key: h.events()})
 		}
 	}
 	limit := f.Limit
@@ -103,8 +103,8 @@ func (s *Store) records(ctx context.Context, rows []row) ([]*relay.EventRecord, 
 	events := make([]*redis.SliceCmd, len(rows))
 	notes := make([]*redis.SliceCmd, len(rows))
 	for i, r := range rows {
-		events[i] = pipe.HMGet(ctx, s.keys.event(r.source, r.id), "m", "k", "s", "d")
-		notes[i] = pipe.HMGet(ctx, s.keys.notes(r.source), r.id+":u", r.id+":c")
+		events[i] = pipe.HMGet(ctx, r.event(r.id), "m", "k", "s", "d")
+		notes[i] = pipe.HMGet(ctx, r.notes(), r.id+":u", r.id+":c")
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, explain(err)
@@ -133,7 +133,7 @@ func (s *Store) records(ctx context.Context, rows []row) ([]*relay.EventRecord, 
 		}
 		records[i] = rec
 	}
-	return records, s.readDeliveries(ctx, records)
+	return records, s.readDeliveries(ctx, rows, records)
 }
 
 func number(v any) int {
@@ -143,44 +143,44 @@ func number(v any) int {
 }
 
 // readDeliveries completes the deliveries of records, and leaves out those that were discarded.
-func (s *Store) readDeliveries(ctx context.Context, records []*relay.EventRecord) error {
+func (s *Store) readDeliveries(ctx context.Context, rows []row, records []*relay.EventRecord) error {
 	type pair struct {
 		state *redis.StringCmd
 		due   *redis.FloatCmd
 	}
 	pipe := s.client.Pipeline()
 	pairs := map[*relay.DeliveryRecord]pair{}
-	now := map[string]int64{} // by source: the masters of a Cluster have a clock each
-	for _, rec := range records {
+	var shards []*shard // the masters of a Cluster have a clock each
+	for i, rec := range records {
 		if rec == nil || len(rec.Deliveries) == 0 {
 			continue
 		}
-		if now[rec.Source] == 0 {
-			_, at, err := s.clock(ctx, rec.Source)
-			if err != nil {
-				return err
-			}
-			now[rec.Source] = at
+		if !slices.Contains(shards, rows[i].shard) {
+			shards = append(shards, rows[i].shard)
 		}
-		for i := range rec.Deliveries {
-			d := &rec.Deliveries[i]
-			block := s.keys.destination(nil, rec.Source, d.Destination)
+		for j := range rec.Deliveries {
+			d := &rec.Deliveries[j]
+			block := rows[i].queue(nil, d.Destination)
 			pairs[d] = pair{pipe.HGet(ctx, block[3], rec.ID), pipe.ZScore(ctx, block[0], rec.ID)}
 		}
 	}
 	if len(pairs) == 0 {
 		return nil
 	}
+	clocks, err := s.clocks(ctx, shards)
+	if err != nil {
+		return err
+	}
 	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
 		return explain(err)
 	}
-	for _, rec := range records {
+	for i, rec := range records {
 		if rec == nil {
 			continue
 		}
 		var kept []relay.DeliveryRecord
-		for i := range rec.Deliveries {
-			d := &rec.Deliveries[i]
+		for j := range rec.Deliveries {
+			d := &rec.Deliveries[j]
 			p := pairs[d]
 			text, err := p.state.Result()
 			if isNil(err) {
@@ -195,7 +195,7 @@ func (s *Store) readDeliveries(ctx context.Context, records []*relay.EventRecord
 			}
 			d.State, d.Tries, d.Replay, d.Variant, d.Reason, d.DeadAt = r.state, r.tries, r.replay, r.variant, r.reason, r.dead
 			if due := p.due.Val(); d.State == relay.StatePending && due > 0 && due < held {
-				d.NextAttempt = max(0, time.Duration(int64(due)-now[rec.Source])*time.Microsecond)
+				d.NextAttempt = max(0, time.Duration(int64(due)-clocks[rows[i].shard].now)*time.Microsecond)
 			}
 			kept = append(kept, *d)
 		}
@@ -211,15 +211,15 @@ func (s *Store) Event(ctx context.Context, id string) (*relay.EventRecord, error
 		return nil, err
 	}
 	defer end()
-	source, err := s.find(ctx, id)
+	h, err := s.find(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.client.HGetAll(ctx, s.keys.event(source, id)).Result()
+	all, err := s.client.HGetAll(ctx, h.event(id)).Result()
 	if err != nil {
 		return nil, explain(err)
 	}
-	records, err := s.records(ctx, []row{{source: source, id: id}})
+	records, err := s.records(ctx, []row{{shard: h, id: id}})
 	if err != nil {
 		return nil, err
 	}
@@ -248,13 +248,13 @@ func (s *Store) Event(ctx context.Context, id string) (*relay.EventRecord, error
 			d.Attempts = append(d.Attempts, a)
 		}
 	}
-	return rec, s.readVariants(ctx, rec)
+	return rec, s.readVariants(ctx, h, rec)
 }
 
-func (s *Store) readVariants(ctx context.Context, rec *relay.EventRecord) error {
+func (s *Store) readVariants(ctx context.Context, h *shard, rec *relay.EventRecord) error {
 	for n := 1; n <= min(rec.Conflicts, relay.MaxVariants); n++ { // no more than conflicts, and perhaps fewer
 		v := rec.ID + ":" + strconv.Itoa(n)
-		f, err := fields(s.client.HMGet(ctx, s.keys.notes(rec.Source), v+":m", v+":h", v+":b"), 3)
+		f, err := fields(s.client.HMGet(ctx, h.notes(), v+":m", v+":h", v+":b"), 3)
 		if err != nil {
 			return err
 		}
@@ -275,28 +275,40 @@ func (s *Store) readVariants(ctx context.Context, rec *relay.EventRecord) error 
 	return nil
 }
 
-// find returns the source of an event. An id names no slot, so each source is asked.
-func (s *Store) find(ctx context.Context, id string) (string, error) {
+// find returns the partition of an event. An id names no slot, so each partition of each source is asked.
+func (s *Store) find(ctx context.Context, id string) (*shard, error) {
 	if err := s.readRegistry(ctx); err != nil {
-		return "", err
+		return nil, err
 	}
-	sources := s.known()
+	found, err := s.locate(ctx, s.allShards(s.known()), []string{id})
+	if err == nil && found[id] == nil {
+		err = fmt.Errorf("event %s: %w", id, relay.ErrNotFound)
+	}
+	return found[id], err
+}
+
+// locate returns the partitions of events, among some. What is in none of them is missing.
+func (s *Store) locate(ctx context.Context, among []*shard, ids []string) (map[string]*shard, error) {
+	found := make(map[string]*shard, len(ids))
+	if len(among) == 0 || len(ids) == 0 {
+		return found, nil
+	}
 	pipe := s.client.Pipeline()
-	there := make([]*redis.IntCmd, len(sources))
-	for i, source := range sources {
-		there[i] = pipe.Exists(ctx, s.keys.event(source, id))
-	}
-	if len(sources) > 0 {
-		if _, err := pipe.Exec(ctx); err != nil {
-			return "", explain(err)
+	there := make([]*redis.IntCmd, 0, len(among)*len(ids))
+	for _, id := range ids {
+		for _, h := range among {
+			there = append(there, pipe.Exists(ctx, h.event(id)))
 		}
 	}
-	for i, source := range sources {
-		if there[i].Val() == 1 {
-			return source, nil
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, explain(err)
+	}
+	for i, n := range there {
+		if n.Val() == 1 {
+			found[ids[i/len(among)]] = among[i%len(among)]
 		}
 	}
-	return "", fmt.Errorf("event %s: %w", id, relay.ErrNotFound)
+	return found, nil
 }
 
 // DeadLetters implements relay.Store.
@@ -357,14 +369,18 @@ func (s *Store) deadShelves(ctx context.Context, sel relay.Selection) ([]shelf, 
 	if err != nil {
 		return nil, err
 	}
-	if err := s.look(ctx, sources...); err != nil { // another gateway may have a destination that is new here
+	shards := s.allShards(sources)
+	if err := s.look(ctx, shards...); err != nil { // another gateway may have a destination that is new here
 		return nil, err
 	}
 	var shelves []shelf
 	for _, source := range sources {
 		for _, d := range s.tally.destinations(source) {
-			if sel.Destination == "" || sel.Destination == d {
-				shelves = append(shelves, shelf{key: s.keys.dead(source, d), source: source, destination: d})
+			if sel.Destination != "" && sel.Destination != d {
+				continue
+			}
+			for _, h := range s.shards(source) {
+				shelves = append(shelves, shelf{shard: h, key: h.dead(d), destination: d})
 			}
 		}
 	}
@@ -397,7 +413,7 @@ func (s *Store) states(ctx context.Context, rows []row) ([]record, error) {
 	pipe := s.client.Pipeline()
 	texts := make([]*redis.StringCmd, len(rows))
 	for i, r := range rows {
-		texts[i] = pipe.HGet(ctx, s.keys.delivery(r.source, r.destination), r.id)
+		texts[i] = pipe.HGet(ctx, r.delivery(r.destination), r.id)
 	}
 	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
 		return nil, explain(err)
@@ -426,7 +442,7 @@ func (s *Store) describe(ctx context.Context, letters []letter) ([]relay.DeadLet
 	pipe := s.client.Pipeline()
 	events := make([]*redis.SliceCmd, len(letters))
 	for i, l := range letters {
-		events[i] = pipe.HMGet(ctx, s.keys.event(l.source, l.id), "k", "a:"+l.destination+":"+strconv.Itoa(l.tries-1))
+		events[i] = pipe.HMGet(ctx, l.event(l.id), "k", "a:"+l.destination+":"+strconv.Itoa(l.tries-1))
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, explain(err)

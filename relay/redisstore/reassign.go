@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -18,42 +19,63 @@ func (s *Store) Reassign(ctx context.Context, source, from, to, cursor string) (
 		return r, "", err
 	}
 	defer end()
-	if _, _, err := s.clock(ctx, source, from); err != nil { // what has expired there is leased no more
+	all := s.shards(source)
+	if _, err := s.clocks(ctx, all, from); err != nil { // what has expired there is leased no more
 		return r, "", err
 	}
-	// Both sets name an event that has a dead letter, at the same place.
-	shelves := []shelf{{key: s.keys.events(source), source: source}, {key: s.keys.dead(source, from), source: source}}
+	var shelves []shelf
+	for _, h := range all { // both sets name an event that has a dead letter, at the same place
+		shelves = append(shelves, shelf{shard: h, key: h.events()}, shelf{shard: h, key: h.dead(from)})
+	}
 	rows, err := s.page(ctx, shelves, after, false, relay.MaxTouched)
 	if err != nil || len(rows) == 0 {
 		return r, "", err
 	}
-	c := &call{
-		script: reassignScript, durable: true,
-		keys: s.keys.destination(s.keys.destination(s.keys.source(source, 2*blockSize+len(rows)), source, from), source, to),
-		args: []any{from, to},
-	}
-	for i, row := range rows {
-		if i > 0 && row.id == rows[i-1].id {
+	calls := reassignCalls(rows, from, to)
+	s.run(ctx, calls...)
+	for _, c := range calls {
+		if c.err != nil {
+			err = errors.Join(err, c.err)
 			continue
 		}
-		c.keys = append(c.keys, s.keys.event(source, row.id))
-		c.args = append(c.args, row.id)
+		reply := c.read()
+		moved, left := reply.number(), reply.number()
+		if failed := reply.done(); failed != nil {
+			err = errors.Join(err, failed)
+			continue
+		}
+		r.Moved, r.Left = r.Moved+int(moved), r.Left+int(left)
 	}
-	if s.run(ctx, c); c.err != nil {
-		return r, "", c.err
+	if r.Moved > 0 {
+		s.rouse(relay.DestinationName{Source: source, Destination: to})
 	}
-	reply := c.read()
-	r.Moved, r.Left = int(reply.number()), int(reply.number())
-	if err := reply.done(); err != nil {
-		return relay.Reassigned{}, "", err
+	if err != nil {
+		return r, "", err
 	}
 	if len(rows) == relay.MaxTouched {
 		next = rows[len(rows)-1].cursor()
 	}
-	if r.Moved > 0 {
-		name := relay.DestinationName{Source: source, Destination: to}
-		s.wake(name)
-		s.tell(name)
+	return r, next, s.look(ctx, all...)
+}
+
+// reassignCalls makes the calls for the events of a page, of which one may stand there twice: one call per partition.
+func reassignCalls(rows []row, from, to string) (calls []*call) {
+	of := map[*shard]*call{}
+	for i, row := range rows {
+		if i > 0 && row.id == rows[i-1].id {
+			continue
+		}
+		c := of[row.shard]
+		if c == nil {
+			c = &call{
+				script: reassignScript, durable: true,
+				keys: row.queue(row.queue(row.block(2*blockSize+len(rows)), from), to),
+				args: []any{from, to},
+			}
+			of[row.shard], calls = c, append(calls, c)
+		}
+		c.keys = append(c.keys, row.event(row.id))
+		c.args = append(c.args, row.id)
 	}
-	return r, next, s.look(ctx, source)
+	return calls
 }

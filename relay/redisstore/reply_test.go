@@ -91,6 +91,7 @@ func TestUnexpectedReplies(t *testing.T) {
 		replies = append(replies, []any{reply})
 	}
 	s := &Store{keys: keys{"relay"}}
+	h := (&layout{keys: s.keys, partitions: 1}).of("vocals")[0]
 	for _, reply := range replies {
 		want := func(call string, err error) {
 			t.Helper()
@@ -100,20 +101,19 @@ func TestUnexpectedReplies(t *testing.T) {
 		}
 		of := func(script *script) *call { return &call{script: script, reply: reply} }
 		a := &relay.Accept{Event: &relay.Event{Source: "vocals"}, Deliveries: []relay.NewDelivery{{Destination: "one"}}}
-		s.acceptedAll([]*relay.Accept{a}, of(acceptScript))
+		s.acceptedAll(h, []*relay.Accept{a}, of(acceptScript))
 		want("accept", a.Err)
 		a.Again = true
-		s.acceptedAll([]*relay.Accept{a}, of(acceptScript))
+		s.acceptedAll(h, []*relay.Accept{a}, of(acceptScript))
 		want("accept again", a.Err)
 		op := &relay.Settle{Leased: &relay.Leased{Event: a.Event, Destination: "one"}}
-		s.settledAll([]*relay.Settle{op}, of(settleScript))
+		s.settledAll(h, []*relay.Settle{op}, of(settleScript))
 		if !reflect.DeepEqual(reply, []any{int64(1)}) { // that is what it returns of a settle of which nothing else came
 			want("settle", op.Err)
 		}
-		l := &relay.Lease{Source: "vocals", Destination: "one"}
-		s.leased(l, of(leaseScript))
-		want("lease", l.Err)
-		_, err := of(watchScript).watched(1)
+		_, _, _, err := s.leased(h, &relay.Lease{Source: "vocals", Destination: "one"}, of(leaseScript))
+		want("lease", err)
+		_, err = of(watchScript).watched(1)
 		want("watch", err)
 		if _, ok := reply.(int64); !ok {
 			_, err = of(discardScript).count()

@@ -8,24 +8,25 @@ import (
 )
 
 // settleGroups parts settles into those that one script does.
-func settleGroups(settles []*relay.Settle) []*group[*relay.Settle] {
-	return grouped(settles, func(op *relay.Settle) (string, int, int) {
+func (s *Store) settleGroups(settles []*relay.Settle) []*group[*relay.Settle] {
+	l := s.layout.Load()
+	return grouped(settles, func(op *relay.Settle) (*shard, int, int) {
 		bytes := 100 * len(op.Files)
 		if op.Attempt != nil {
 			bytes += len(op.Attempt.Error) + len(op.Attempt.Response)
 		}
-		return op.Leased.Event.Source, 1 + len(op.Leased.Awaiting), bytes
+		return l.ofToken(op.Leased.Event.Source, op.Leased.Token), 1 + len(op.Leased.Awaiting), bytes
 	})
 }
 
-// settleCall makes the call of settles of one source.
-func (s *Store) settleCall(settles []*relay.Settle) *call {
+// settleCall makes the call of settles of one partition.
+func (s *Store) settleCall(h *shard, settles []*relay.Settle) *call {
 	var destinations, events indexes
 	own := make([]any, 0, 6*len(settles))
 	for _, op := range settles {
 		l := op.Leased
 		plain := op.Outcome == relay.OutcomeDelivered && len(l.Awaiting) == 0 && len(op.Files) == 0
-		own = append(own, events.index(l.Event.ID), destinations.index(l.Destination), strconv.FormatUint(l.Token, 10), op.Used, encodeAttempt(op.Attempt), plain)
+		own = append(own, events.index(l.Event.ID), destinations.index(l.Destination), strconv.FormatUint(ofScript(l.Token), 10), op.Used, encodeAttempt(op.Attempt), plain)
 		if plain {
 			continue
 		}
@@ -39,19 +40,17 @@ func (s *Store) settleCall(settles []*relay.Settle) *call {
 			own = append(own, begins, line)
 		}
 	}
-	source := settles[0].Leased.Event.Source
-	c := &call{script: settleScript, durable: true, keys: destinations.destinations(s.keys, source, len(events.names))}
-	tag := s.keys.tag(source)
+	c := &call{script: settleScript, durable: true, keys: destinations.destinations(h, len(events.names))}
 	for _, id := range events.names {
-		c.keys = append(c.keys, tag+"e:"+id)
+		c.keys = append(c.keys, h.event(id))
 	}
 	c.args = make([]any, 0, 2+len(destinations.names)+len(events.names)+len(own))
 	c.args = append(events.args(destinations.args(c.args)), own...)
 	return c
 }
 
-// settledAll sets the outcome of settles of one source.
-func (s *Store) settledAll(settles []*relay.Settle, c *call) {
+// settledAll sets the outcome of settles of one partition.
+func (s *Store) settledAll(h *shard, settles []*relay.Settle, c *call) {
 	err := c.err
 	list, _ := c.reply.([]any)
 	if err == nil && len(list) != len(settles) {
@@ -59,15 +58,15 @@ func (s *Store) settledAll(settles []*relay.Settle, c *call) {
 	}
 	for i, op := range settles {
 		if err != nil {
-			s.settled(op, nil, err)
+			s.settled(h, op, nil, err)
 		} else {
-			s.settled(op, list[i], nil)
+			s.settled(h, op, list[i], nil)
 		}
 	}
 }
 
 // settled sets the outcome of a settle by what the script has returned of it.
-func (s *Store) settled(op *relay.Settle, value any, err error) {
+func (s *Store) settled(h *shard, op *relay.Settle, value any, err error) {
 	op.Err, op.Unblocked, op.Freed = err, false, nil
 	if op.Err != nil {
 		return
@@ -90,7 +89,7 @@ func (s *Store) settled(op *relay.Settle, value any, err error) {
 		}
 	}
 	name := relay.DestinationName{Source: op.Leased.Event.Source, Destination: op.Leased.Destination}
-	s.tally.add(name, func(c *relay.Count) {
+	s.tally.add(h, name.Destination, func(c *relay.Count) {
 		c.InFlight--
 		switch op.Outcome {
 		case relay.OutcomeDelivered:
@@ -103,10 +102,15 @@ func (s *Store) settled(op *relay.Settle, value any, err error) {
 	})
 	op.Unblocked, op.Freed = unblocked, freed
 	for _, d := range freed {
+		s.horizon.soon(h, d, 0)
 		s.tell(relay.DestinationName{Source: name.Source, Destination: d})
 	}
-	if op.Unblocked || op.Outcome == relay.OutcomeRelease {
+	switch {
+	case op.Unblocked, op.Outcome == relay.OutcomeRelease:
+		s.horizon.soon(h, name.Destination, 0)
 		s.tell(name)
+	case op.Outcome == relay.OutcomeRetry:
+		s.horizon.soon(h, name.Destination, op.Delay)
 	}
 }
 

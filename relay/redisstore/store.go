@@ -1,5 +1,5 @@
 // Package redisstore keeps events in Redis: standalone, behind Sentinel, or a Cluster. Any number of gateways may share
-// one. Every change is a Lua script that touches the keys of one source; keys.go names them all.
+// one. Every change is a Lua script that touches the keys of one partition of a source; keys.go names them all.
 package redisstore
 
 import (
@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -43,6 +44,9 @@ type Options struct {
 	TLS        *tls.Config // nil: no TLS
 	Cluster    bool        // one address that is a Cluster
 	KeyPrefix  string      // default: relay
+	// Partitions is how many each source has, 1 to MaxPartitions: on a Cluster they spread it over the masters. A prefix keeps
+	// the number that it was written with. Default: 1, and 16 on a Cluster, where a prefix that has 1 keeps that.
+	Partitions int
 	// Timeout bounds one batch, its wait for a replica included. Default: 2s.
 	Timeout    time.Duration
 	Durability Durability
@@ -59,9 +63,16 @@ type Store struct {
 	log     *slog.Logger
 	self    string // names this process among those that share the store
 
+	partitions int                             // that sources are to have
+	layout     atomic.Pointer[layout]          // nil until their number is known
+	claimed    atomic.Bool                     // it was in Redis
+	misfit     atomic.Pointer[PartitionsError] // the prefix has another number
+
 	tally     tally
 	taskTally taskTally
 	seen      seen
+	horizon   horizon
+	turns     atomic.Uint32 // leases so far, in whose turn partitions are asked
 
 	wakeups chan relay.DestinationName
 	news    chan struct{} // capacity 1: something is dirty
@@ -96,20 +107,24 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	logs.add(o.Logger)
 	s := &Store{
-		options: o,
-		client:  newClient(o),
-		keys:    keys{o.KeyPrefix},
-		log:     o.Logger,
-		self:    rand.Text(),
-		wakeups: make(chan relay.DestinationName, 1024),
-		news:    make(chan struct{}, 1),
-		beats:   make(chan struct{}, 1),
-		sources: map[string]bool{},
-		used:    map[string]bool{},
-		dirty:   map[relay.DestinationName]bool{},
+		options:    o,
+		client:     newClient(o),
+		keys:       keys{o.KeyPrefix},
+		partitions: o.partitions(),
+		log:        o.Logger,
+		self:       rand.Text(),
+		wakeups:    make(chan relay.DestinationName, 1024),
+		news:       make(chan struct{}, 1),
+		beats:      make(chan struct{}, 1),
+		sources:    map[string]bool{},
+		used:       map[string]bool{},
+		dirty:      map[relay.DestinationName]bool{},
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.watch(ctx)
+	if misfit := s.misfit.Load(); misfit != nil {
+		return nil, errors.Join(misfit, s.Close())
+	}
 	s.loops.Go(s.watchLoop)
 	s.loops.Go(s.beatLoop)
 	s.loops.Go(s.tellLoop)
@@ -127,8 +142,11 @@ func (o *Options) complete() error {
 	if strings.ContainsAny(o.KeyPrefix, "{}") {
 		return errors.New("redis: the key prefix must not contain braces: they say which slot of a Cluster a key is in")
 	}
-	if (o.Cluster || len(o.Addresses) > 1) && o.MasterName == "" && o.DB != 0 {
+	if o.isCluster() && o.DB != 0 {
 		return errors.New("redis: a Cluster has only db 0")
+	}
+	if o.Partitions < 0 || o.Partitions > MaxPartitions {
+		return fmt.Errorf("redis: a source has 1 to %d partitions, not %d", MaxPartitions, o.Partitions)
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultTimeout
@@ -149,8 +167,24 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// enter keeps the store open for a call, until the function it gives is called.
-func (s *Store) enter(ctx context.Context) (context.Context, func(), error) {
+// partitions returns how many partitions a source is to have.
+func (o *Options) partitions() int {
+	switch {
+	case o.Partitions > 0:
+		return o.Partitions
+	case o.isCluster():
+		return clusterPartitions
+	}
+	return 1
+}
+
+// Parted reports whether a source may have several partitions.
+func (o *Options) Parted() bool { return o.partitions() > 1 }
+
+func (o *Options) isCluster() bool { return (o.Cluster || len(o.Addresses) > 1) && o.MasterName == "" }
+
+// hold keeps the store open for a call, until the function it returns is called.
+func (s *Store) hold(ctx context.Context) (context.Context, func(), error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -160,14 +194,35 @@ func (s *Store) enter(ctx context.Context) (context.Context, func(), error) {
 	return ctx, s.calls.Done, nil
 }
 
-// begin enters, and bounds the call by the timeout.
-func (s *Store) begin(ctx context.Context) (context.Context, func(), error) {
-	ctx, leave, err := s.enter(ctx)
+// holdBriefly holds, and bounds the call by the timeout.
+func (s *Store) holdBriefly(ctx context.Context) (context.Context, func(), error) {
+	ctx, leave, err := s.hold(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	return ctx, func() { cancel(); leave() }, nil
+}
+
+// enter holds the store open for a call that goes to partitions, whose number is known then.
+func (s *Store) enter(ctx context.Context) (context.Context, func(), error) {
+	return s.toShards(s.hold(ctx))
+}
+
+// begin enters, and bounds the call by the timeout.
+func (s *Store) begin(ctx context.Context) (context.Context, func(), error) {
+	return s.toShards(s.holdBriefly(ctx))
+}
+
+func (s *Store) toShards(ctx context.Context, leave func(), err error) (context.Context, func(), error) {
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.learn(ctx, false); err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return ctx, leave, nil
 }
 
 // Info implements relay.Store.
@@ -203,5 +258,5 @@ func (s *Store) Close() error {
 	return s.client.Close()
 }
 
-// PerSource implements relay.Store: each source has a slot, and its scripts, of its own.
+// PerSource implements relay.Store: each source has scripts of its own.
 func (s *Store) PerSource() bool { return true }

@@ -1,6 +1,8 @@
 package redisstore_test
 
 import (
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,17 +12,29 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/redisstore"
 )
 
-func TestSuite(t *testing.T) { suite(t, func(*redisstore.Options) {}) }
+func TestSuite(t *testing.T) { storetest.Run(t, harness(func(*redisstore.Options) {})) }
 
+// A Cluster parts each source by default.
 func TestSuiteOnACluster(t *testing.T) {
 	masters := redistest.Cluster(t)
-	suite(t, func(o *redisstore.Options) { o.Addresses, o.Cluster = []string{masters[0].Addr}, true })
+	open := harness(func(o *redisstore.Options) { o.Addresses, o.Cluster = []string{masters[0].Addr}, true })
+	storetest.Run(t, func(t storetest.T) *storetest.Harness {
+		h := open(t)
+		h.Parted = true
+		return h
+	})
 }
 
-func suite(t *testing.T, change func(*redisstore.Options)) {
-	storetest.Run(t, func(t *testing.T) *storetest.Harness {
+func TestModel(t *testing.T) { storetest.Model(t, harness(func(*redisstore.Options) {})) }
+
+var prefixes atomic.Int64
+
+// harness returns what opens stores of a suite, each empty at first.
+func harness(change func(*redisstore.Options)) func(t storetest.T) *storetest.Harness {
+	return func(t storetest.T) *storetest.Harness {
+		prefix := fmt.Sprint("suite-", prefixes.Add(1))
 		another := func() *redisstore.Store {
-			s := open(t, func(o *redisstore.Options) {
+			s := openAs(t, prefix, func(o *redisstore.Options) {
 				o.Timeout = 20 * time.Second // the largest bodies take their time where others use the machine, too
 				change(o)
 			})
@@ -39,5 +53,5 @@ func suite(t *testing.T, change func(*redisstore.Options)) {
 		h.Another = func() relay.Store { return another() }
 		h.Refresh = func(s relay.Store) { s.(*redisstore.Store).Refresh() }
 		return h
-	})
+	}
 }

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 
@@ -11,22 +12,41 @@ import (
 // tally counts what the store believes to be in Redis: as of the last look, and what this process has done since.
 type tally struct {
 	mu     sync.Mutex
-	counts map[relay.DestinationName]*relay.Count
+	counts map[string]map[tallied]*relay.Count // by source
 }
 
+// tallied names what is counted by itself: a destination's deliveries in one partition.
+type tallied struct {
+	partition   int
+	destination string
+}
+
+// list returns the counts of all partitions together.
 func (t *tally) list() []relay.Count {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	list := make([]relay.Count, 0, len(t.counts))
-	for _, c := range t.counts {
-		// Other gateways' work is missing from what was done since the last look.
-		count := *c
-		count.Pending, count.InFlight = max(0, count.Pending), max(0, count.InFlight)
-		count.Delivered, count.Dead = max(0, count.Delivered), max(0, count.Dead)
-		if count.Pending+count.InFlight == 0 {
-			count.OldestPending = 0
+	sums := map[relay.DestinationName]*relay.Count{}
+	for _, counts := range t.counts {
+		for _, c := range counts {
+			name := relay.DestinationName{Source: c.Source, Destination: c.Destination}
+			sum := sums[name]
+			if sum == nil {
+				sum = &relay.Count{Source: c.Source, Destination: c.Destination}
+				sums[name] = sum
+			}
+			// Other gateways' work is missing from what was done since the last look.
+			pending, inFlight := max(0, c.Pending), max(0, c.InFlight)
+			sum.Pending, sum.InFlight = sum.Pending+pending, sum.InFlight+inFlight
+			sum.Delivered, sum.Dead = sum.Delivered+max(0, c.Delivered), sum.Dead+max(0, c.Dead)
+			sum.LeaseExpired, sum.Paused = sum.LeaseExpired+c.LeaseExpired, sum.Paused || c.Paused
+			if pending+inFlight > 0 {
+				sum.OldestPending = max(sum.OldestPending, c.OldestPending)
+			}
 		}
-		list = append(list, count)
+	}
+	list := make([]relay.Count, 0, len(sums))
+	for _, sum := range sums {
+		list = append(list, *sum)
 	}
 	slices.SortFunc(list, func(a, b relay.Count) int {
 		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Destination, b.Destination))
@@ -34,50 +54,57 @@ func (t *tally) list() []relay.Count {
 	return list
 }
 
-func (t *tally) add(name relay.DestinationName, change func(*relay.Count)) {
+// of returns the counts of a source. The caller holds the lock.
+func (t *tally) of(source string) map[tallied]*relay.Count {
+	if t.counts == nil {
+		t.counts = map[string]map[tallied]*relay.Count{}
+	}
+	counts := t.counts[source]
+	if counts == nil {
+		counts = map[tallied]*relay.Count{}
+		t.counts[source] = counts
+	}
+	return counts
+}
+
+// add changes the count of a destination in a partition.
+func (t *tally) add(h *shard, destination string, change func(*relay.Count)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.counts == nil {
-		t.counts = map[relay.DestinationName]*relay.Count{}
-	}
-	c := t.counts[name]
+	counts, name := t.of(h.source), tallied{h.number, destination}
+	c := counts[name]
 	if c == nil {
-		c = &relay.Count{Source: name.Source, Destination: name.Destination}
-		t.counts[name] = c
+		c = &relay.Count{Source: h.source, Destination: destination}
+		counts[name] = c
 	}
 	change(c)
 }
 
-// set replaces all counts of a source by those counted now. Its LeaseExpired are those that this look has ended.
-func (t *tally) set(source string, counted []relay.Count) {
+// set replaces all counts of a partition by those counted now. Its LeaseExpired are those that this look has ended.
+func (t *tally) set(h *shard, counted []relay.Count) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	counts := t.of(h.source)
 	expired := map[string]int64{}
-	for name, c := range t.counts {
-		if name.Source == source {
-			expired[name.Destination] = c.LeaseExpired
-			delete(t.counts, name)
+	for name, c := range counts {
+		if name.partition == h.number {
+			expired[name.destination] = c.LeaseExpired
+			delete(counts, name)
 		}
-	}
-	if t.counts == nil {
-		t.counts = map[relay.DestinationName]*relay.Count{}
 	}
 	for _, c := range counted {
 		c.LeaseExpired += expired[c.Destination]
-		t.counts[relay.DestinationName{Source: source, Destination: c.Destination}] = &c
+		counts[tallied{h.number, c.Destination}] = &c
 	}
 }
 
-// destinations are those of a source that are known.
+// destinations returns those of a source that are known.
 func (t *tally) destinations(source string) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var names []string
-	for name := range t.counts {
-		if name.Source == source {
-			names = append(names, name.Destination)
-		}
+	names := map[string]bool{}
+	for name := range t.counts[source] {
+		names[name.destination] = true
 	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(names))
 }

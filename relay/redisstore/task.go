@@ -22,6 +22,8 @@ var (
 	taskExpectLua string
 	//go:embed scripts/task_lease.lua
 	taskLeaseLua string
+	//go:embed scripts/task_turn.lua
+	taskTurnLua string
 	//go:embed scripts/task_settle.lua
 	taskSettleLua string
 	//go:embed scripts/task_purge.lua
@@ -47,6 +49,7 @@ var (
 
 	taskExpectScript = ofSource("task_expect", taskPrelude+taskExpectLua)
 	taskLeaseScript  = ofSource("task_lease", taskPrelude+taskLeaseLua)
+	taskTurnScript   = ofSource("task_turn", taskTurnLua)
 	taskSettleScript = ofSource("task_settle", taskPrelude+taskSettleLua)
 	taskPurgeScript  = ofSource("task_purge", taskPrelude+taskPurgeLua)
 )
@@ -54,7 +57,7 @@ var (
 // taskCounts is how many values a script returns of the expected tasks of a source.
 const taskCounts = 3
 
-// taskCount holds what scripts say of the expected tasks of a source.
+// taskCount holds what scripts say of the expected tasks of a partition.
 type taskCount struct{ expected, overdue, due int64 }
 
 func (r *reply) taskCount() taskCount { return taskCount{r.number(), r.number(), r.number()} }
@@ -62,7 +65,7 @@ func (r *reply) taskCount() taskCount { return taskCount{r.number(), r.number(),
 // taskTally holds what the store believes of expected tasks, as of the last script that has counted them.
 type taskTally struct {
 	mu     sync.Mutex
-	counts map[string]seenTasks
+	counts map[string]map[int]seenTasks // by source and number of the partition
 }
 
 type seenTasks struct {
@@ -70,36 +73,57 @@ type seenTasks struct {
 	at time.Time
 }
 
-// set notes the counts of a source, unless it never had a task.
-func (t *taskTally) set(source string, c taskCount) {
+// set notes the counts of a partition, unless it never had a task.
+func (t *taskTally) set(h *shard, c taskCount) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, had := t.counts[source]; !had && c.expected+c.overdue == 0 {
+	if _, had := t.counts[h.source][h.number]; !had && c.expected+c.overdue == 0 {
 		return
 	}
 	if t.counts == nil {
-		t.counts = map[string]seenTasks{}
+		t.counts = map[string]map[int]seenTasks{}
 	}
-	t.counts[source] = seenTasks{c, time.Now()}
+	if t.counts[h.source] == nil {
+		t.counts[h.source] = map[int]seenTasks{}
+	}
+	t.counts[h.source][h.number] = seenTasks{c, time.Now()}
+}
+
+// beside returns how many tasks of a source are expected in other partitions than one.
+func (t *taskTally) beside(h *shard) (n int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for number, c := range t.counts[h.source] {
+		if number != h.number {
+			n += c.expected + c.overdue
+		}
+	}
+	return n
 }
 
 // TaskCounts implements relay.Store.
 func (s *Store) TaskCounts() (counts []relay.TaskCount) {
 	s.taskTally.mu.Lock()
 	defer s.taskTally.mu.Unlock()
-	for source, c := range s.taskTally.counts {
-		count := relay.TaskCount{Source: source, Expected: c.expected, Overdue: c.overdue, Due: -1}
-		if c.due >= 0 {
-			count.Due = max(0, time.Duration(c.due)*time.Microsecond-time.Since(c.at))
+	for source, partitions := range s.taskTally.counts {
+		count := relay.TaskCount{Source: source, Due: -1}
+		for _, c := range partitions {
+			count.Expected, count.Overdue = count.Expected+c.expected, count.Overdue+c.overdue
+			if c.due < 0 {
+				continue
+			}
+			if due := max(0, time.Duration(c.due)*time.Microsecond-time.Since(c.at)); count.Due < 0 || due < count.Due {
+				count.Due = due
+			}
 		}
 		counts = append(counts, count)
 	}
 	return counts
 }
 
-// taskCall makes a call of a script on a source's expected tasks.
-func (s *Store) taskCall(sc *script, source string, args ...any) *call {
-	return &call{script: sc, keys: s.keys.expected(s.keys.source(source, taskKeys), source), args: args, durable: true}
+// taskCall makes a call of a script on the expected tasks of a partition.
+func taskCall(sc *script, h *shard, args ...any) *call {
+	return &call{script: sc, keys: h.expected(h.block(taskKeys)), args: args, durable: true}
 }
 
 // looks bounds how often the events of a task are looked at while others come.
@@ -112,9 +136,12 @@ func (s *Store) Expect(ctx context.Context, e *relay.Expectation) error {
 		return err
 	}
 	defer end()
-	s.register(ctx, []*relay.Accept{{Event: &relay.Event{Source: e.Source}}})
+	if err := s.register(ctx, e.Source); err != nil {
+		return err
+	}
+	h := s.layout.Load().ofTask(e.Source, e.TaskID)
 	for range looks {
-		final, n, err := s.finalEvent(ctx, e.Source, e.TaskID)
+		final, n, err := s.finalEvent(ctx, h, e.TaskID)
 		if err != nil {
 			return err
 		}
@@ -122,7 +149,8 @@ func (s *Store) Expect(ctx context.Context, e *relay.Expectation) error {
 		if final != nil {
 			id, key = final.ID, final.Key[:]
 		}
-		c := s.taskCall(taskExpectScript, e.Source, e.TaskID, e.API, e.At.UnixMicro(), e.After.Microseconds(), e.Most, id, key, n)
+		others := s.taskTally.beside(h)
+		c := taskCall(taskExpectScript, h, e.TaskID, e.API, e.At.UnixMicro(), e.After.Microseconds(), int64(e.Most)-others, id, key, n)
 		if s.run(ctx, c); c.err != nil {
 			return c.err
 		}
@@ -131,12 +159,12 @@ func (s *Store) Expect(ctx context.Context, e *relay.Expectation) error {
 		if err := r.done(); err != nil {
 			return err
 		}
-		s.taskTally.set(e.Source, counts)
+		s.taskTally.set(h, counts)
 		switch result {
 		case 0:
 			return nil
 		case 1:
-			return fmt.Errorf("source %q: %w: %d", e.Source, relay.ErrTooManyTasks, counts.expected+counts.overdue)
+			return fmt.Errorf("source %q: %w: %d", e.Source, relay.ErrTooManyTasks, others+counts.expected+counts.overdue)
 		}
 	}
 	return fmt.Errorf("%w: redis: the events of task %s change all the time", relay.ErrUnavailable, e.TaskID)
@@ -144,15 +172,15 @@ func (s *Store) Expect(ctx context.Context, e *relay.Expectation) error {
 
 // finalEvent finds an event that has ended a task before it was registered, among n events of that task; nil if there is
 // none.
-func (s *Store) finalEvent(ctx context.Context, source, task string) (final *relay.Event, n int, err error) {
-	rows, err := s.page(ctx, []shelf{{key: s.keys.tasks(source), task: task, byTask: true, source: source}}, nil, true, scanRows)
+func (s *Store) finalEvent(ctx context.Context, h *shard, task string) (final *relay.Event, n int, err error) {
+	rows, err := s.page(ctx, []shelf{{shard: h, key: h.tasks(), task: task, byTask: true}}, nil, true, scanRows)
 	if err != nil || len(rows) == 0 {
 		return nil, 0, err
 	}
 	pipe := s.client.Pipeline()
 	reads := make([]*redis.SliceCmd, len(rows))
 	for i, r := range rows {
-		reads[i] = pipe.HMGet(ctx, s.keys.event(source, r.id), eventFields...)
+		reads[i] = pipe.HMGet(ctx, h.event(r.id), eventFields...)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, 0, explain(err)
@@ -162,7 +190,7 @@ func (s *Store) finalEvent(ctx context.Context, source, task string) (final *rel
 		if err != nil {
 			return nil, 0, err
 		}
-		ev, err := decodeEvent(source, r.id, values)
+		ev, err := decodeEvent(h.source, r.id, values)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -173,32 +201,6 @@ func (s *Store) finalEvent(ctx context.Context, source, task string) (final *rel
 	return final, len(rows), nil
 }
 
-// LeaseTasks implements relay.Store.
-func (s *Store) LeaseTasks(ctx context.Context, l *relay.TaskLease) ([]*relay.LeasedTask, time.Duration, error) {
-	ctx, end, err := s.begin(ctx)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer end()
-	c := s.taskCall(taskLeaseScript, l.Source, l.Max, l.For.Microseconds(), l.Every.Microseconds())
-	if s.run(ctx, c); c.err != nil {
-		return nil, 0, c.err
-	}
-	r := c.read()
-	next, counts := r.number(), r.taskCount()
-	leased := make([]*relay.LeasedTask, r.groups(5))
-	for i := range leased {
-		t := &relay.LeasedTask{ExpectedTask: relay.ExpectedTask{Source: l.Source, TaskID: r.text(), API: r.text()}}
-		t.Token, t.Polls, t.Age = uint64(r.number()), int(r.number()), time.Duration(r.number())*time.Microsecond
-		leased[i] = t
-	}
-	if err := r.done(); err != nil {
-		return nil, 0, err
-	}
-	s.taskTally.set(l.Source, counts)
-	return leased, time.Duration(next) * time.Microsecond, nil
-}
-
 // SettleTask implements relay.Store.
 func (s *Store) SettleTask(ctx context.Context, op *relay.TaskSettle) error {
 	ctx, end, err := s.begin(ctx)
@@ -206,7 +208,8 @@ func (s *Store) SettleTask(ctx context.Context, op *relay.TaskSettle) error {
 		return err
 	}
 	defer end()
-	c := s.taskCall(taskSettleScript, op.Source, op.TaskID, strconv.FormatUint(op.Token, 10), op.Reason, op.Delay.Microseconds(), op.GivenUp)
+	h := s.layout.Load().ofTask(op.Source, op.TaskID)
+	c := taskCall(taskSettleScript, h, op.TaskID, strconv.FormatUint(op.Token, 10), op.Reason, op.Delay.Microseconds(), op.GivenUp)
 	if s.run(ctx, c); c.err != nil {
 		return c.err
 	}
@@ -215,7 +218,7 @@ func (s *Store) SettleTask(ctx context.Context, op *relay.TaskSettle) error {
 	if err := r.done(); err != nil {
 		return err
 	}
-	s.taskTally.set(op.Source, counts)
+	s.taskTally.set(h, counts)
 	if !done {
 		return fmt.Errorf("task %s of source %q: %w", op.TaskID, op.Source, relay.ErrLeaseLost)
 	}

@@ -32,14 +32,14 @@ func (s *Store) Tasks(ctx context.Context, f relay.TaskFilter) (tasks []relay.Ta
 	if f.TaskID != "" {
 		var rows []row
 		for _, source := range sources {
-			rows = append(rows, row{source: source, id: f.TaskID})
+			rows = append(rows, row{shard: s.layout.Load().ofTask(source, f.TaskID), id: f.TaskID})
 		}
 		tasks, err = s.readTasks(ctx, rows)
 		return slices.DeleteFunc(tasks, func(t relay.TaskRecord) bool { return !matchesTask(&t, f) }), "", err
 	}
 	var shelves []shelf
-	for _, source := range sources {
-		shelves = append(shelves, shelf{key: s.keys.taskList(source), source: source})
+	for _, h := range s.allShards(sources) {
+		shelves = append(shelves, shelf{shard: h, key: h.taskList()})
 	}
 	limit := cmp.Or(max(f.Limit, 0), defaultLimit)
 	n := min(limit, pageRows)
@@ -79,23 +79,22 @@ func (s *Store) readTasks(ctx context.Context, rows []row) ([]relay.TaskRecord, 
 	if len(rows) == 0 {
 		return records, nil
 	}
-	nows := map[string]int64{} // Redis's time, by source
+	var shards []*shard
 	pipe := s.client.Pipeline()
 	texts, dues := make([]*redis.StringCmd, len(rows)), make([]*redis.FloatCmd, len(rows))
 	for i, r := range rows {
-		nows[r.source] = 0
-		texts[i] = pipe.HGet(ctx, s.keys.expectedTasks(r.source), r.id)
-		dues[i] = pipe.ZScore(ctx, s.keys.expectedDue(r.source), r.id)
+		if !slices.Contains(shards, r.shard) {
+			shards = append(shards, r.shard)
+		}
+		texts[i] = pipe.HGet(ctx, r.expectedTasks(), r.id)
+		dues[i] = pipe.ZScore(ctx, r.expectedDue(), r.id)
 	}
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return nil, explain(err)
 	}
-	for source := range nows {
-		_, now, err := s.clock(ctx, source)
-		if err != nil {
-			return nil, err
-		}
-		nows[source] = now
+	clocks, err := s.clocks(ctx, shards)
+	if err != nil {
+		return nil, err
 	}
 	for i, r := range rows {
 		text, err := texts[i].Result()
@@ -105,7 +104,7 @@ func (s *Store) readTasks(ctx context.Context, rows []row) ([]relay.TaskRecord, 
 		if err != nil {
 			return nil, explain(err)
 		}
-		if records[i], err = decodeTask(r, text, int64(dues[i].Val()), nows[r.source]); err != nil {
+		if records[i], err = decodeTask(r, text, int64(dues[i].Val()), clocks[r.shard].now); err != nil {
 			return nil, err
 		}
 	}

@@ -18,7 +18,7 @@ func TestClusterWhoseSlotsMove(t *testing.T) {
 	masters := redistest.Cluster(t)
 	s := open(t, func(o *redisstore.Options) {
 		o.Addresses = []string{masters[0].Addr, masters[1].Addr}
-		o.KeyPrefix = "relay"
+		o.KeyPrefix, o.Partitions = "relay", 1
 	})
 	slot, owner := redistest.SlotOf(t, masters, "relay:{vocals}:meta")
 	var count atomic.Int64
@@ -213,7 +213,7 @@ func TestDurabilityReplicaOnACluster(t *testing.T) {
 	masters := redistest.Cluster(t)
 	s := open(t, func(o *redisstore.Options) {
 		o.Addresses, o.Cluster, o.Durability = []string{masters[0].Addr}, true, redisstore.DurabilityReplica
-		o.KeyPrefix, o.Timeout = "relay", time.Second
+		o.KeyPrefix, o.Timeout, o.Partitions = "relay", time.Second, 1
 	})
 	// One source for each of two masters.
 	of := map[int]string{}

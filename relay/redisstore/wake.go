@@ -33,6 +33,12 @@ func (s *Store) wake(name relay.DestinationName) {
 	}
 }
 
+// rouse wakes a lane of this process, and those of the others.
+func (s *Store) rouse(name relay.DestinationName) {
+	s.wake(name)
+	s.tell(name)
+}
+
 // tell lets the other gateways know that something of a destination may be due.
 func (s *Store) tell(name relay.DestinationName) {
 	s.mu.Lock()
@@ -145,6 +151,7 @@ func (s *Store) listen() error {
 				continue
 			}
 			for _, name := range m.Names {
+				s.horizon.forget(name)
 				s.wake(name)
 			}
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// watchEvery is how often each source is looked at: its clock moves on, its deliveries are counted, and lanes that have
+// watchEvery is how often each partition of a source is looked at: its clock moves on, its deliveries are counted, and lanes that have
 // something due are woken, should no message have reached them. It is all that an idle gateway does.
 const watchEvery = 5 * time.Second
 
@@ -32,8 +32,12 @@ func (s *Store) watch(ctx context.Context) {
 	_ = s.step(stepWatch, func() error {
 		ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 		defer cancel()
+		err := s.readPartitions(ctx, s.claimed.Load())
+		if s.layout.Load() == nil || s.misfit.Load() != nil {
+			return err
+		}
 		// Without the registry, what is known of it is looked at all the same: of a Cluster one master may be away.
-		return errors.Join(s.readRegistry(ctx), s.look(ctx, s.known()...))
+		return errors.Join(err, s.readRegistry(ctx), s.look(ctx, s.allShards(s.known())...))
 	})
 }
 
@@ -61,6 +65,9 @@ func (s *Store) readRegistry(ctx context.Context) error {
 	if lost == nil {
 		return nil
 	}
+	if err := s.readPartitions(ctx, true); err != nil { // lost with them, and what is there without it counts as one
+		return err
+	}
 	return explain(s.client.SAdd(ctx, s.keys.sources(), lost...).Err())
 }
 
@@ -78,24 +85,30 @@ func (s *Store) known() []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// look counts the deliveries of sources, and wakes the lanes that have something due. It looks at all of them, even if
+// look counts the deliveries of partitions, and wakes the lanes that have something due. It looks at all of them, even if
 // some cannot be asked.
-func (s *Store) look(ctx context.Context, sources ...string) (err error) {
-	asked := make([][]string, len(sources))
-	for i, source := range sources {
-		asked[i] = s.tally.destinations(source)
+func (s *Store) look(ctx context.Context, shards ...*shard) (err error) {
+	destinations := map[string][]string{} // by source
+	asked := make([][]string, len(shards))
+	for i, h := range shards {
+		known, ok := destinations[h.source]
+		if !ok {
+			known = s.tally.destinations(h.source)
+			destinations[h.source] = known
+		}
+		asked[i] = known
 	}
 	// A destination may be new to this process: then a second look includes it.
 	for range 2 {
-		if len(sources) == 0 {
+		if len(shards) == 0 {
 			return err
 		}
-		calls := make([]*call, len(sources))
-		for i, source := range sources {
-			calls[i] = s.watchCall(source, asked[i])
+		calls := make([]*call, len(shards))
+		for i, h := range shards {
+			calls[i] = watchCall(h, asked[i])
 		}
 		s.run(ctx, calls...)
-		var again []string
+		var again []*shard
 		var askAgain [][]string
 		for i, c := range calls {
 			seen, failed := c.watched(len(asked[i]))
@@ -103,26 +116,26 @@ func (s *Store) look(ctx context.Context, sources ...string) (err error) {
 				err = errors.Join(err, failed)
 				continue
 			}
-			if more := s.looked(sources[i], asked[i], seen); len(more) > 0 {
-				again, askAgain = append(again, sources[i]), append(askAgain, more)
+			if more := s.looked(shards[i], asked[i], seen); len(more) > 0 {
+				again, askAgain = append(again, shards[i]), append(askAgain, more)
 			}
 		}
-		sources, asked = again, askAgain
+		shards, asked = again, askAgain
 	}
 	return err
 }
 
-func (s *Store) watchCall(source string, destinations []string) *call {
-	c := &call{script: watchScript, keys: s.keys.source(source, blockSize*len(destinations)+taskKeys)}
+func watchCall(h *shard, destinations []string) *call {
+	c := &call{script: watchScript, keys: h.block(blockSize*len(destinations) + taskKeys)}
 	for _, d := range destinations {
-		c.keys = s.keys.destination(c.keys, source, d)
+		c.keys = h.queue(c.keys, d)
 		c.args = append(c.args, d)
 	}
-	c.keys = s.keys.expected(c.keys, source)
+	c.keys = h.expected(c.keys)
 	return c
 }
 
-// watched is the answer of watch.lua: the times of a source, all its destinations, and the numbers of those asked for.
+// watched is the answer of watch.lua: the times of a partition, all its destinations, and the numbers of those asked for.
 type watched struct {
 	run, now     int64
 	known        []string
@@ -154,8 +167,8 @@ func (c *call) watched(destinations int) (w watched, err error) {
 	return w, r.done()
 }
 
-// looked records what was seen of a source. If there are more destinations than were asked for, it returns all.
-func (s *Store) looked(source string, asked []string, seen watched) (all []string) {
+// looked records what was seen of a partition. If there are more destinations than were asked for, it returns all.
+func (s *Store) looked(h *shard, asked []string, seen watched) (all []string) {
 	for _, name := range seen.known {
 		if !slices.Contains(asked, name) {
 			all = append(all, name)
@@ -168,37 +181,49 @@ func (s *Store) looked(source string, asked []string, seen watched) (all []strin
 		}
 		n := seen.destinations[i]
 		counts = append(counts, relay.Count{
-			Source: source, Destination: d, Pending: n.pending, InFlight: n.leased, Dead: n.dead, Delivered: n.delivered,
+			Source: h.source, Destination: d, Pending: n.pending, InFlight: n.leased, Dead: n.dead, Delivered: n.delivered,
 			Paused: n.paused, OldestPending: time.Duration(n.oldest) * time.Microsecond, LeaseExpired: n.expired,
 		})
+		s.horizon.set(h, d, time.Duration(n.next)*time.Microsecond)
 		if n.next == 0 && !n.paused {
-			s.wake(relay.DestinationName{Source: source, Destination: d})
+			s.wake(relay.DestinationName{Source: h.source, Destination: d})
 		}
 	}
-	s.tally.set(source, counts)
-	s.taskTally.set(source, seen.tasks)
+	s.tally.set(h, counts)
+	s.taskTally.set(h, seen.tasks)
 	if all != nil {
 		all = append(all, asked...)
 	}
 	return all
 }
 
-// clock returns the times of a source: its own, by which ages are measured, and Redis's, by which deliveries are due. It
-// ends the leases of destinations that have expired.
-func (s *Store) clock(ctx context.Context, source string, destinations ...string) (run, now int64, err error) {
-	c := s.watchCall(source, destinations)
-	s.run(ctx, c)
-	seen, err := c.watched(len(destinations))
-	if err != nil {
-		return 0, 0, err
+// times are those of a partition: its own, by which ages are measured, and Redis's, by which deliveries are due.
+type times struct{ run, now int64 }
+
+// clocks returns the times of partitions: of those that can be asked, if there is an error. It ends the leases of destinations
+// that have expired.
+func (s *Store) clocks(ctx context.Context, shards []*shard, destinations ...string) (clocks map[*shard]times, err error) {
+	calls := make([]*call, len(shards))
+	for i, h := range shards {
+		calls[i] = watchCall(h, destinations)
 	}
-	for i, d := range destinations {
-		expired := seen.destinations[i].expired
-		s.tally.add(relay.DestinationName{Source: source, Destination: d}, func(c *relay.Count) {
-			c.LeaseExpired += expired
-			c.InFlight -= expired
-			c.Pending += expired
-		})
+	s.run(ctx, calls...)
+	clocks = make(map[*shard]times, len(shards))
+	for i, h := range shards {
+		seen, failed := calls[i].watched(len(destinations))
+		if failed != nil {
+			err = errors.Join(err, failed)
+			continue
+		}
+		for j, d := range destinations {
+			expired := seen.destinations[j].expired
+			s.tally.add(h, d, func(c *relay.Count) {
+				c.LeaseExpired += expired
+				c.InFlight -= expired
+				c.Pending += expired
+			})
+		}
+		clocks[h] = times{seen.run, seen.now}
 	}
-	return seen.run, seen.now, nil
+	return clocks, err
 }

@@ -170,6 +170,7 @@ type meta struct {
 	ReceivedAt  int64               `json:"received"` // microseconds
 	Window      int64               `json:"window"`   // microseconds
 	Separate    bool                `json:"separate,omitempty"`
+	ByKey       bool                `json:"by_key,omitempty"`
 	Ends        relay.Ending        `json:"ends,omitempty"`
 	Deliveries  []relay.NewDelivery `json:"deliveries"`
 }
@@ -178,7 +179,7 @@ func encode(a *relay.Accept) []byte {
 	e := a.Event
 	m := meta{
 		ID: e.ID, Task: e.TaskID, Stage: e.Stage, Code: e.Code, Key: e.Key[:], Fingerprint: e.Fingerprint[:],
-		Origin: e.Origin, ReceivedAt: e.ReceivedAt.UnixMicro(), Window: a.Window.Microseconds(), Separate: a.Separate, Ends: a.Ends,
+		Origin: e.Origin, ReceivedAt: e.ReceivedAt.UnixMicro(), Window: a.Window.Microseconds(), Separate: a.Separate, ByKey: a.ByKey, Ends: a.Ends,
 	}
 	for i := range a.Deliveries {
 		m.Deliveries = append(m.Deliveries, relay.NewDelivery{Destination: a.Deliveries[i].Destination, Ordered: a.Deliveries[i].Ordered, Behind: a.Deliveries[i].Behind})
@@ -232,5 +233,5 @@ func decodeAccept(source string, text, headers, body []byte) (*relay.Accept, err
 	}
 	copy(e.Key[:], m.Key)
 	copy(e.Fingerprint[:], m.Fingerprint)
-	return &relay.Accept{Event: e, Window: time.Duration(m.Window) * time.Microsecond, Separate: m.Separate, Ends: m.Ends, Deliveries: m.Deliveries}, nil
+	return &relay.Accept{Event: e, Window: time.Duration(m.Window) * time.Microsecond, Separate: m.Separate, ByKey: m.ByKey, Ends: m.Ends, Deliveries: m.Deliveries}, nil
 }

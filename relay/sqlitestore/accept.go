@@ -18,7 +18,7 @@ func (s *Store) accept(tx *transaction, op *relay.Accept) error {
 		op.Err = fmt.Errorf("event id %q: %w", ev.ID, err)
 		return nil
 	}
-	known, err := s.recordOf(tx, op)
+	known, err := s.knownAs(tx, op, id)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (s *Store) accept(tx *transaction, op *relay.Accept) error {
 		return err
 	}
 	s.nextSeq++
-	var packed pack
+	packed := make(pack, 0, len(op.Deliveries)*entrySize)
 	for i := range op.Deliveries {
 		n := &op.Deliveries[i]
 		d := s.find(ev.Source, n.Destination)
@@ -91,8 +91,21 @@ func (s *Store) leasable(tx *transaction, d *destination, n *relay.NewDelivery) 
 func (s *Store) leaseAccepted(tx *transaction, op *relay.Accept, ev *relay.Event, d *destination, n *relay.NewDelivery, l *lease) {
 	s.token++
 	l.token, l.expires = s.token, tx.now+ceil(n.LeaseFor)
-	tx.begun = append(tx.begun, &beginning{ending{d, ev.Seq, l}, op, &relay.Leased{Event: ev, Destination: d.name, Token: s.token}})
+	tx.begun = append(tx.begun, beginning{ending{d, ev.Seq, l}, op, &relay.Leased{Event: ev, Destination: d.name, Token: s.token}})
 	tx.tallies.of(d).pending++
+}
+
+// knownAs returns what an accept repeats, nil if it is new: its own event, which may come again when its key stands for a
+// later one, or the record of its key.
+func (s *Store) knownAs(tx *transaction, op *relay.Accept, id ulid.ULID) (*first, error) {
+	f, err := s.recordOf(tx, op)
+	if f == nil || f.id == id || err != nil {
+		return f, err
+	}
+	if seq, err := seqOf(s.db.Writer, id, s.recent.ids[id], s.runs); seq != 0 || err != nil {
+		return &first{event: seq, id: id}, err
+	}
+	return f, nil
 }
 
 // recordOf returns the record of an accept's key, nil if there is none: of the event's own one if it is not the first.

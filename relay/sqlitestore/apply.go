@@ -14,8 +14,8 @@ type transaction struct {
 	now     int64
 	tallies tallies
 	packs   packs
-	ended   []*ending
-	begun   []*beginning
+	ended   []ending
+	begun   []beginning
 	added   []*addition
 	tasks   []endedTask
 }
@@ -168,7 +168,7 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 	s.endTasks(tx)
 	for _, a := range tx.added {
 		s.newest = a.event.Seq
-		s.recent.add(newRecentEvent(&a.first, a.key, a.event.TaskID))
+		s.recent.add(newRecentEvent(&a.first, a.key, a.event.TaskID, millis(a.event.ReceivedAt)))
 		s.cache.add(a.event, tx.now)
 	}
 	return nil

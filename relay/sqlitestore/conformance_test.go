@@ -1,6 +1,7 @@
 package sqlitestore_test
 
 import (
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -10,37 +11,44 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/sqlitestore"
 )
 
-func TestConformance(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) *storetest.Harness {
-		var elapsed atomic.Int64
-		begin := time.Now().UTC()
-		options := sqlitestore.Options{Path: filepath.Join(t.TempDir(), "relay.db"), MinFree: 1, Clock: sqlitestore.Clock{
-			Elapsed: func() time.Duration { return time.Duration(elapsed.Load()) },
-			Wall:    func() time.Time { return begin.Add(time.Duration(elapsed.Load())) },
-		}}
-		h := &storetest.Harness{
-			VoidsLeases: true,
-			Advance:     func(d time.Duration) { elapsed.Add(int64(d)) },
+func TestConformance(t *testing.T) { storetest.Run(t, openHarness) }
+
+func TestModel(t *testing.T) { storetest.Model(t, openHarness) }
+
+func openHarness(t storetest.T) *storetest.Harness {
+	dir, err := os.MkdirTemp("", "relay-store-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	var elapsed atomic.Int64
+	begin := time.Now().UTC()
+	options := sqlitestore.Options{Path: filepath.Join(dir, "relay.db"), MinFree: 1, Clock: sqlitestore.Clock{
+		Elapsed: func() time.Duration { return time.Duration(elapsed.Load()) },
+		Wall:    func() time.Time { return begin.Add(time.Duration(elapsed.Load())) },
+	}}
+	h := &storetest.Harness{
+		VoidsLeases: true,
+		Advance:     func(d time.Duration) { elapsed.Add(int64(d)) },
+	}
+	open := func() {
+		s, err := sqlitestore.Open(t.Context(), options)
+		if err != nil {
+			t.Fatal(err)
 		}
-		open := func() {
-			s, err := sqlitestore.Open(t.Context(), options)
-			if err != nil {
-				t.Fatal(err)
-			}
-			h.Store = s
-		}
-		h.Reopen = func() {
-			if err := h.Store.Close(); err != nil {
-				t.Fatal(err)
-			}
-			open()
+		h.Store = s
+	}
+	h.Reopen = func() {
+		if err := h.Store.Close(); err != nil {
+			t.Fatal(err)
 		}
 		open()
-		t.Cleanup(func() {
-			if err := h.Store.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		return h
+	}
+	open()
+	t.Cleanup(func() {
+		if err := h.Store.Close(); err != nil {
+			t.Error(err)
+		}
 	})
+	return h
 }

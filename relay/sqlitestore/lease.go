@@ -159,7 +159,7 @@ func (s *Store) readLease(st *sqlitefile.Stmt, d *destination, op *relay.Lease, 
 
 // readPayload returns an event with its first body.
 func (s *Store) readPayload(d *destination, seq int64) (cachedEvent, error) {
-	if ev, ok := s.cache.events[seq]; ok {
+	if ev, ok := s.cache.find(seq); ok {
 		return ev, nil
 	}
 	st := s.db.Writer.Stmt("SELECT id, task, stage, code, origin, accepted, received, headers, body FROM event WHERE seq = ?")
@@ -169,13 +169,18 @@ func (s *Store) readPayload(d *destination, seq int64) (cachedEvent, error) {
 		return cachedEvent{}, orNotFound(err, "event %d", seq)
 	}
 	headers, err := relay.DecodeHeaders(st.ColumnBlob(7))
+	if err != nil {
+		return cachedEvent{}, err
+	}
 	var id ulid.ULID
 	st.ColumnBytes(0, id[:])
-	return cachedEvent{accepted: st.ColumnInt64(5), Event: &relay.Event{
+	ev := cachedEvent{accepted: st.ColumnInt64(5), Event: &relay.Event{
 		ID: id.String(), Seq: seq, Source: d.source,
 		TaskID: st.ColumnText(1), Stage: st.ColumnText(2), Code: st.ColumnText(3), Origin: relay.Origin(st.ColumnText(4)),
 		ReceivedAt: fromMillis(st.ColumnInt64(6)), Headers: headers, Body: st.ColumnBlob(8),
-	}}, err
+	}}
+	s.cache.keep(ev)
+	return ev, nil
 }
 
 // readVariant sets the headers and the body of an event to those of one of its variants.

@@ -85,7 +85,7 @@ func (p pack) delivered(i int) bool {
 }
 
 // replace writes an entry over the one at a place.
-func (p pack) replace(i int, e packEntry) { copy(p[i*entrySize:], pack(nil).append(e)) }
+func (p pack) replace(i int, e packEntry) { p[:i*entrySize].append(e) }
 
 func (p pack) without(i int) pack { return append(p[:i*entrySize], p[(i+1)*entrySize:]...) }
 

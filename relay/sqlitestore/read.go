@@ -38,13 +38,13 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 		from = 0
 	}
 	limit := cmp.Or(max(f.Limit, 0), defaultLimit)
-	since, until := span(f.Since, f.Until)
+	q := s.sought(&f)
 	err = s.read(ctx, func(c *sqlitefile.Conn) error {
 		n := 0
 		take := func(st *sqlitefile.Stmt) (done bool, err error) {
 			r := s.readEvent(st)
 			n++
-			if (f.Source == "" || f.Source == r.Source) && millis(r.ReceivedAt) >= since && millis(r.ReceivedAt) < until {
+			if (f.Source == "" || f.Source == r.Source) && millis(r.ReceivedAt) >= q.since && millis(r.ReceivedAt) < q.until {
 				if err := s.readDeliveries(c, &r); err != nil {
 					return true, err
 				}
@@ -61,20 +61,33 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 			}
 			return false, nil
 		}
-		if f.TaskID == "" {
-			st := c.Stmt("SELECT " + eventColumns + newestFirst)
-			if f.Oldest {
-				st = c.Stmt("SELECT " + eventColumns + oldestFirst)
-			}
-			st.Bind(from, scanned)
-			return st.Until(take)
+		extents, err := s.extents(c, &q, from, f.Oldest)
+		if err != nil || len(extents) == 0 {
+			return err
 		}
-		seqs, err := s.eventsOf(c, f.TaskID, from, f.Oldest)
+		var seqs []int64
+		switch {
+		case f.TaskID != "":
+			seqs, err = s.eventsOf(c, f.TaskID, from, f.Oldest)
+		case f.State == relay.StateDead:
+			seqs, err = s.deadEvents(c, &f, extents)
+		default:
+			for i, x := range extents {
+				if i == extentsAPage {
+					next = strconv.FormatInt(extents[i-1].end(f.Oldest), 10)
+				}
+				if err != nil || next != "" {
+					break
+				}
+				err = x.stmt(c, &q, f.Oldest).Until(take)
+			}
+			return err
+		}
 		for _, seq := range seqs {
 			if err != nil || next != "" {
 				break
 			}
-			st := c.Stmt("SELECT " + eventColumns + " FROM event WHERE seq = ? AND task = ?")
+			st := c.Stmt("SELECT " + eventColumns + " FROM event WHERE seq = ?1 AND (?2 = '' OR task = ?2)")
 			st.BindInt64(1, seq)
 			st.BindText(2, f.TaskID)
 			err = st.Until(take)
@@ -86,12 +99,6 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 	})
 	return events, next, err
 }
-
-// Where the events of a list are, from one that it goes on after.
-const (
-	newestFirst = " FROM event WHERE seq < ? ORDER BY seq DESC LIMIT ?"
-	oldestFirst = " FROM event WHERE seq > ? ORDER BY seq LIMIT ?"
-)
 
 func wanted(f *relay.EventFilter, r *relay.EventRecord) bool {
 	if f.State != "" && r.State() != f.State {

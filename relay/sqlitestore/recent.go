@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/fnv"
 	"maps"
 	"slices"
@@ -45,12 +46,17 @@ type recentEvent struct {
 	seq, at int64
 	made    int64 // the time in its id
 	hashes  [kinds]uint64
+
+	received, source int64 // for its extent
 }
 
 func newRecent() recent { return recent{keys: map[recentKey]first{}, ids: map[ulid.ULID]int64{}} }
 
-func newRecentEvent(f *first, k recentKey, task string) recentEvent {
-	return recentEvent{f.event, f.at, int64(f.id.Time()), [kinds]uint64{byKey: k.hash(), byTask: taskHash(task), byID: idHash(f.id)}}
+func newRecentEvent(f *first, k recentKey, task string, received int64) recentEvent {
+	return recentEvent{
+		f.event, f.at, int64(f.id.Time()), [kinds]uint64{byKey: k.hash(), byTask: taskHash(task), byID: idHash(f.id)},
+		received, k.source,
+	}
 }
 
 // hash is that of a key in a run.
@@ -93,8 +99,8 @@ func (r *recent) forget(last int64) {
 }
 
 // readRecent reads up to some events that come after another one, in the order of their sequence.
-func (s *Store) readRecent(after, most int64, take func(f first, k recentKey, task string)) error {
-	st := s.db.Writer.Stmt("SELECT seq, source, key, task, id, fingerprint, accepted FROM event WHERE seq > ? ORDER BY seq LIMIT ?")
+func (s *Store) readRecent(after, most int64, take func(f first, k recentKey, e recentEvent)) error {
+	st := s.db.Writer.Stmt("SELECT seq, source, key, task, id, fingerprint, accepted, received FROM event WHERE seq > ? ORDER BY seq LIMIT ?")
 	st.Bind(after, most)
 	return st.Each(func() {
 		k := recentKey{source: st.ColumnInt64(1)}
@@ -102,7 +108,7 @@ func (s *Store) readRecent(after, most int64, take func(f first, k recentKey, ta
 		f := first{event: st.ColumnInt64(0), at: st.ColumnInt64(6)}
 		st.ColumnBytes(4, f.id[:])
 		st.ColumnBytes(5, f.fingerprint[:])
-		take(f, k, st.ColumnText(3))
+		take(f, k, newRecentEvent(&f, k, st.ColumnText(3), st.ColumnInt64(7)))
 	})
 }
 
@@ -115,8 +121,8 @@ func (s *Store) loadRecent() error {
 	}
 	for s.newest-since >= s.indexFrom {
 		var events []recentEvent
-		if err := s.readRecent(since, longestMerged, func(f first, k recentKey, task string) {
-			events = append(events, newRecentEvent(&f, k, task))
+		if err := s.readRecent(since, longestMerged, func(_ first, _ recentKey, e recentEvent) {
+			events = append(events, e)
 		}); err != nil {
 			return err
 		}
@@ -130,9 +136,9 @@ func (s *Store) loadRecent() error {
 	}
 	r := newRecent()
 	r.since = since
-	if err := s.readRecent(since, never, func(f first, k recentKey, task string) {
+	if err := s.readRecent(since, never, func(f first, k recentKey, e recentEvent) {
 		r.keys[k], r.ids[f.id] = f, f.event
-		r.add(newRecentEvent(&f, k, task))
+		r.add(e)
 	}); err != nil {
 		return err
 	}
@@ -172,7 +178,9 @@ func (s *Store) writeRecent(w runWriter, events []recentEvent) error {
 		}
 		return list, nil
 	}
-	return w.write(r, entries, nil, func() error { return s.setMeta("indexed", r.last) }, func() {
+	return w.write(r, entries, nil, func() error {
+		return errors.Join(s.writeExtents(events[:n]), s.setMeta("indexed", r.last))
+	}, func() {
 		s.mem.Lock()
 		defer s.mem.Unlock()
 		s.recent.forget(r.last)

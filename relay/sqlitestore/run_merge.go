@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
@@ -21,7 +22,7 @@ func (s *Store) tendRuns(c *sqlitefile.Conn) error {
 			return err
 		}
 	}
-	return s.thin(c)
+	return errors.Join(s.thin(c), s.dropExtents())
 }
 
 // toMerge returns the newest runs if they are of about one length. Older ones are longer, since they were merged before.

@@ -21,7 +21,7 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 		return nil
 	}
 	l.settling = true
-	tx.ended = append(tx.ended, &ending{d, ev.Seq, l})
+	tx.ended = append(tx.ended, ending{d, ev.Seq, l})
 
 	if err := s.keepFiles(ev.Seq, op.Files); err != nil {
 		return err

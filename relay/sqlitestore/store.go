@@ -30,7 +30,7 @@ const (
 )
 
 // migrations bring a file from the version of their index to the next one. They are never changed, only added to.
-var migrations = []string{schema, behind, tasks, runs, packed}
+var migrations = []string{schema, behind, tasks, runs, packed, extents}
 
 var (
 	//go:embed schema.sql
@@ -43,6 +43,8 @@ var (
 	runs string
 	//go:embed packed.sql
 	packed string
+	//go:embed extents.sql
+	extents string
 )
 
 // Options set where the store is, and how it behaves.

@@ -152,14 +152,21 @@ func TestTally(t *testing.T) {
 		return tally.of("vocals", start, every)
 	}
 	bad := relay.ResultUnverified
-	if got := count(bad, bad, relay.ResultDenied, bad); got.unverified != 3 || got.denied != 1 || !got.called.IsZero() {
+	if got := count(bad, bad, relay.ResultDenied, bad); got.unverified != 3 || got.denied.n != 1 || !got.called.IsZero() {
 		t.Errorf("after three forgeries and a stranger: %+v", got)
 	}
 	if got := count(relay.ResultDuplicate, bad); got.unverified != 1 || !got.called.Equal(start) {
 		t.Errorf("a duplicate is verified: %+v", got)
 	}
-	if got := tally.of("vocals", start.Add(every), every); got.denied != 0 {
-		t.Errorf("denials do not end: %+v", got)
+	for range 2 {
+		tally.GaveUp("vocals", start.Add(every-1))
+	}
+	if got := tally.of("vocals", start.Add(every), every); got.denied.n != 0 || got.givenUp.n != 2 {
+		t.Errorf("denials end, and tasks given up later do not: %+v", got)
+	}
+	tally.Count("vocals", relay.ResultDenied, start.Add(every))
+	if got := tally.of("vocals", start.Add(2*every-1), every); got.denied.n != 1 || got.givenUp.n != 0 {
+		t.Errorf("denials begin anew, and tasks given up end: %+v", got)
 	}
 }
 

@@ -56,6 +56,15 @@ func New(p Params) *Watcher {
 // Count counts a callback by its result, one of relay.Results. It never waits.
 func (w *Watcher) Count(source, result string) { w.tally.Count(source, result, time.Now()) }
 
+// GaveUp counts an expected task that was given up. It never waits.
+func (w *Watcher) GaveUp(source string) { w.tally.GaveUp(source, time.Now()) }
+
+// GivenUp returns how many tasks of a source were given up, each within a while of the one before, and the last one within a
+// while from now.
+func (w *Watcher) GivenUp(source string, while time.Duration) int64 {
+	return w.tally.of(source, time.Now(), while).givenUp.n
+}
+
 // Changed has the watcher look at once, since other settings count now. It never waits.
 func (w *Watcher) Changed() {
 	select {
@@ -117,10 +126,10 @@ func (w *Watcher) counted(s *relay.Settings, now time.Time) (facts []Fact) {
 				Count:  t.unverified,
 			}})
 		}
-		if t.denied > 0 {
+		if t.denied.n > 0 {
 			facts = append(facts, Fact{Subject{relay.ConditionDenied, name, ""}, Detail{
 				Reason: "callbacks from addresses that are not allowed are refused; if the sender has new ones, allow them and accept those that were rejected",
-				Count:  t.denied,
+				Count:  t.denied.n,
 			}})
 		}
 	}

@@ -52,6 +52,9 @@ func NewDoor(p DoorParams) *Door {
 	return &Door{params: p, filtering: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
+// Waiting returns how many accepts wait for the store.
+func (d *Door) Waiting() int64 { return d.waiting.Load() }
+
 // Outcome is the outcome of an event that was accepted.
 type Outcome struct {
 	Result    relay.Result
@@ -92,7 +95,9 @@ func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, s
 		return Outcome{}, err
 	}
 	a := &commit.Accepting{
-		Accept: relay.Accept{Event: ev, Window: src.DedupeWindow, Separate: src.DeliverConflicts, Ends: relay.EndingOf(src, ev), Deliveries: deliveries},
+		Accept: relay.Accept{
+			Event: ev, Window: src.DedupeWindow, Separate: src.DeliverConflicts, ByKey: src.ByKey(), Ends: relay.EndingOf(src, ev), Deliveries: deliveries,
+		},
 		Lanes:  d.params.Lanes.For(src.Name, deliveries), Done: make(chan struct{}),
 	}
 	spooled, err := d.accept(ctx, a, answerBy)
@@ -180,7 +185,7 @@ func (d *Door) accept(ctx context.Context, a *commit.Accepting, by time.Time) (s
 		spool.Divert(a)
 	}
 	// The first accept may still be under way, and write to itself. Both are of one event id, and so end in one event.
-	again := &relay.Accept{Event: a.Event, Window: a.Window, Separate: a.Separate, Ends: a.Ends, Deliveries: slices.Clone(a.Deliveries)}
+	again := &relay.Accept{Event: a.Event, Window: a.Window, Separate: a.Separate, ByKey: a.ByKey, Ends: a.Ends, Deliveries: slices.Clone(a.Deliveries)}
 	ctx, cancel := context.WithDeadline(ctx, by)
 	defer cancel()
 	return true, spool.Take(ctx, again)

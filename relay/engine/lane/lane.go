@@ -157,7 +157,7 @@ func (l *Lane) start(d *relay.Leased, leasedAt time.Time, probe bool) {
 		return
 	}
 	dst := l.machine.dest
-	l.lanes.attempts.Go(func() { l.attempt(dst, d, probe) })
+	l.lanes.attempts.run(func() { l.attempt(dst, d, probe) })
 }
 
 // release hands a delivery back as if it had not been leased, but for the files that were stored meanwhile. A committer is

@@ -28,7 +28,7 @@ type Lanes struct {
 	params   Params
 	ctx      context.Context // attempts in flight are released when it ends
 	cancel   context.CancelFunc
-	attempts sync.WaitGroup
+	attempts *workers
 
 	mu      sync.Mutex
 	lanes   map[relay.DestinationName]*Lane
@@ -37,7 +37,7 @@ type Lanes struct {
 
 // New returns no lanes yet: Configure makes them.
 func New(p Params) *Lanes {
-	ls := &Lanes{params: p, lanes: map[relay.DestinationName]*Lane{}}
+	ls := &Lanes{params: p, attempts: newWorkers(), lanes: map[relay.DestinationName]*Lane{}}
 	ls.ctx, ls.cancel = context.WithCancel(context.Background())
 	return ls
 }
@@ -131,7 +131,7 @@ func (ls *Lanes) Stop(patience time.Duration) (drained bool) {
 	ls.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
-		ls.attempts.Wait()
+		ls.attempts.end()
 		close(done)
 	}()
 	timer := time.NewTimer(patience)

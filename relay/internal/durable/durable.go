@@ -10,21 +10,26 @@ import (
 )
 
 // MakeFolder makes a folder with its parents and makes their names durable: a file in a folder whose name is lost with
-// the power is lost too.
+// the power is lost too. Folders that are there already may have been made a moment ago by somebody who has not synced
+// them, as Caddy does with its data folder. So they are synced too, as far as this process may do so.
 func MakeFolder(folder string) error {
+	parent := filepath.Dir(folder)
 	if info, err := os.Stat(folder); err == nil {
 		if !info.IsDir() {
 			return fmt.Errorf("%s is not a folder", folder)
 		}
+		for ; parent != folder; folder, parent = parent, filepath.Dir(parent) {
+			_ = SyncFolder(parent) // which may be forbidden
+		}
 		return nil
 	}
-	if err := MakeFolder(filepath.Dir(folder)); err != nil {
+	if err := MakeFolder(parent); err != nil {
 		return err
 	}
 	if err := os.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return SyncFolder(filepath.Dir(folder))
+	return SyncFolder(parent)
 }
 
 // SyncFolder makes the names in a folder durable.

@@ -26,6 +26,7 @@ var acceptTests = []test{
 	{"same key of another source", acceptSources},
 	{"in doubt", acceptInDoubt},
 	{"in doubt past the window", acceptInDoubtLate},
+	{"in doubt, when its key is another event's", acceptInDoubtOvertaken},
 	{"given up by its caller", acceptGivenUp},
 	{"large bodies", acceptLarge},
 	{"as many as one step takes", acceptMost},
@@ -226,6 +227,23 @@ func acceptInDoubtLate(b *bench) {
 	b.wantResult(b.put(inDoubt(ev), to(billing)...), relay.Accepted, ev)
 	b.wantCounts(billing, 1, 0, 0, 0)
 	b.wantLeased(b.lease(billing, 2), ev)
+}
+
+// Tried again it is no duplicate of the event that has its key by now, nor a variant of it.
+func acceptInDoubtOvertaken(b *bench) {
+	for i, separate := range []bool{false, true} {
+		ev := b.accept("one", billing)
+		b.Advance(window + slack)
+		same, other := repeated(ev), conflicting(ev, 1)
+		next := []*relay.Event{same, other}[i]
+		b.wantResult(b.put(next, to(billing)...), relay.Accepted, next)
+		op := &relay.Accept{Event: inDoubt(ev), Window: window, Separate: separate, Deliveries: to(billing)}
+		b.apply(&relay.Batch{Accepts: []*relay.Accept{op}})
+		b.wantResult(op, relay.Accepted, ev)
+		if r := b.record(next); op.Event.Seq != ev.Seq || r.Duplicates != 0 || r.Conflicts != 0 || len(r.Variants) != 0 {
+			b.t.Fatalf("its number is %d, was %d; the later event reads %+v", op.Event.Seq, ev.Seq, r)
+		}
+	}
 }
 
 // Nobody knows what became of a batch whose context ended; the same one, applied again, ends in one event.

@@ -10,13 +10,13 @@ import (
 )
 
 var leaseTests = []test{
-	{"in the order of acceptance", leaseOrder},
+	{"in the order of acceptance", amongTasks(leaseOrder)},
 	{"carries the event", leaseContent},
 	{"next", leaseNext},
-	{"retries in the order of their due times", leaseDueOrder},
+	{"retries in the order of their due times", amongTasks(leaseDueOrder)},
 	{"after settles and accepts of its batch", leaseBatch},
 	{"of what is not there", leaseNothing},
-	{"several of one destination in a batch", leaseTwice},
+	{"several of one destination in a batch", amongTasks(leaseTwice)},
 	{"a long backlog", leaseBacklog},
 	{"many workers", leaseConcurrently},
 }

@@ -10,9 +10,9 @@ import (
 var leaseAtAcceptTests = []test{
 	{"at once", leasedAtAccept},
 	{"declined while paused", declinedPaused},
-	{"declined behind one that is ready", declinedReady},
-	{"declined behind one of its batch", declinedBatch},
-	{"declined behind a retry that is due", declinedDue},
+	{"declined behind one that is ready", amongTasks(declinedReady)},
+	{"declined behind one of its batch", amongTasks(declinedBatch)},
+	{"declined behind a retry that is due", amongTasks(declinedDue)},
 	{"declined behind its task", declinedOrdered},
 	{"taken over by another try", takenOver},
 	{"taken over while paused", takenOverPaused},

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -87,7 +88,10 @@ func redriveDead(b *bench) {
 }
 
 func redriveSpaced(b *bench) {
-	events := b.killMany(5)
+	var events []*relay.Event
+	for i := range 5 {
+		events = append(events, b.kill(fmt.Sprint("task-", i), billing))
+	}
 	n, _, err := b.Store.Redrive(b.ctx(), relay.Selection{Source: source, Destination: billing}, relay.Pace{After: 10 * time.Minute, Every: time.Minute}, "")
 	b.must(err)
 	if n != 5 {
@@ -124,7 +128,8 @@ func redriveSeveral(b *bench) {
 
 func redriveSteps(b *bench) {
 	const n = relay.MaxTouched + 100
-	events := b.killMany(n)
+	oldest := b.kill("oldest", billing)
+	others := b.killMany(n - 1)
 	sel := relay.Selection{Source: source, Destination: billing}
 	first, next, err := b.Store.Redrive(b.ctx(), sel, relay.Pace{Every: time.Second}, "")
 	b.must(err)
@@ -133,16 +138,18 @@ func redriveSteps(b *bench) {
 	}
 	b.wantCounts(billing, relay.MaxTouched, 0, 0, n-relay.MaxTouched)
 	// What dies again meanwhile is not redriven twice.
-	b.settleAll(relay.OutcomeDead, b.wantTurn(events[0]))
+	b.settleAll(relay.OutcomeDead, b.wantTurn(oldest))
 	second, next, err := b.Store.Redrive(b.ctx(), sel, relay.Pace{After: time.Duration(first) * time.Second, Every: time.Second}, next)
 	b.must(err)
 	if second != n-relay.MaxTouched || next != "" {
 		b.t.Fatalf("the second step redrove %d, and goes on at %q", second, next)
 	}
 	b.wantCounts(billing, n-1, 0, 0, 1)
-	b.wantWithin("the last one's next attempt", b.delivery(events[n-1], billing).NextAttempt, (n-1)*time.Second)
+	if !b.Parted {
+		b.wantWithin("the last one's next attempt", b.delivery(others[n-2], billing).NextAttempt, (n-1)*time.Second)
+	}
 	b.Advance(n * time.Second)
-	b.wantLeased(b.leaseAll(billing), events[1:]...)
+	b.wantLeased(b.leaseAll(billing), others...)
 }
 
 func redriveOnce(b *bench, s relay.Store) (int, error) {

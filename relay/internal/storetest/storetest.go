@@ -5,14 +5,30 @@
 package storetest
 
 import (
+	"context"
+	"io"
 	"testing"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
+// T has the methods of a test that the suite needs: of a testing.T, or of a rapid.T that tries a sequence of the model's.
+type T interface {
+	Helper()
+	Context() context.Context
+	Cleanup(f func())
+	Logf(format string, args ...any)
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skip(args ...any)
+	Output() io.Writer
+}
+
 // Harness is a store under test, empty at first, with what a test does to it from outside. The one who makes it sees to
-// it that everything is closed when the test ends (testing.T.Cleanup).
+// it that everything is closed when the test ends (T.Cleanup).
 type Harness struct {
 	Store relay.Store
 	// Advance moves the store's clock forward, and with it the clock of the times that a store shows (DeadAt).
@@ -23,12 +39,15 @@ type Harness struct {
 	Another func() relay.Store
 	// Refresh makes what Counts answers current. Nil where it always is.
 	Refresh func(relay.Store)
+	// Parted is set if a source is parted, so that only the events of one task keep an order among them: what is leased first,
+	// and where it stands in a list, is not theirs to say.
+	Parted bool
 	// VoidsLeases is set if leases end with the process that holds them.
 	VoidsLeases bool
 }
 
 // Run runs the suite. Each test opens a store of its own.
-func Run(t *testing.T, open func(t *testing.T) *Harness) {
+func Run(t *testing.T, open func(t T) *Harness) {
 	for _, theme := range []struct {
 		name  string
 		tests []test
@@ -54,7 +73,6 @@ func Run(t *testing.T, open func(t *testing.T) *Harness) {
 		{"List", listTests},
 		{"Lifecycle", lifecycleTests},
 		{"Task", taskTests},
-		{"Model", modelTests},
 	} {
 		t.Run(theme.name, func(t *testing.T) {
 			for _, test := range theme.tests {
@@ -68,4 +86,13 @@ func Run(t *testing.T, open func(t *testing.T) *Harness) {
 type test struct {
 	name string
 	run  func(b *bench)
+}
+
+// amongTasks makes a test be of the order among tasks, which a source that is parted does not keep.
+func amongTasks(run func(b *bench)) func(b *bench) {
+	return func(b *bench) {
+		if !b.Parted {
+			run(b)
+		}
+	}
 }

@@ -1,0 +1,114 @@
+package redisstore
+
+import (
+	"fmt"
+	"hash/crc32"
+	"sync"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// MaxPartitions is how many partitions a source may have.
+const MaxPartitions = 256
+
+// shard is one partition of a source. Dedupe, the order of a task and fencing stay inside it, since all its keys are in one
+// slot of a Cluster.
+type shard struct {
+	source string
+	number int
+	name   string // orders lists of several shards, and stands in their cursors
+	tag    string // what all its keys begin with
+}
+
+// layout says into how many partitions the sources of a prefix are parted.
+type layout struct {
+	keys       keys
+	partitions int
+
+	mu     sync.Mutex
+	shards map[string][]*shard // by source
+}
+
+// of returns the partitions of a source: the same ones each time.
+func (l *layout) of(source string) []*shard {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shards == nil {
+		l.shards = map[string][]*shard{}
+	}
+	all := l.shards[source]
+	for i := len(all); i < l.partitions; i++ {
+		all = append(all, l.make(source, i))
+	}
+	l.shards[source] = all
+	return all
+}
+
+// make makes a partition. Those of a source are spread evenly over the slots, and so over masters that have as many slots
+// each: by chance alone one of three masters would often have half of them.
+func (l *layout) make(source string, number int) *shard {
+	if l.partitions == 1 {
+		return &shard{source: source, name: source, tag: l.keys.tag(source)}
+	}
+	name := fmt.Sprintf("%s/%d", source, number)
+	for spread := 0; ; spread++ {
+		if tag := fmt.Sprintf("%s.%d", name, spread); int(slotOf(tag))*l.partitions/slots == number {
+			return &shard{source: source, number: number, name: name, tag: l.keys.tag(tag)}
+		}
+	}
+}
+
+// ofTask returns the partition of a task.
+func (l *layout) ofTask(source, task string) *shard { return l.pick(source, []byte(task)) }
+
+// ofAccept returns the partition of an event that is to be accepted.
+func (l *layout) ofAccept(a *relay.Accept) *shard {
+	if a.ByKey {
+		return l.pick(a.Event.Source, a.Event.Key[:])
+	}
+	return l.pick(a.Event.Source, []byte(a.Event.TaskID))
+}
+
+// ofToken returns the partition of a lease.
+func (l *layout) ofToken(source string, token uint64) *shard {
+	all := l.of(source)
+	return all[int(token>>tokenBits)%len(all)]
+}
+
+// pick returns the partition of what is hashed. Which one that is must never change.
+func (l *layout) pick(source string, text []byte) *shard {
+	all := l.of(source)
+	if len(all) == 1 {
+		return all[0]
+	}
+	return all[int(crc32.ChecksumIEEE(text))%len(all)]
+}
+
+// tokenBits is how many bits of a lease's token the script counts in. Those above are the number of its partition, by which a
+// settle finds it: the rule by which the event was placed may have changed since.
+const tokenBits = 56
+
+// token returns the token of a lease, which a script has given.
+func (h *shard) token(n int64) uint64 { return uint64(h.number)<<tokenBits | uint64(n) }
+
+// ofScript returns the token as the script gave it.
+func ofScript(token uint64) uint64 { return token & (1<<tokenBits - 1) }
+
+// slots is how many slots a Cluster has.
+const slots = 1 << 14
+
+// slotOf returns the slot of a hash tag, by the CRC-16 of the Redis Cluster specification.
+func slotOf(tag string) uint16 {
+	crc := uint16(0)
+	for i := range len(tag) {
+		crc ^= uint16(tag[i]) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return crc % slots
+}
