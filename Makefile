@@ -21,7 +21,7 @@ LINT_VERSION := v2.15.0
 LINT := .bin/golangci-lint-$(LINT_VERSION)/golangci-lint
 
 # What the checks need beside Go: a command, and the Debian package that brings it.
-TOOLS := chromium:chromium gcc:gcc node:nodejs npm:npm promtool:prometheus redis-server:redis-server sqlite3:sqlite3
+TOOLS := chromium:chromium gcc:gcc node:nodejs npm:npm promtool:prometheus redis-server:redis-server sqlite3:sqlite3 strace:strace
 
 # Node.js for tests of what runs on it: Debian 12 brings 18, and the packages that are tested need 20.
 NODE := node-linux-$(if $(filter aarch64,$(shell uname -m)),arm64,x64)
@@ -32,11 +32,11 @@ export PATH := $(CURDIR)/.bin/node/node_modules/$(NODE)/bin:$(PATH)
 STORES := ./relay/internal/storetest ./relay/internal/sqlitefile ./relay/sqlitestore ./relay/spool
 ON_REDIS := ./relay/redisstore ./relay/engine
 GLUE := ./caddymodule
-OUTSIDE := ./caddymodule/integration ./caddymodule/bench $(CHAOS) ./docs
+OUTSIDE := ./caddymodule/integration ./caddymodule/powercut ./caddymodule/bench $(CHAOS) ./docs
 BROWSER := ./caddymodule/dashboard/browser
 
 .NOTPARALLEL:
-.PHONY: run build test bench bench-compare chaos fmt format vet lint prose unit conformance goldens integration browser smoke soak tools
+.PHONY: run build test bench bench-compare chaos soak fmt format vet lint prose unit conformance goldens integration powercut browser smoke tools
 
 run:
 	@mkdir -p .run
@@ -59,7 +59,7 @@ build:
 	go run -C caddymodule/xcaddy .
 
 # The order is from cheap to dear. The last step relays a callback through the very binary that xcaddy.json gives.
-test: tools format vet lint unit conformance goldens integration browser build smoke
+test: tools format vet lint unit conformance goldens integration powercut browser build smoke
 
 format: $(LINT)
 	$(LINT) fmt --diff
@@ -92,6 +92,10 @@ goldens:
 # The short form of chaos runs beside the others.
 integration:
 	$(INTEGRATION) $(CHAOS)
+
+# What a loss of power leaves. RELAY_POWER_CUTS=1000 cuts it that often in each recording.
+powercut:
+	go test -count=1 ./caddymodule/powercut
 
 # The dashboard in a headless Chromium. SCREENSHOTS=<folder> keeps pictures of its pages.
 browser: $(BROWSER)/node_modules
