@@ -3,6 +3,8 @@
 # make build   ./caddy, from xcaddy.json
 # make bench   the gateway measured against plain Caddy on this machine
 # make bench-compare BASE=<git ref>   the same, by turns with the gateway of another commit
+# make chaos SEED=<n> STORE=sqlite|redis|sentinel|both   faults of every kind against real gateways, and a ledger of what they answered
+# make chaos ROUNDS=100 RATE=2000   gateways killed at random instants under load
 # make soak    half an hour at half the sustained rate, STORE=sqlite or redis; writes its readings and charts to .run
 # make lint, make fmt, make prose
 
@@ -14,12 +16,13 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false -trimpath -tags=nobadger,nomysql,no
 # watched, it needs five times as long, and finds nothing of the gateway's.
 RACE := CGO_ENABLED=1 go test -race '-gcflags=modernc.org/...=-race=false' -count=1
 INTEGRATION := go test -count=1 ./caddymodule/integration
+CHAOS := ./caddymodule/chaos
 
 LINT_VERSION := v2.15.0
 LINT := .bin/golangci-lint-$(LINT_VERSION)/golangci-lint
 
 # What the checks need beside Go: a command, and the Debian package that brings it.
-TOOLS := chromium:chromium gcc:gcc node:nodejs npm:npm promtool:prometheus redis-server:redis-server sqlite3:sqlite3
+TOOLS := chromium:chromium gcc:gcc node:nodejs npm:npm promtool:prometheus redis-server:redis-server sqlite3:sqlite3 strace:strace
 
 # Node.js for tests of what runs on it: Debian 12 brings 18, and the packages that are tested need 20.
 NODE := node-linux-$(if $(filter aarch64,$(shell uname -m)),arm64,x64)
@@ -30,11 +33,11 @@ export PATH := $(CURDIR)/.bin/node/node_modules/$(NODE)/bin:$(PATH)
 STORES := ./relay/internal/storetest ./relay/internal/sqlitefile ./relay/sqlitestore ./relay/spool
 ON_REDIS := ./relay/redisstore ./relay/engine
 GLUE := ./caddymodule
-OUTSIDE := ./caddymodule/integration ./caddymodule/chaos ./caddymodule/powercut
+OUTSIDE := ./caddymodule/integration ./caddymodule/powercut $(CHAOS)
 BROWSER := ./caddymodule/dashboard/browser
 
 .NOTPARALLEL:
-.PHONY: run build test bench bench-compare fmt format vet lint prose race unit conformance goldens outside integration browser smoke soak tools
+.PHONY: run build test bench bench-compare chaos soak fmt format vet lint prose race unit conformance goldens integration powercut browser smoke tools
 
 run:
 	@mkdir -p .run
@@ -57,7 +60,7 @@ build:
 	go run -C caddymodule/xcaddy .
 
 # The order is from cheap to dear. The last step relays a callback through the very binary that xcaddy.json gives.
-test: tools format vet lint race outside browser build smoke
+test: tools format vet lint race integration powercut browser build smoke
 
 format: $(LINT)
 	$(LINT) fmt --diff
@@ -96,11 +99,13 @@ goldens:
 # A file of 100,000 events, which would take minutes with the race detector.
 MIGRATION := go test -count=1 -run TestMigrateLarge ./relay/sqlitestore
 
-outside:
-	go test -count=1 $(OUTSIDE)
-
+# The short form of chaos runs beside the others.
 integration:
-	$(INTEGRATION)
+	$(INTEGRATION) $(CHAOS)
+
+# What a loss of power leaves. RELAY_POWER_CUTS=1000 cuts it that often in each recording.
+powercut:
+	go test -count=1 ./caddymodule/powercut
 
 # The dashboard in a headless Chromium. SCREENSHOTS=<folder> keeps pictures of its pages.
 browser: $(BROWSER)/node_modules
@@ -116,11 +121,14 @@ smoke:
 bench:
 	go run ./caddymodule/bench
 
-STORE := sqlite
+# A seed decides what is harmed, and when; SEEDS=<n> tries several. FAULTS=kill,disk,… are the only ones, DURATION=<time> how long.
+chaos:
+	go run $(CHAOS)/run -store $(or $(STORE),both) $(if $(SEED),-seed $(SEED)) $(if $(SEEDS),-seeds $(SEEDS)) $(if $(RATE),-rate $(RATE)) \
+		$(if $(ROUNDS),-rounds $(ROUNDS)) $(if $(FAULTS),-faults $(FAULTS)) $(if $(DURATION),-duration $(DURATION)) $(if $(QUIET),-quiet)
 
 soak:
 	@mkdir -p .run
-	go run ./caddymodule/bench -only soak -store $(STORE) -out .run/soak-$(STORE) $(SOAK)
+	go run ./caddymodule/bench -only soak -store $(or $(STORE),sqlite) -out .run/soak-$(or $(STORE),sqlite) $(SOAK)
 
 # The other commit is checked out beside this one for as long as its binary takes to build.
 bench-compare:

@@ -131,7 +131,10 @@ func (e *Event) Separated(first string) *Event {
 // does not cover the body; ok is false if there is none.
 func (e *Event) ProofKey() (key [32]byte, ok bool) {
 	proof := e.Headers[ProofHeader]
-	return sha256.Sum256(slices.Concat(e.Key[:], []byte(proof))), proof != ""
+	if proof == "" {
+		return key, false
+	}
+	return sha256.Sum256(slices.Concat(e.Key[:], []byte(proof))), true
 }
 
 // State is the stored state of a delivery. Held, paused and orphaned are not stored: they follow from the destination.

@@ -85,32 +85,20 @@ func (m *many) lists() error {
 		}
 		resp.Body.Close()
 	}
-	middle := ""
-	for middle == "" { // a page may be empty and go on
-		p, err := m.page("/relay/events?limit=10&until=" + ago(36))
-		if err != nil {
-			return err
-		}
-		for len(p.Events) == 0 && p.Next != "" {
-			if p, err = m.page("/relay/events?limit=10&until=" + ago(36) + "&cursor=" + url.QueryEscape(p.Next)); err != nil {
-				return err
-			}
-		}
-		if len(p.Events) == 0 {
-			return errors.New("no event of the middle")
-		}
-		middle = p.Next
-		if err := m.list("an event", "/relay/events/"+p.Events[0].ID); err != nil {
-			return err
-		}
-		if err := m.list("events of a task", "/relay/events?task_id="+p.Events[0].TaskID); err != nil {
-			return err
-		}
+	middle, err := m.middle("/relay/events?limit=10&until=" + ago(36))
+	if err != nil {
+		return err
+	}
+	if err := m.list("an event", "/relay/events/"+middle.Events[0].ID); err != nil {
+		return err
+	}
+	if err := m.list("events of a task", "/relay/events?task_id="+middle.Events[0].TaskID); err != nil {
+		return err
 	}
 	for _, l := range []struct{ what, path string }{
 		{"events", "events"},
 		{"events, 500 a page", "events?limit=500"},
-		{"events, a page of the middle", "events?cursor=" + url.QueryEscape(middle)},
+		{"events, a page of the middle", "events?cursor=" + url.QueryEscape(middle.Next)},
 		{"events of a source", "events?source=music"},
 		{"events of a source that has few", "events?source=rare"},
 		{"events to a destination", "events?destination=gone"},
@@ -140,6 +128,24 @@ func (m *many) lists() error {
 		}
 	}
 	return nil
+}
+
+// goOn is how long a page with events is looked for: it may be empty and go on.
+const goOn = 20 * time.Second
+
+// middle returns the first page of a list that has events, or one of the newest if there is none within goOn.
+func (m *many) middle(path string) (p page, err error) {
+	begun := time.Now()
+	for p, err = m.page(path); err == nil && len(p.Events) == 0 && p.Next != ""; {
+		if time.Since(begun) > goOn {
+			return m.page("/relay/events?limit=10")
+		}
+		p, err = m.page(path + "&cursor=" + url.QueryEscape(p.Next))
+	}
+	if err == nil && len(p.Events) == 0 {
+		err = errors.New("no event of the middle")
+	}
+	return p, err
 }
 
 // list measures one list, and says how many rows its first page has.

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// footprint is what a gateway uses while nothing happens.
+// footprint counts what a gateway uses while nothing happens.
 type footprint struct {
 	goroutines, descriptors int
 	heap                    int // bytes

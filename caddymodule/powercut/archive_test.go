@@ -71,9 +71,11 @@ func judgeArchive(folder string, s relay.Store, events map[string]*relay.EventRe
 		}
 		for _, f := range e.Files {
 			content, err := os.ReadFile(filepath.Join(folder, "archive", "vocals", filepath.FromSlash(f.Object)))
-			sum := sha256.Sum256(content)
-			if err != nil || hex.EncodeToString(sum[:]) != f.SHA256 {
-				lost = append(lost, fmt.Errorf("event %s has a file %+v, of which %d bytes are there: %v", id, f, len(content), err))
+			if sum := sha256.Sum256(content); err == nil && hex.EncodeToString(sum[:]) != f.SHA256 {
+				err = fmt.Errorf("%d other bytes", len(content))
+			}
+			if err != nil {
+				lost = append(lost, fmt.Errorf("event %s has a file %+v, of which is there: %w", id, f, err))
 			}
 		}
 	}

@@ -15,7 +15,7 @@ import (
 type fate struct {
 	random *rand.Rand
 	keep   float64 // how likely anything is kept
-	block  int64   // what is kept or lost as a whole; 0: each write
+	block  int64   // bytes that are kept or lost as a whole; 0: each write
 	// ordered keeps names up to some moment and loses later ones, as a journal does. Else each goes its own way.
 	ordered bool
 	// grows lets a file have the size that a lost write would have caused, and stale is what such a part holds instead of

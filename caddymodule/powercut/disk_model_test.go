@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// scenario is what a process does on a disk that has the file old with the content "old".
+// scenario lets a process work on a disk that has the file old with the content "old".
 type scenario struct {
 	t    *testing.T
 	disk *disk
@@ -97,6 +97,16 @@ func TestDisk(t *testing.T) {
 		s.end(sync)
 		s.want("old", "old", "ABd")
 	})
+	t.Run("a write that its process did not live to see the end of is older than those of the next process", func(t *testing.T) {
+		s := newScenario(t)
+		s.do(3, "openat", "AT_FDCWD", "/disk/old", "O_RDWR")
+		s.write("3", "A")
+		s.do(0, processEnds, "")
+		s.do(3, "openat", "AT_FDCWD", "/disk/old", "O_RDWR")
+		s.end(s.write("3", "B"))
+		s.do(0, "fsync", "3")
+		s.want("old", "Bld", "Bld")
+	})
 	t.Run("a sync that fails covers nothing", func(t *testing.T) {
 		s := newScenario(t)
 		s.do(3, "openat", "AT_FDCWD", "/disk/old", "O_RDWR")
@@ -136,7 +146,7 @@ func TestDisk(t *testing.T) {
 	})
 }
 
-// What is kept of a write may be any of its blocks.
+// Any of the blocks of a write may be kept.
 func TestTornWrite(t *testing.T) {
 	ch := &change{at: 500, data: make([]byte, 1100)}
 	var sizes []int

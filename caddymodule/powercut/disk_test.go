@@ -93,9 +93,6 @@ func (d *disk) apply(m moment) error {
 	return nil
 }
 
-// tracked reports whether a call is about an open file of the disk.
-func (d *disk) tracked(c *call) bool { return d.handles[c.args[0]] != nil }
-
 // begin notes what a call is going to do: from now on it may be on the disk, and a sync that has begun does not cover it.
 func (d *disk) begin(c *call) error {
 	h := d.handles[c.args[0]]
@@ -153,6 +150,12 @@ func (d *disk) end(c *call) error {
 	}
 	switch c.name {
 	case processEnds:
+		// A write that was cut short by the end may have been done, but will not be done later, over what others write.
+		for _, under := range d.under {
+			if ch, ok := under.(*change); ok {
+				ch.done = true
+			}
+		}
 		clear(d.handles)
 		clear(d.under)
 	case "fsync", "fdatasync":
@@ -252,7 +255,8 @@ func resize(content []byte, size int64) []byte {
 
 // open follows a call that has opened a file, or made one.
 func (d *disk) open(c *call) error {
-	at, path, flags := c.args[0], c.args[1], ""
+	at, path := c.args[0], c.args[1]
+	var flags string
 	switch c.name {
 	case "open", "creat":
 		at, path = "AT_FDCWD", c.args[0]

@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// observed is what the world has seen of the gateway at some moment.
+// observed holds what the world has seen of the gateway up to some moment.
 type observed struct {
 	answered map[string]bool           // events whose callback was answered 200
 	attempts map[string]map[string]int // by destination and event: the number of the last attempt that was begun

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// recording is what a gateway did to its disk and told the world.
+// recording holds all that a gateway did to its disk and told the world.
 type recording struct {
 	t       *testing.T
 	before  string // a copy of the disk

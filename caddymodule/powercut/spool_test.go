@@ -5,22 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
 
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 	"github.com/callbackrelay/caddy-relay/relay/spool"
 )
 
-// What is answered while Redis is away is in the spool until Redis has it.
+// A callback that is answered while Redis is away is in the spool until Redis has it.
 func TestSpool(t *testing.T) {
 	consumer := newConsumer(t)
-	redis := freeAddress(t)
+	redis, err := servers.NewRedis(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	g := newGateway(t)
-	g.configure("\t\tstore redis "+redis+" {\n\t\t\tspool "+filepath.Join(g.data(), "spool", "spool.db")+"\n\t\t}", `	relay /callbacks vocals {
+	g.configure("\t\tstore redis "+redis.Address+" {\n\t\t\tspool "+filepath.Join(g.data(), "spool", "spool.db")+"\n\t\t}", `	relay /callbacks vocals {
 		to good `+consumer.URL+`/good
 	}`)
 	l := newLoad()
@@ -29,7 +31,10 @@ func TestSpool(t *testing.T) {
 	g.stop()
 	g.start(0)
 	l.send(g, 50, nil)
-	startRedis(t, redis)
+	if err := redis.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(redis.Kill)
 	g.wait("half of the spool is drained", func() bool { return consumer.has() > 100 })
 	g.signal(syscall.SIGKILL)
 	g.ended()
@@ -39,20 +44,6 @@ func TestSpool(t *testing.T) {
 	g.wait("the spool is drained", func() bool { return consumer.has() >= len(l.answered)-leased })
 	g.stop()
 	recordingOf(g, l).check(25, func(folder string, o *observed) error { return judgeSpool(folder, o, l) })
-}
-
-func startRedis(t *testing.T, address string) {
-	t.Helper()
-	_, port, _ := net.SplitHostPort(address)
-	redis := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "")
-	redis.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := redis.Start(); err != nil {
-		t.Fatalf("redis-server is needed for this test: %v", err)
-	}
-	t.Cleanup(func() {
-		_ = redis.Process.Kill()
-		_ = redis.Wait()
-	})
 }
 
 // judgeSpool opens the spool that a cut has left. Every callback that was answered and that was not sent to Redis must be in

@@ -1,6 +1,8 @@
 package powercut
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,4 +61,26 @@ func TestStore(t *testing.T) {
 			t.Errorf("no %s is synced, and nothing is lost", what)
 		}
 	}
+}
+
+// A log that is long is copied into the database beside the writer, and begun anew once it is too long.
+func TestLongLog(t *testing.T) {
+	if os.Getenv("RELAY_POWER_CUTS") == "" {
+		t.Skip("each cut takes long; set RELAY_POWER_CUTS to their number")
+	}
+	consumer := newConsumer(t)
+	g := newGateway(t)
+	g.configure("\t\tstore sqlite", `	relay /callbacks vocals {
+		to good `+consumer.URL+`/good {
+			max_in_flight 16
+		}
+	}`)
+	l := newLoad()
+	l.body = func(n int) string {
+		return fmt.Sprintf(`{"code":200,"data":{"task_id":"%s"},"msg":"%s"}`, task(n), strings.Repeat("x", 500<<10))
+	}
+	g.start(0)
+	l.send(g, 200, nil)
+	g.stop()
+	recordingOf(g, l).check(0, judge{slots: map[string]int{"good": 16}}.verdict)
 }

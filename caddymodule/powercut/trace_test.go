@@ -133,7 +133,7 @@ func parseCall(thread string, line []byte) (*call, error) {
 	return c, nil
 }
 
-// written takes the texts out of the arguments of a write, so that only short arguments are left.
+// written returns the texts in the arguments of a write, and the arguments without them, which are short.
 func written(args []byte) (data, rest []byte, err error) {
 	rest = make([]byte, 0, 64)
 	for {

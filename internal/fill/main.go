@@ -89,7 +89,7 @@ func (f *filling) fill(ctx context.Context) error {
 	for n := 0; n < f.events || len(settles) > 0; {
 		b := &relay.Batch{Settles: settles}
 		for range min(batch, f.events-n) {
-			b.Accepts = append(b.Accepts, f.accept(n, first.Add(age*time.Duration(n)/time.Duration(f.events))))
+			b.Accepts = append(b.Accepts, f.accept(n, first.Add(time.Duration(float64(age)*float64(n)/float64(f.events)))))
 			n++
 		}
 		f.store.Apply(ctx, b)

@@ -131,18 +131,20 @@ func (f *Folder) room() error {
 	return nil
 }
 
-// makeFolder makes a folder with its parents, and makes their names durable.
+// makeFolder makes a folder with its parents, and makes their names durable: those that are there, too, since whoever made
+// them may have been killed before, or be about to.
 func makeFolder(root *os.Root, folder string) error {
-	if _, err := root.Stat(folder); err == nil {
+	if folder == "." {
 		return nil
 	}
-	if err := makeFolder(root, path.Dir(folder)); err != nil {
+	parent := path.Dir(folder)
+	if err := makeFolder(root, parent); err != nil {
 		return err
 	}
 	if err := root.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncFolder(root, path.Dir(folder))
+	return syncFolder(root, parent)
 }
 
 // syncFolder makes the names in a folder durable.

@@ -1,6 +1,9 @@
 package payload
 
-import "unicode/utf8"
+import (
+	"encoding/binary"
+	"unicode/utf8"
+)
 
 // MaxDepth is how deep objects and arrays of a body may be nested. gjson recurses without a bound, so nothing deeper
 // may reach it.
@@ -54,9 +57,28 @@ var plain = func() (t [256]bool) {
 	return t
 }()
 
+// plainLength returns how many bytes of b up to the first that is not plain, or somewhat fewer: it looks at eight at a time.
+func plainLength(b []byte) (n int) {
+	const (
+		ones = 0x0101010101010101
+		high = 0x8080808080808080
+	)
+	for ; len(b)-n >= 8; n += 8 {
+		x := binary.LittleEndian.Uint64(b[n:])
+		quote, backslash := x^'"'*ones, x^'\\'*ones
+		// The high bit of a byte is set where the byte is below a space, a quote, a backslash, or not ASCII. A borrow from such
+		// a byte may set those behind it, too.
+		if ((x-' '*ones)|(quote-ones)|(backslash-ones)|x)&high != 0 {
+			break
+		}
+	}
+	return n
+}
+
 // scanString scans the string that opens at b[i], and reports whether it has escapes.
 func scanString(b []byte, i int) (end int, escaped bool) {
 	for i++; ; {
+		i += plainLength(b[i:])
 		for i < len(b) && plain[b[i]] {
 			i++
 		}

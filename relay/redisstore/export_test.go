@@ -7,6 +7,7 @@ import (
 	"net"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,16 +29,20 @@ func init() {
 	skew := `local longest = 12e7
 local function skewed()
   local t = redis.call('TIME')
-  local skew = redis.call('GET', (string.gsub(META, 'meta$', 'skew')))
+  local skew = redis.call('GET', (string.gsub(META, 'head$', 'skew')))
   if type(skew) == 'string' then
     longest = 1e15
   end
   local us = t[1] * 1e6 + t[2] + (type(skew) == 'string' and tonumber(skew) or 0)
+  local at = type(skew) == 'string' and string.match(skew, '^at (%d+)$')
+  if at then
+    us = at + redis.call('INCRBY', META .. '.tick', 100)
+  end
   return { math.floor(us / 1e6), us % 1e6 }
 end
 `
 	for _, s := range []*script{
-		acceptScript, settleScript, leaseScript, replayScript, replayAllScript, redriveScript, reassignScript, discardScript,
+		acceptScript, settleScript, packedScript, leaseScript, replayScript, replayAllScript, redriveScript, reassignScript, discardScript,
 		expireScript, purgeScript, forgetScript, pauseScript, watchScript,
 		taskAcceptScript, taskExpectScript, taskLeaseScript, taskTurnScript, taskSettleScript, taskPurgeScript,
 	} {
@@ -46,13 +51,40 @@ end
 	}
 }
 
-// skews are how far tests have moved the clock, by key prefix.
+// skews are what tests have made of the clock, by key prefix.
 var skews sync.Map
+
+// skew is how far the clock was moved, and where it has stood still since, if it does.
+type skew struct {
+	by time.Duration
+	at time.Time
+}
+
+func (k skew) String() string {
+	if k.at.IsZero() {
+		return strconv.FormatInt(k.by.Microseconds(), 10)
+	}
+	return "at " + strconv.FormatInt(k.at.Add(k.by).UnixMicro(), 10)
+}
+
+func (s *Store) skew() skew {
+	k, _ := skews.LoadOrStore(s.options.KeyPrefix, skew{})
+	return k.(skew)
+}
 
 // Advance moves the clock of all stores with this one's prefix.
 func (s *Store) Advance(d time.Duration) {
-	before, _ := skews.LoadOrStore(s.options.KeyPrefix, time.Duration(0))
-	skews.Store(s.options.KeyPrefix, before.(time.Duration)+d)
+	k := s.skew()
+	k.by += d
+	skews.Store(s.options.KeyPrefix, k)
+}
+
+// Freeze lets the clock of all stores with this one's prefix stand still but for Advance, and for a moment that each script
+// takes: however slow the machine is, a model knows what time it is.
+func (s *Store) Freeze() {
+	k := s.skew()
+	k.at = time.Now()
+	skews.Store(s.options.KeyPrefix, k)
 }
 
 // FollowSkew lets the store's scripts see the clock that Advance has moved.
@@ -65,7 +97,7 @@ func (skewHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return n
 
 func (h skewHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		skew, moved := skews.Load(h.prefix)
+		k, moved := skews.Load(h.prefix)
 		if !moved {
 			return next(ctx, cmds)
 		}
@@ -75,8 +107,8 @@ func (h skewHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 			if len(args) < 4 {
 				continue
 			}
-			if key, _ := args[3].(string); strings.HasSuffix(key, "}:meta") {
-				sets = append(sets, redis.NewStatusCmd(ctx, "set", strings.TrimSuffix(key, "meta")+"skew", skew.(time.Duration).Microseconds()))
+			if key, _ := args[3].(string); strings.HasSuffix(key, "}:head") {
+				sets = append(sets, redis.NewStatusCmd(ctx, "set", strings.TrimSuffix(key, "head")+"skew", k.(skew).String()))
 			}
 		}
 		err := next(ctx, slices.Concat(sets, cmds))
@@ -138,4 +170,12 @@ func (h *panicHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 		h.check(cmds...)
 		return next(ctx, cmds)
 	}
+}
+
+// MetaKeys returns the key of each partition of a source that every script touches.
+func (s *Store) MetaKeys(source string) (names []string) {
+	for _, h := range s.shards(source) {
+		names = append(names, h.block(0)[0])
+	}
+	return names
 }

@@ -7,16 +7,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// pageRows is how many rows are read at once, scanRows how many one page of a list looks at.
+// pageRows is how many rows are read at once. One page of a list looks at scanRows, and once some of them were not wanted at
+// those alone for which there is time: each costs Redis several commands.
 const (
 	pageRows = 200
 	scanRows = 1000
+	scanTime = 25 * time.Millisecond
 )
 
 // shelf is one sorted set of event ids by sequence: the events of a partition, a task's events, or a destination's dead letters.

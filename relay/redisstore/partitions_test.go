@@ -193,12 +193,7 @@ func TestScriptsOfPartitions(t *testing.T) {
 	accept(t, s, batch...)
 	s.Refresh()
 	redis.Do(t, "CONFIG", "RESETSTAT")
-	count := func() (n int) {
-		stats, _ := redis.Do(t, "INFO", "commandstats").(string)
-		_, after, _ := strings.Cut(stats, "cmdstat_evalsha:calls=")
-		_, _ = fmt.Sscanf(after, "%d,", &n)
-		return n
-	}
+	count := func() int { return scripts(t, redis) }
 	s.Refresh()
 	if n := count(); n != 16 {
 		t.Errorf("a look took %d scripts", n)

@@ -25,7 +25,19 @@ func TestSuiteOnACluster(t *testing.T) {
 	})
 }
 
-func TestModel(t *testing.T) { storetest.Model(t, harness(func(*redisstore.Options) {})) }
+func TestModel(t *testing.T) {
+	for _, partitions := range []int{1, 16} {
+		t.Run(fmt.Sprint(partitions, " partitions"), func(t *testing.T) {
+			open := harness(func(o *redisstore.Options) { o.Partitions = partitions })
+			storetest.Model(t, func(t storetest.T) *storetest.Harness {
+				h := open(t)
+				h.Store.(*redisstore.Store).Freeze()
+				h.Parted = partitions > 1
+				return h
+			})
+		})
+	}
+}
 
 var prefixes atomic.Int64
 

@@ -75,9 +75,8 @@ func (s *Store) dropExtents() error {
 // sought holds what a filter asks of the extents that events of its list may be in.
 type sought struct {
 	since, until int64
-	source       int64 // 0: any
-	sources      int64
-	found        bool // some source may have such events
+	sources      int64 // a set of sourceBit
+	found        bool  // some source may have such events
 }
 
 func (s *Store) sought(f *relay.EventFilter) (q sought) {
@@ -85,9 +84,9 @@ func (s *Store) sought(f *relay.EventFilter) (q sought) {
 	q.sources = -1
 	s.mem.Lock()
 	defer s.mem.Unlock()
-	q.source = s.sources[f.Source]
+	source, known := s.sources[f.Source]
 	if f.Source != "" {
-		q.sources = sourceBit(q.source)
+		q.sources = sourceBit(source)
 	}
 	to, in := int64(0), int64(0) // the sources with such a destination, and with deliveries in such a state
 	for _, d := range s.byID {
@@ -107,7 +106,7 @@ func (s *Store) sought(f *relay.EventFilter) (q sought) {
 	if f.State == relay.StatePending || f.State == relay.StateDead {
 		q.sources &= in
 	}
-	q.found = q.sources != 0 && (f.Source == "" || q.source != 0)
+	q.found = q.sources != 0 && (f.Source == "" || known)
 	return q
 }
 
@@ -161,7 +160,13 @@ func (s *Store) extents(c *sqlitefile.Conn, q *sought, from int64, oldest bool) 
 			all = append(all, x)
 		}
 	}
-	all = append(all, everything(since+1, never)) // accepted since
+	st = c.Stmt("SELECT 1 FROM event WHERE seq > ?")
+	st.BindInt64(1, since)
+	if accepted, err := st.Exists(); err != nil { // meanwhile
+		return nil, err
+	} else if accepted {
+		all = append(all, everything(since+1, never))
+	}
 	var bounded []extent
 	for _, x := range all {
 		if x.first, x.last = max(x.first, low), min(x.last, high); x.first <= x.last {
@@ -184,7 +189,7 @@ func (x *extent) end(oldest bool) int64 {
 
 // Where the events of a list are, within an extent.
 const (
-	inExtent    = " FROM event WHERE seq >= ?1 AND seq <= ?2 AND (?3 = 0 OR source = ?3) AND received >= ?4 AND received < ?5 "
+	inExtent    = " FROM event WHERE seq >= ?1 AND seq <= ?2 AND 1 << (source & 63) & ?3 <> 0 AND received >= ?4 AND received < ?5 "
 	newestFirst = inExtent + "ORDER BY seq DESC LIMIT ?6"
 	oldestFirst = inExtent + "ORDER BY seq LIMIT ?6"
 )
@@ -198,9 +203,9 @@ func (x *extent) stmt(c *sqlitefile.Conn, q *sought, oldest bool) *sqlitefile.St
 	}
 	st := c.Stmt(query)
 	if x.unknown() {
-		st.Bind(x.first, x.last, 0, -never, never, scanned)
+		st.Bind(x.first, x.last, -1, -never, never, scanned)
 	} else {
-		st.Bind(x.first, x.last, q.source, q.since, q.until, scanned)
+		st.Bind(x.first, x.last, q.sources, q.since, q.until, scanned)
 	}
 	return st
 }

@@ -233,7 +233,7 @@ func (s *Store) Redrive(_ context.Context, sel relay.Selection, p relay.Pace, cu
 }
 
 func (s *Store) redrive(sel relay.Selection, p relay.Pace, from letterPlace) (n int, next string, err error) {
-	letters, err := s.selectDead(sel, from)
+	letters, on, err := s.selectDead(sel, from, relay.MaxTouched)
 	if err != nil {
 		return 0, "", err
 	}
@@ -254,42 +254,63 @@ func (s *Store) redrive(sel relay.Selection, p relay.Pace, from letterPlace) (n 
 	if err != nil {
 		return 0, "", err
 	}
-	if len(letters) == relay.MaxTouched {
-		last := letters[len(letters)-1]
-		next = letterPlace{last.event, last.destination.id}.String()
+	if on != nil {
+		next = on.String()
 	}
 	return n, next, nil
 }
 
-// deadOfSelection finds dead letters of a destination, oldest event first.
-const deadOfSelection = `SELECT event, variant FROM delivery INDEXED BY delivery_dead
-	WHERE destination = ? AND state = ` + sqlDead + ` AND event >= ? AND dead_at >= ? AND dead_at < ? ORDER BY event LIMIT ?`
+const (
+	// deadOfSelection finds dead letters of a destination, oldest event first.
+	deadOfSelection = `SELECT event, variant FROM delivery INDEXED BY delivery_dead
+	WHERE destination = ? AND state = ` + sqlDead + ` AND event >= ? AND event < ? AND dead_at >= ? AND dead_at < ? ORDER BY event LIMIT ?`
+	// deadAfter finds the event of a dead letter with so many before it.
+	deadAfter = "SELECT event FROM delivery INDEXED BY delivery_dead WHERE destination = ? AND state = " + sqlDead + " AND event >= ? ORDER BY event LIMIT 1 OFFSET ?"
+)
 
-// selectDead returns up to relay.MaxTouched dead letters of a selection that come after a place, oldest event first. The
-// caller holds write.
-func (s *Store) selectDead(sel relay.Selection, from letterPlace) ([]letter, error) {
-	var letters []letter
+// selectDead returns the first dead letters of a selection that come after a place, oldest event first, and the place after
+// which to go on; nil if there are no more. It looks at no more than callbacks can wait for. The caller holds write.
+func (s *Store) selectDead(sel relay.Selection, from letterPlace, most int) (letters []letter, on *letterPlace, err error) {
 	since, until := span(sel.Since, sel.Until)
+	end := never // what comes from this event on is not looked at
+	first := map[*destination]int64{}
 	for _, d := range s.byID {
 		if !matches(sel, d) || d.dead == 0 {
 			continue
 		}
-		first := from.event
+		first[d] = from.event
 		if d.id <= from.destination {
-			first++ // of that very event this destination's letter is past
+			first[d]++ // of that very event this destination's letter is past
 		}
+	}
+	for d, event := range first {
+		st := s.db.Writer.Stmt(deadAfter)
+		st.Bind(d.id, event, max(int64(scannedLetters/len(first)), relay.MaxTouched))
+		if err := st.Each(func() { end = min(end, st.ColumnInt64(0)) }); err != nil {
+			return nil, nil, err
+		}
+	}
+	for d, event := range first {
 		st := s.db.Writer.Stmt(deadOfSelection)
-		st.Bind(d.id, first, since, until, relay.MaxTouched)
+		st.Bind(d.id, event, end, since, until, int64(most))
 		if err := st.Each(func() {
 			letters = append(letters, letter{destination: d, event: st.ColumnInt64(0), variant: st.ColumnInt64(1)})
 		}); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	slices.SortFunc(letters, func(a, b letter) int {
 		return cmp.Or(cmp.Compare(a.event, b.event), cmp.Compare(a.destination.id, b.destination.id))
 	})
-	return letters[:min(len(letters), relay.MaxTouched)], nil
+	switch {
+	case len(letters) >= most:
+		letters = letters[:most]
+		last := letters[most-1]
+		on = &letterPlace{last.event, last.destination.id}
+	case end < never:
+		on = &letterPlace{event: end}
+	}
+	return letters, on, nil
 }
 
 func matches(sel relay.Selection, d *destination) bool {
@@ -310,26 +331,30 @@ func span(since, until time.Time) (from, to int64) {
 
 // Discard implements relay.Store.
 func (s *Store) Discard(_ context.Context, sel relay.Selection) (n int, err error) {
-	err = s.alone(func() (err error) {
-		n, err = s.discard(sel)
-		return err
-	})
+	for from := new(letterPlace); from != nil && n < relay.MaxTouched && err == nil; {
+		err = s.alone(func() (err error) {
+			var done int
+			done, from, err = s.discard(sel, *from, relay.MaxTouched-n)
+			n += done
+			return err
+		})
+	}
 	return n, err
 }
 
-func (s *Store) discard(sel relay.Selection) (int, error) {
-	letters, err := s.selectDead(sel, letterPlace{})
+func (s *Store) discard(sel relay.Selection, from letterPlace, most int) (n int, on *letterPlace, err error) {
+	letters, on, err := s.selectDead(sel, from, most)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	var orphans []int64
 	d := s.find(sel.Source, sel.Destination)
-	if sel.Orphaned && d != nil {
+	if sel.Orphaned && d != nil && on == nil {
 		if err := errors.Join(s.requeue(d, s.clock.now()), s.flush(d)); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
-		if orphans, err = s.selectPending(d, relay.MaxTouched-len(letters)); err != nil {
-			return 0, err
+		if orphans, err = s.selectPending(d, most-len(letters)); err != nil {
+			return 0, nil, err
 		}
 	}
 	t := tallies{}
@@ -352,9 +377,9 @@ func (s *Store) discard(sel relay.Selection) (int, error) {
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	return len(letters) + len(orphans), nil
+	return len(letters) + len(orphans), on, nil
 }
 
 // Where a destination's pending deliveries are, with the index that finds no others: it says what delivery_old says, word

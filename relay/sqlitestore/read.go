@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -41,11 +40,12 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 	q := s.sought(&f)
 	err = s.read(ctx, func(c *sqlitefile.Conn) error {
 		n := 0
+		deliveries := func(r *relay.EventRecord) error { return s.readDeliveries(c, r) }
 		take := func(st *sqlitefile.Stmt) (done bool, err error) {
 			r := s.readEvent(st)
 			n++
 			if (f.Source == "" || f.Source == r.Source) && millis(r.ReceivedAt) >= q.since && millis(r.ReceivedAt) < q.until {
-				if err := s.readDeliveries(c, &r); err != nil {
+				if err := deliveries(&r); err != nil {
 					return true, err
 				}
 				if wanted(&f, &r) {
@@ -72,6 +72,7 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 		case f.State == relay.StateDead:
 			seqs, err = s.deadEvents(c, &f, extents)
 		default:
+			deliveries = (&ahead{Store: s, conn: c, sources: q.sources, oldest: f.Oldest, high: -1}).deliveries
 			for i, x := range extents {
 				if i == extentsAPage {
 					next = strconv.FormatInt(extents[i-1].end(f.Oldest), 10)
@@ -135,6 +136,9 @@ func (s *Store) readEvent(st *sqlitefile.Stmt) relay.EventRecord {
 // ofEvent are an event's deliveries, looked up one by one for the destinations that its source ever had.
 const ofEvent = " FROM destination t CROSS JOIN delivery d ON d.destination = t.id AND d.event = ?1 WHERE t.source = ?2"
 
+// deliveryColumns are what deliveryOf reads.
+const deliveryColumns = "destination, state, due, tries, replay, variant, dead_at, reason"
+
 func (s *Store) readDeliveries(c *sqlitefile.Conn, r *relay.EventRecord) error {
 	st := c.Stmt("SELECT d.destination, d.state, d.due, d.tries, d.replay, d.variant, d.dead_at, d.reason" + ofEvent)
 	s.mem.Lock()
@@ -142,28 +146,34 @@ func (s *Store) readDeliveries(c *sqlitefile.Conn, r *relay.EventRecord) error {
 	s.mem.Unlock()
 	st.Bind(r.Seq, source)
 	now := s.clock.now()
-	err := st.Each(func() {
-		name, leased := s.whose(st.ColumnInt64(0), r.Seq)
-		rec := relay.DeliveryRecord{
-			Destination: name, State: stateOf(st.ColumnInt64(1), leased), Tries: st.ColumnInt(3), Replay: st.ColumnInt(4),
-			Variant: st.ColumnInt(5), DeadAt: fromMillis(st.ColumnInt64(6)), Reason: st.ColumnText(7),
-		}
-		if rec.State == relay.StatePending && st.ColumnInt64(2) < never {
-			rec.NextAttempt = duration(max(0, st.ColumnInt64(2)-now))
-		}
-		r.Deliveries = append(r.Deliveries, rec)
-	})
-	if err != nil {
+	if err := st.Each(func() { r.Deliveries = append(r.Deliveries, s.deliveryOf(st, r.Seq, now)) }); err != nil {
 		return err
 	}
 	p, err := readPack(c, r.Seq)
-	for i := range p.len() {
-		e := p.entry(i)
-		name, leased := s.whose(e.destination, r.Seq)
-		r.Deliveries = append(r.Deliveries, relay.DeliveryRecord{Destination: name, State: stateOf(e.state(), leased), Tries: e.tries()})
-	}
+	r.Deliveries = s.appendPacked(r.Deliveries, r.Seq, p)
 	slices.SortFunc(r.Deliveries, func(a, b relay.DeliveryRecord) int { return cmp.Compare(a.Destination, b.Destination) })
 	return err
+}
+
+func (s *Store) deliveryOf(st *sqlitefile.Stmt, event, now int64) relay.DeliveryRecord {
+	name, leased := s.whose(st.ColumnInt64(0), event)
+	rec := relay.DeliveryRecord{
+		Destination: name, State: stateOf(st.ColumnInt64(1), leased), Tries: st.ColumnInt(3), Replay: st.ColumnInt(4),
+		Variant: st.ColumnInt(5), DeadAt: fromMillis(st.ColumnInt64(6)), Reason: st.ColumnText(7),
+	}
+	if rec.State == relay.StatePending && st.ColumnInt64(2) < never {
+		rec.NextAttempt = duration(max(0, st.ColumnInt64(2)-now))
+	}
+	return rec
+}
+
+func (s *Store) appendPacked(deliveries []relay.DeliveryRecord, event int64, p pack) []relay.DeliveryRecord {
+	for i := range p.len() {
+		e := p.entry(i)
+		name, leased := s.whose(e.destination, event)
+		deliveries = append(deliveries, relay.DeliveryRecord{Destination: name, State: stateOf(e.state(), leased), Tries: e.tries()})
+	}
+	return deliveries
 }
 
 // whose returns the name of a destination, and whether its delivery of an event is leased.
@@ -269,86 +279,4 @@ func (s *Store) readVariants(c *sqlitefile.Conn, r *relay.EventRecord) error {
 		})
 	})
 	return cmp.Or(err, bad)
-}
-
-// letterPlace is where a dead letter stands in a list of them: ordered by event, and among those of an event by destination.
-type letterPlace struct{ event, destination int64 }
-
-func (p letterPlace) String() string { return fmt.Sprintf("%d.%d", p.event, p.destination) }
-
-func parsePlace(cursor string) (p letterPlace, err error) {
-	event, destination, _ := strings.Cut(cursor, ".")
-	if p.event, err = strconv.ParseInt(event, 10, 64); err == nil {
-		p.destination, err = strconv.ParseInt(destination, 10, 64)
-	}
-	if err != nil || p.event < 0 || p.destination < 0 {
-		return p, fmt.Errorf("%q: %w", cursor, relay.ErrBadCursor)
-	}
-	return p, nil
-}
-
-// deadLetters finds those of a destination, newest event first.
-const deadLetters = `SELECT d.event, d.tries, d.dead_at, d.reason, e.id, e.task, a.status, a.error
-	FROM delivery d INDEXED BY delivery_dead JOIN event e ON e.seq = d.event
-	LEFT JOIN attempt a ON a.event = d.event AND a.destination = d.destination AND a.n = d.tries
-	WHERE d.destination = ? AND d.state = ` + sqlDead + ` AND d.event <= ? AND d.dead_at >= ? AND d.dead_at < ? ORDER BY d.event DESC LIMIT ?`
-
-// DeadLetters implements relay.Store. The cursor is the place of the page's last letter.
-func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int, cursor string) (letters []relay.DeadLetter, next string, err error) {
-	limit = cmp.Or(max(limit, 0), defaultLimit)
-	before := letterPlace{never, never}
-	if cursor != "" {
-		if before, err = parsePlace(cursor); err != nil {
-			return nil, "", err
-		}
-	}
-	type row struct {
-		letterPlace
-		letter relay.DeadLetter
-	}
-	var found []row
-	err = s.read(ctx, func(c *sqlitefile.Conn) error {
-		s.mem.Lock()
-		var destinations []*destination
-		for _, d := range s.byID {
-			if matches(sel, d) {
-				destinations = append(destinations, d)
-			}
-		}
-		s.mem.Unlock()
-		since, until := span(sel.Since, sel.Until)
-		for _, d := range destinations {
-			st := c.Stmt(deadLetters)
-			st.Bind(d.id, before.event, since, until, int64(limit+2)) // the cursor's own row, and one that says that there are more
-			if err := st.Each(func() {
-				p := row{letterPlace: letterPlace{st.ColumnInt64(0), d.id}}
-				if p.event == before.event && d.id >= before.destination {
-					return
-				}
-				var id ulid.ULID
-				st.ColumnBytes(4, id[:])
-				p.letter = relay.DeadLetter{
-					EventID: id.String(), Source: d.source, TaskID: st.ColumnText(5), Destination: d.name, Attempts: st.ColumnInt(1),
-					LastStatus: st.ColumnInt(6), LastError: cmp.Or(st.ColumnText(3), st.ColumnText(7)), DeadAt: fromMillis(st.ColumnInt64(2)),
-				}
-				found = append(found, p)
-			}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	slices.SortFunc(found, func(a, b row) int {
-		return cmp.Or(cmp.Compare(b.event, a.event), cmp.Compare(b.destination, a.destination))
-	})
-	for i, p := range found {
-		if i == limit {
-			return letters, found[i-1].String(), nil
-		}
-		letters = append(letters, p.letter)
-	}
-	return letters, "", nil
 }

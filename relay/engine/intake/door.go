@@ -98,7 +98,7 @@ func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, s
 		Accept: relay.Accept{
 			Event: ev, Window: src.DedupeWindow, Separate: src.DeliverConflicts, ByKey: src.ByKey(), Ends: relay.EndingOf(src, ev), Deliveries: deliveries,
 		},
-		Lanes:  d.params.Lanes.For(src.Name, deliveries), Done: make(chan struct{}),
+		Lanes: d.params.Lanes.For(src.Name, deliveries), Done: make(chan struct{}),
 	}
 	spooled, err := d.accept(ctx, a, answerBy)
 	if err != nil {

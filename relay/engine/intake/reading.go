@@ -67,8 +67,8 @@ func readAll(r io.Reader, length, most int64, room *room) (body []byte, err erro
 			}
 		}
 		size = max(int64(cap(body))+1, min(4*int64(cap(body)), most+1))
-		if length >= int64(cap(body)) {
-			size = min(size, length+1)
+		if length >= int64(cap(body)) && length < 2*size { // all that is announced, if it is no more than twice as much
+			size = min(length, most) + 1
 		}
 	}
 }

@@ -3,9 +3,12 @@ package redistest
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // bounds are the first slots of the masters, and the one past the last.
@@ -36,6 +39,63 @@ func Cluster(t testing.TB, args ...string) []*Server {
 		})
 	}
 	return masters
+}
+
+// ClusterMaster adds a master without slots to a Cluster, which all of its nodes know when this returns.
+func ClusterMaster(t testing.TB, masters []*Server, args ...string) *Server {
+	t.Helper()
+	added := Start(t, append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, args...)...)
+	host, port, err := net.SplitHostPort(masters[0].Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	added.Do(t, "CLUSTER", "MEET", host, port)
+	own := fmt.Sprint(added.Do(t, "CLUSTER", "MYID"))
+	for _, m := range masters {
+		Eventually(t, 20*time.Second, "the masters know each other", func() bool {
+			return nodeOf(t, m, own)["link"] == "connected" && nodeOf(t, added, fmt.Sprint(m.Do(t, "CLUSTER", "MYID")))["link"] == "connected"
+		})
+	}
+	return added
+}
+
+// Reshard gives a new master of a Cluster the last slots of each other one, with their keys, so that all have as many. A master
+// that was started a moment ago takes its time to join.
+func Reshard(t testing.TB, masters []*Server, added *Server) {
+	t.Helper()
+	all := append(slices.Clone(masters), added)
+	for _, m := range all {
+		Eventually(t, 20*time.Second, "the Cluster is ready", func() bool {
+			return strings.Contains(fmt.Sprint(m.Do(t, "CLUSTER", "INFO")), "cluster_state:ok")
+		})
+	}
+	id := fmt.Sprint(added.Do(t, "CLUSTER", "MYID"))
+	for i, m := range masters {
+		pipe := m.Client(t).Pipeline()
+		counts := map[int]*redis.Cmd{}
+		for slot := bounds[i+1] - (bounds[i+1]-bounds[i])/len(all); slot < bounds[i+1]; slot++ {
+			counts[slot] = pipe.Do(t.Context(), "CLUSTER", "COUNTKEYSINSLOT", slot)
+		}
+		run(t, pipe)
+		here, there := m.Client(t).Pipeline(), added.Client(t).Pipeline()
+		for slot, count := range counts {
+			if n, _ := count.Int(); n > 0 {
+				MoveSlot(t, all, slot, i, len(masters))
+				continue
+			}
+			there.Do(t.Context(), "CLUSTER", "SETSLOT", slot, "NODE", id)
+			here.Do(t.Context(), "CLUSTER", "SETSLOT", slot, "NODE", id)
+		}
+		run(t, there)
+		run(t, here)
+	}
+}
+
+func run(t testing.TB, pipe redis.Pipeliner) {
+	t.Helper()
+	if _, err := pipe.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // ClusterReplica adds a replica to a master of a Cluster. When this returns it is in step, and its master and the others
@@ -91,7 +151,7 @@ func SlotOf(t testing.TB, masters []*Server, key string) (slot, owner int) {
 	return slot, owner
 }
 
-// MoveSlot moves a slot with its keys from one master of a Cluster to another, a key at a time. It returns when every
+// MoveSlot moves a slot with its keys from one master of a Cluster to another, a few at a time. It returns when every
 // master knows: who takes a slot without knowing the latest epoch loses it again, with its keys.
 func MoveSlot(t testing.TB, masters []*Server, slot, source, target int) {
 	t.Helper()
@@ -108,9 +168,7 @@ func MoveSlot(t testing.TB, masters []*Server, slot, source, target int) {
 		if len(keys) == 0 {
 			break
 		}
-		for _, key := range keys {
-			from.Do(t, "MIGRATE", host, port, key, 0, 5000)
-		}
+		from.Do(t, append([]any{"MIGRATE", host, port, "", 0, 5000, "KEYS"}, keys...)...)
 	}
 	to.Do(t, "CLUSTER", "SETSLOT", slot, "NODE", toID)
 	from.Do(t, "CLUSTER", "SETSLOT", slot, "NODE", toID)

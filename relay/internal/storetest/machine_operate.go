@@ -76,6 +76,7 @@ func (m *machine) selection() relay.Selection {
 		s.Destination = m.destination("of")
 	}
 	if letters := m.model.selected(relay.Selection{}); len(letters) > 0 && m.rarely("span", 3) {
+		m.model.shownLetters(relay.Selection{}, (&bench{Harness: &Harness{Store: m.nodes[0]}, t: m.T}).letters(relay.Selection{}))
 		at := letters[m.upTo("letter", len(letters)-1)].deadAt
 		if m.rarely("until", 2) {
 			s.Until = at
@@ -88,7 +89,7 @@ func (m *machine) selection() relay.Selection {
 
 func (m *machine) redrive() {
 	s, p := m.selection(), m.pace()
-	if s.Destination == "" {
+	if s.Destination == "" || m.Parted {
 		p.Every = 0 // which of an event's letters is first is the store's affair
 	}
 	n, next, err := m.node().Redrive(m.Context(), s, p, "")

@@ -41,11 +41,8 @@ func (m *machine) settleTask() {
 	m.model.settledTask(op, err)
 }
 
-// lookAtTasks compares the tasks that the store shows with the model.
-func (m *machine) lookAtTasks(s relay.Store) {
-	tasks, _, err := s.Tasks(m.Context(), relay.TaskFilter{})
-	m.must(err)
-	m.model.shownTasks(tasks)
+// lookAtTaskCounts compares how many tasks the store counts with the model.
+func (m *machine) lookAtTaskCounts(s relay.Store) {
 	counts := s.TaskCounts()
 	i := slices.IndexFunc(counts, func(c relay.TaskCount) bool { return c.Source == source })
 	if i < 0 {

@@ -25,6 +25,8 @@ const (
 type model struct {
 	t      T
 	voids  bool // leases end with the process
+	shared bool // there are several clients
+	parted bool // only the events of a task keep an order among them
 	clock  time.Duration
 	events []*modelEvent   // those that are there, oldest first
 	sent   []*relay.Accept // of events, also of those that are gone by now
@@ -87,8 +89,8 @@ type modelLease struct {
 	settled  bool // a settle of it was taken
 }
 
-func newModel(t T, voids bool) *model {
-	return &model{t: t, voids: voids, polled: -time.Hour, keys: map[[32]byte]modelKey{}, paused: map[string]bool{}, tokens: map[string]bool{}}
+func newModel(t T, h *Harness) *model {
+	return &model{t: t, voids: h.VoidsLeases, shared: h.Another != nil, parted: h.Parted, polled: -time.Hour, keys: map[[32]byte]modelKey{}, paused: map[string]bool{}, tokens: map[string]bool{}}
 }
 
 // fail ends the test. What it says is in the log alone: rapid takes a sequence for shorter only if it fails by the very same
@@ -98,6 +100,9 @@ func (m *model) fail(format string, args ...any) {
 	m.t.Logf(format, args...)
 	m.t.Fatal("the store does not do as its model")
 }
+
+// together reports whether two events keep an order among them.
+func (m *model) together(a, b *modelEvent) bool { return !m.parted || a.TaskID == b.TaskID }
 
 // event returns the event of an id, if it is there.
 func (m *model) event(id string) *modelEvent {
@@ -156,7 +161,7 @@ func (m *model) leasable(d *modelDelivery, probe bool) (must, may bool) {
 	if d.state != relay.StatePending && !m.lapsed(d) || d.behind != "" {
 		return false, false
 	}
-	due := probe || m.lapsed(d) || d.due <= m.clock
+	due := probe || d.due <= m.clock
 	first, alone := true, true
 	for other := range m.chain(d) {
 		if m.flying(other) {
@@ -175,7 +180,7 @@ func (m *model) leasable(d *modelDelivery, probe bool) (must, may bool) {
 		return false, m.adrift(d)
 	}
 	// A delivery that has waited for its turn may be due as it gets it.
-	return due, due || d.voided || d.ordered
+	return due, due || m.adrift(d) || d.ordered
 }
 
 // chain returns the other unsettled deliveries of a delivery's destination and task, if they keep an order.
@@ -287,8 +292,10 @@ func (m *model) add(op *relay.Accept, beside *modelEvent) {
 		m.fail("accepted beside %q, want %q", op.ConflictWith, with)
 	}
 	ev := &modelEvent{Event: &stored, accepted: m.clock, settled: m.clock}
-	if n := len(m.events); n > 0 && ev.Seq <= m.events[n-1].Seq || ev.Seq <= 0 {
-		m.fail("%s has the number %d, which does not ascend", ev.ID, ev.Seq)
+	for _, other := range m.events {
+		if m.together(ev, other) && ev.Seq <= other.Seq {
+			m.fail("%s has the number %d, which does not ascend", ev.ID, ev.Seq)
+		}
 	}
 	m.events, m.sent = append(m.events, ev), append(m.sent, op)
 	m.keys[key] = modelKey{ev, m.clock}
@@ -303,7 +310,7 @@ func (m *model) add(op *relay.Accept, beside *modelEvent) {
 		// What is due by then may not be overtaken; a lease that has ended by itself is found by the next one who leases.
 		overtakes := ""
 		for other := range m.all(d.destination) {
-			if must, _ := m.leasable(other, false); must && !m.lapsed(other) {
+			if must, _ := m.leasable(other, false); must && !m.lapsed(other) && m.together(ev, other.event) {
 				overtakes = other.event.ID
 			}
 		}

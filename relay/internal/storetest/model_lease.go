@@ -52,7 +52,6 @@ func (m *model) leased(op *relay.Lease) {
 			}
 		}
 	}
-	m.next(op)
 }
 
 // inTurn checks that what was leased came before what was left, and in its own order: what was never leased in the order
@@ -61,7 +60,7 @@ func (m *model) inTurn(op *relay.Lease, taken, left []*modelDelivery) {
 	m.t.Helper()
 	for i, d := range taken {
 		for _, later := range slices.Concat(taken[i+1:], left) {
-			if m.plain(d) && m.plain(later) && before(later, d, op.Probe) {
+			if m.plain(d) && m.plain(later) && m.together(d.event, later.event) && before(later, d, op.Probe) {
 				m.fail("leased %s before %s", d.name(), later.name())
 			}
 		}
@@ -78,9 +77,12 @@ func before(a, b *modelDelivery, probe bool) bool {
 	return a.retried && b.retried && (!probe || a.tries > 0 && b.tries > 0) && a.due < b.due
 }
 
-// next checks how long it is said to be until something can be leased.
+// next checks how long it is said to be until something can be leased, after all of a batch.
 func (m *model) next(op *relay.Lease) {
 	m.t.Helper()
+	if op.Paused || m.shared && op.Next == 0 || m.parted && (op.Probe || len(op.Leased) == op.Max) {
+		return // another client may have said that something is due, or not all partitions were asked
+	}
 	soonest, exact, waits, due := time.Duration(-1), true, false, false
 	for d := range m.all(op.Destination) {
 		at := max(d.due, m.clock)
@@ -120,7 +122,7 @@ func (m *model) settled(op *relay.Settle, l *modelLease) {
 	case lost && !m.lapsed(d):
 		m.fail("a settle of %s by its current token is refused", d.name())
 	case lost:
-		d.state, d.due, d.lease, d.voided = relay.StatePending, l.expires, nil, true
+		d.state, d.lease, d.voided = relay.StatePending, nil, true
 		return
 	}
 	l.settled, d.lease = true, nil

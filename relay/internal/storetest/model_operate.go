@@ -112,7 +112,7 @@ func (m *model) reassigned(from, to string, r relay.Reassigned) {
 		want.Moved++
 		d.event.free(from)
 		if m.lapsed(d) {
-			d.state, d.due, d.lease = relay.StatePending, d.lease.expires, nil
+			d.state, d.lease, d.voided = relay.StatePending, nil, true
 		}
 		d.destination, d.fresh = to, false
 		if d.state == relay.StatePending {
