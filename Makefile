@@ -33,11 +33,11 @@ export PATH := $(CURDIR)/.bin/node/node_modules/$(NODE)/bin:$(PATH)
 STORES := ./relay/internal/storetest ./relay/internal/sqlitefile ./relay/sqlitestore ./relay/spool
 ON_REDIS := ./relay/redisstore ./relay/engine
 GLUE := ./caddymodule
-OUTSIDE := ./caddymodule/integration $(CHAOS) ./caddymodule/powercut
+OUTSIDE := ./caddymodule/integration ./caddymodule/powercut $(CHAOS)
 BROWSER := ./caddymodule/dashboard/browser
 
 .NOTPARALLEL:
-.PHONY: run build test bench bench-compare chaos soak fmt format vet lint prose race unit conformance goldens outside integration powercut browser smoke tools
+.PHONY: run build test bench bench-compare chaos soak fmt format vet lint prose race unit conformance goldens integration powercut browser smoke tools
 
 run:
 	@mkdir -p .run
@@ -60,7 +60,7 @@ build:
 	go run -C caddymodule/xcaddy .
 
 # The order is from cheap to dear. The last step relays a callback through the very binary that xcaddy.json gives.
-test: tools format vet lint race outside browser build smoke
+test: tools format vet lint race integration powercut browser build smoke
 
 format: $(LINT)
 	$(LINT) fmt --diff
@@ -98,9 +98,6 @@ goldens:
 
 # A file of 100,000 events, which would take minutes with the race detector.
 MIGRATION := go test -count=1 -run TestMigrateLarge ./relay/sqlitestore
-
-outside:
-	go test -count=1 $(OUTSIDE)
 
 # The short form of chaos runs beside the others.
 integration:
