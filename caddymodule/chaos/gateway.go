@@ -188,9 +188,9 @@ func (g *gateway) eachEvent(ctx context.Context, do func(api.Event)) error {
 	for cursor := ""; ; {
 		var page api.Events
 		// A busy machine may not have a page in time.
-		err := until(ctx, patience, "a page of events", func() error {
+		err := until(ctx, 2*patience, "a page of events", func() error {
 			page = api.Events{}
-			_, err := g.call(ctx, http.MethodGet, api.PathEvents+"?limit=500&cursor="+cursor, nil, &page)
+			_, err := g.call(ctx, http.MethodGet, api.PathEvents+"?limit=200&cursor="+cursor, nil, &page)
 			return err
 		})
 		if err != nil {

@@ -23,7 +23,7 @@ func (c callback) body() string {
 // delivery identifies one event to one consumer.
 type delivery struct{ event, consumer string }
 
-// request is what a consumer got.
+// request holds a request that a consumer got.
 type request struct {
 	attempt, replay int
 	arrived         time.Time
@@ -32,7 +32,7 @@ type request struct {
 	cut             bool      // by the consumer, before the gateway has an answer for certain
 }
 
-// ledger is what the driver has seen. It is safe for concurrent use.
+// ledger keeps what the driver has seen. It is safe for concurrent use.
 type ledger struct {
 	begun time.Time
 
@@ -47,6 +47,7 @@ type ledger struct {
 	replays   map[delivery]int    // that were confirmed
 	faults    []*fault
 	pauses    []*pause
+	gaps      [][2]time.Time // in which the machine was too busy
 	operated  map[string]int // operations of the operator, by name and status
 	violation map[string][]string
 	count     map[string]int // of violations, by kind
@@ -193,10 +194,13 @@ func (l *ledger) during(gateway int, from, to time.Time) bool {
 	return false
 }
 
-// suspended reports whether a gateway was suspended or away at or after a time: nobody answers meanwhile.
+// suspended reports whether a gateway was suspended or away at or after a time, or the machine too busy: nobody answers meanwhile.
 func (l *ledger) suspended(gateway int, since time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.starved(since, time.Now()) {
+		return true
+	}
 	for _, f := range l.faults {
 		if f.gateway == gateway && (f.kind == "stop" || f.kind == "kill" || f.kind == "descriptors") && (f.to.IsZero() || f.to.After(since)) {
 			return true

@@ -94,7 +94,7 @@ func (r *redis) store() string {
 	if r.sentinel != nil {
 		address, more = r.sentinel.Address, "\n\t\t\tmaster_name "+servers.MasterName+"\n\t\t\tdurability replica"
 	}
-	return fmt.Sprintf("redis %s {\n\t\t\tusername %s\n\t\t\tpassword %s\n\t\t\ttimeout 500ms%s\n\t\t}", address, redisUser, redisPassword, more)
+	return fmt.Sprintf("redis %s {\n\t\t\tusername %s\n\t\t\tpassword %s\n\t\t\ttimeout 1s%s\n\t\t}", address, redisUser, redisPassword, more)
 }
 
 // close ends the servers.

@@ -19,6 +19,7 @@ type Report struct {
 	Replays    int           // confirmed
 	Faults     map[string]int
 	Operations map[string]int
+	Starved    int // how often the machine was too busy to tell what is late
 	Violations []string
 	Took       time.Duration
 }
@@ -33,8 +34,8 @@ func (r Report) String() string {
 		verdict = "VIOLATED"
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s seed %d: %s: %d callbacks answered 200 (answers %v, the slowest 200 after %s), %d requests at consumers (%d repeat an attempt), %d replays, faults %v, operations %v, in %s",
-		r.Store, r.Seed, verdict, r.Callbacks, r.Tries, r.Slowest.Round(time.Millisecond), r.Requests, r.Repeated, r.Replays, r.Faults, r.Operations, r.Took.Round(time.Second))
+	fmt.Fprintf(&text, "%s seed %d: %s: %d callbacks answered 200 (answers %v, the slowest 200 after %s), %d requests at consumers (%d repeat an attempt), %d replays, faults %v, operations %v, %d times without the processor, in %s",
+		r.Store, r.Seed, verdict, r.Callbacks, r.Tries, r.Slowest.Round(time.Millisecond), r.Requests, r.Repeated, r.Replays, r.Faults, r.Operations, r.Starved, r.Took.Round(time.Second))
 	for _, v := range r.Violations {
 		text.WriteString("\n\t" + v)
 	}
@@ -48,7 +49,7 @@ func (w *world) report() Report {
 	defer l.mu.Unlock()
 	r := Report{
 		Options: w.Options, Callbacks: len(l.answered), Tries: maps.Clone(l.statuses), Slowest: l.slowest,
-		Faults: map[string]int{}, Operations: l.operated, Took: time.Since(l.begun),
+		Faults: map[string]int{}, Operations: l.operated, Took: time.Since(l.begun), Starved: len(l.gaps),
 	}
 	for _, n := range l.replays {
 		r.Replays += n

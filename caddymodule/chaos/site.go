@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // The sources of every gateway.
@@ -25,10 +26,13 @@ var consumersOf = map[string][]string{
 	tasksSource:   {"tasks"},
 }
 
+// attemptTimeout is the destinations' `timeout`.
+const attemptTimeout = time.Second
+
 // slots is the largest max_in_flight that a variant sets.
 const slots = 16
 
-// variant is what a reload changes.
+// variant holds what a reload changes.
 type variant struct {
 	slots   int
 	breaker string
@@ -42,8 +46,8 @@ var firstVariant = variant{slots: slots, breaker: "off", moved: "old"}
 func (w *world) config(g *gateway, v variant) string {
 	var sites strings.Builder
 	destination := func(name, consumer, more string) string {
-		return fmt.Sprintf("\t\tto %s http://%s/%s {\n\t\t\ttimeout 1s\n\t\t\tmax_in_flight %d\n\t\t\tretry exponential 100ms 1s 10000\n%s\t\t}\n",
-			name, w.consumers[consumer].address, name, v.slots, more)
+		return fmt.Sprintf("\t\tto %s http://%s/%s {\n\t\t\ttimeout %s\n\t\t\tmax_in_flight %d\n\t\t\tretry exponential 100ms 1s 10000\n%s\t\t}\n",
+			name, w.consumers[consumer].address, name, attemptTimeout, v.slots, more)
 	}
 	source := func(name, destinations string) {
 		fmt.Fprintf(&sites, "\trelay /%[1]s %[1]s {\n\t\tack_within %s\n%s\t}\n", name, ackWithin, destinations)

@@ -1,7 +1,9 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
+	"net/http"
 	"slices"
 	"sort"
 	"time"
@@ -16,7 +18,7 @@ const (
 	noticeTime = 500 * time.Millisecond
 )
 
-// stored is what the store lists of an event.
+// stored holds what the store lists of an event.
 type stored struct {
 	callback
 	deliveries []api.Delivery
@@ -48,11 +50,12 @@ func (w *world) judge(ctx context.Context) {
 	}
 	l := w.ledger
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.checkEvents(events, w.redis != nil)
 	l.checkAnswered()
+	var doubts []doubt
 	for d, requests := range l.requests {
-		l.checkRepeats(d, requests)
+		inOrder(requests)
+		doubts = append(doubts, l.checkRepeats(d, requests)...)
 		l.checkOverlaps(d, requests)
 	}
 	l.checkOrder()
@@ -60,6 +63,10 @@ func (w *world) judge(ctx context.Context) {
 	if w.redis == nil || w.redis.sentinel == nil {
 		l.checkReplays()
 		l.checkPauses(w.redis != nil)
+	}
+	l.mu.Unlock()
+	for _, d := range doubts {
+		w.resolve(ctx, d)
 	}
 }
 
@@ -125,24 +132,63 @@ func (l *ledger) checkAnswered() {
 	}
 }
 
+// inOrder sorts the requests of a delivery by their numbers. On a busy machine the driver may read the request of an attempt only
+// after that of the next one: the gateway has given the first up by then.
+func inOrder(requests []*request) {
+	slices.SortStableFunc(requests, func(a, b *request) int {
+		return cmp.Or(cmp.Compare(a.replay, b.replay), cmp.Compare(a.attempt, b.attempt))
+	})
+}
+
+// doubt is a request that follows a final answer, as the next attempt.
+type doubt struct {
+	delivery
+	before, after *request
+}
+
 // checkRepeats checks every request beyond the first of a delivery. Numbers that are left out are of attempts which did not reach
-// the consumer. A number repeats only if the consumer has cut the
-// first off, or if the gateway could not record it: a fault stands between the two, and when it began the first was in flight, or
-// just answered.
-func (l *ledger) checkRepeats(d delivery, requests []*request) {
+// the consumer. A number repeats only if the consumer has cut the first off, or if the gateway could not record it: a fault stands
+// between the two, and when it began the first was in flight, or just answered.
+func (l *ledger) checkRepeats(d delivery, requests []*request) (doubts []doubt) {
 	for i, r := range requests[1:] {
 		before := requests[i]
+		final := before.status == http.StatusOK || before.status == http.StatusGone
 		switch {
-		case r.replay > before.replay:
-		case r.replay == before.replay && r.attempt > before.attempt && before.status != 200 && before.status != 410:
-		case r.replay == before.replay && r.attempt >= before.attempt && before.cut:
-		case l.explained(before, r):
+		case r.replay > before.replay, l.explained(before, r):
+		case r.attempt > before.attempt && !final:
+		case r.attempt >= before.attempt && before.cut:
+		case r.attempt > before.attempt:
+			doubts = append(doubts, doubt{d, before, r})
 		default:
-			l.violatesLocked("repeated", "%s of %v at %s: attempt %d (replay %d) answered %d at %s after %s, then attempt %d (replay %d) at %s",
-				d.event, l.events[d.event], d.consumer, before.attempt, before.replay, before.status, l.at(before.arrived), before.ended.Sub(before.arrived),
-				r.attempt, r.replay, l.at(r.arrived))
+			l.repeats(doubt{d, before, r})
 		}
 	}
+	return doubts
+}
+
+// repeats enters a request that nothing explains.
+func (l *ledger) repeats(d doubt) {
+	l.violatesLocked("repeated", "%s of %v at %s: attempt %d (replay %d) answered %d at %s after %s, then attempt %d (replay %d) at %s",
+		d.event, l.events[d.event], d.consumer, d.before.attempt, d.before.replay, d.before.status, l.at(d.before.arrived), d.before.ended.Sub(d.before.arrived),
+		d.after.attempt, d.after.replay, l.at(d.after.arrived))
+}
+
+// resolve asks the gateway why it went on after an answer that was final. It may have given up waiting before that came.
+func (w *world) resolve(ctx context.Context, d doubt) {
+	var e api.Event
+	_, err := w.gateways[0].call(ctx, http.MethodGet, api.EventPath(d.event), nil, &e)
+	if err == nil {
+		for _, delivery := range e.Deliveries {
+			for n, a := range delivery.Attempts {
+				if n+1 == d.before.attempt && a.Status == 0 && a.DurationMS >= (attemptTimeout-100*time.Millisecond).Milliseconds() {
+					return
+				}
+			}
+		}
+	}
+	w.ledger.mu.Lock()
+	defer w.ledger.mu.Unlock()
+	w.ledger.repeats(d)
 }
 
 // explained reports whether a fault stands between two requests, before the first of them was settled.
@@ -172,6 +218,9 @@ func (l *ledger) explained(first, second *request) bool {
 func (l *ledger) checkOverlaps(d delivery, requests []*request) {
 	for i, r := range requests[1:] {
 		before := requests[i]
+		if l.starved(before.arrived, r.arrived.Add(noticeTime)) {
+			continue
+		}
 		if before.ended.IsZero() || before.ended.After(r.arrived.Add(noticeTime)) {
 			l.violatesLocked("overlaps", "%s of %v at %s: attempt %d from %s to %s (%d), attempt %d at %s", d.event, l.events[d.event], d.consumer,
 				before.attempt, l.at(before.arrived), l.at(before.ended), before.status, r.attempt, l.at(r.arrived))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -160,6 +161,11 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	if err != nil {
 		return report, err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var pulsing sync.WaitGroup
+	pulsing.Go(func() { w.ledger.pulse(ctx) })
+	defer pulsing.Wait()
+	defer cancel()
 	if err := w.warmUp(ctx); err != nil {
 		return report, err
 	}

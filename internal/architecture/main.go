@@ -50,7 +50,7 @@ var layers = []layer{
 
 // leftOut are helpers of tests, and what sees the gateway from outside. So are packages that stand neither below relay nor
 // below caddymodule, and those that are nothing but tests.
-var leftOut = []string{"caddymodule/bench", "caddymodule/fakeprovider", "caddymodule/fakeprovider/run", "relay/internal/redistest", "relay/internal/storetest"}
+var leftOut = []string{"caddymodule/bench", "caddymodule/chaos", "caddymodule/chaos/run", "caddymodule/internal/servers", "caddymodule/fakeprovider", "caddymodule/fakeprovider/run", "relay/internal/redistest", "relay/internal/storetest"}
 
 // imports are the packages of the module and what each imports of the module, both without the module's path.
 type imports map[string][]string

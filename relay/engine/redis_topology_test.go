@@ -50,7 +50,7 @@ func TestSlotsMoveUnderLoad(t *testing.T) {
 			a, b := newSharedGateway(t, o, newShortSource(t, c)), newSharedGateway(t, o, newShortSource(t, c))
 			l := newLoad(t, a, b)
 			l.during(50)
-			slot, owner := redistest.SlotOf(t, masters, "relay:{vocals}:meta")
+			slot, owner := redistest.SlotOf(t, masters, "relay:{vocals}:head")
 			for i := range 4 {
 				redistest.MoveSlot(t, masters, slot, (owner+i)%3, (owner+i+1)%3)
 				l.during(50)

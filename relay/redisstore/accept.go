@@ -2,6 +2,8 @@ package redisstore
 
 import (
 	"encoding/binary"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -18,23 +20,29 @@ func (s *Store) acceptGroups(accepts []*relay.Accept) []*group[*relay.Accept] {
 // acceptArgs are the arguments of accepts of one partition, as accept.lua has them.
 type acceptArgs struct {
 	destinations indexes
-	routes       map[string]int // by what they are encoded as
-	route        []byte         // the latest one, encoded
+	keys         map[[32]byte]bool // of earlier accepts of these
+	routes       map[string]string // their numbers, by what they are encoded as
+	route        []byte            // the latest one, encoded
 	routeArgs    []any
 	args         []any // of the accepts themselves
 }
 
 // acceptCall makes the call of accepts of one partition. With again, an earlier try of each may have stored it.
 func (s *Store) acceptCall(h *shard, accepts []*relay.Accept, again bool) *call {
-	x := acceptArgs{routes: map[string]int{}, args: make([]any, 0, 9*len(accepts))}
+	x := acceptArgs{keys: make(map[[32]byte]bool, len(accepts)), routes: map[string]string{}, args: make([]any, 0, 4*len(accepts))}
 	ending := false
 	for _, a := range accepts {
 		x.add(a, again)
 		ending = ending || a.Ends != relay.NotEnding
 	}
-	c := &call{script: acceptScript, durable: true, keys: x.destinations.destinations(h, len(accepts)+taskKeys)}
+	c := &call{script: acceptScript, durable: true, keys: x.destinations.destinations(h, 2*len(accepts)+taskKeys)}
 	for _, a := range accepts {
-		c.keys = append(c.keys, h.event(a.Event.ID))
+		c.keys = append(c.keys, h.payload(a.Event.ID))
+	}
+	for _, a := range accepts {
+		if a.Again || again {
+			c.keys = append(c.keys, h.event(a.Event.ID))
+		}
 	}
 	if ending {
 		c.script, c.keys = taskAcceptScript, h.expected(c.keys)
@@ -48,14 +56,14 @@ func (s *Store) acceptCall(h *shard, accepts []*relay.Accept, again bool) *call 
 // add appends the arguments of an accept.
 func (x *acceptArgs) add(a *relay.Accept, again bool) {
 	e := a.Event
-	proof := e.Headers[relay.ProofHeader]
 	flags := ""
 	if a.Again || again {
 		flags += "a"
 	}
-	if proof != "" {
-		flags += "p"
+	if x.keys[e.Key] {
+		flags += "k"
 	}
+	x.keys[e.Key] = true
 	if a.Separate {
 		flags += "s"
 	}
@@ -65,13 +73,11 @@ func (x *acceptArgs) add(a *relay.Accept, again bool) {
 			flags += "r"
 		}
 	}
-	x.args = append(x.args, x.routed(a), flags, e.ID, e.Key[:], e.Fingerprint[:], e.TaskID, encodeMeta(e), e.EncodedHeaders(), e.Body)
-	if proof != "" {
-		x.args = append(x.args, proof)
-	}
+	waiters := x.waiters(a)
+	x.args = append(x.args, x.routed(a)+flags, encodeMark(e), e.TaskID, encodePayload(e, waiters))
 	if a.Separate {
 		separated := e.Separated("")
-		x.args = append(x.args, separated.Key[:], encodeMeta(separated))
+		x.args = append(x.args, separated.Key[:], beginPayload(nil, separated, waiters))
 		if key, ok := e.ProofKey(); ok {
 			x.args = append(x.args, key[:])
 		} else {
@@ -84,7 +90,7 @@ func (x *acceptArgs) add(a *relay.Accept, again bool) {
 }
 
 // routed returns the number of the accept's route: where it goes, and how. Most accepts of a batch share one.
-func (x *acceptArgs) routed(a *relay.Accept) int {
+func (x *acceptArgs) routed(a *relay.Accept) string {
 	b := binary.AppendVarint(x.route[:0], int64(a.Window))
 	for i := range a.Deliveries {
 		d := &a.Deliveries[i]
@@ -101,7 +107,7 @@ func (x *acceptArgs) routed(a *relay.Accept) int {
 	if n, ok := x.routes[string(b)]; ok {
 		return n
 	}
-	n := len(x.routes) + 1
+	n := strconv.Itoa(len(x.routes) + 1)
 	x.routes[string(b)] = n
 	x.routeArgs = append(x.routeArgs, a.Window.Microseconds(), len(a.Deliveries))
 	for i := range a.Deliveries {
@@ -109,6 +115,18 @@ func (x *acceptArgs) routed(a *relay.Accept) int {
 		x.routeArgs = append(x.routeArgs, x.destinations.index(d.Destination), d.LeaseFor.Microseconds(), d.Ordered, x.awaited(a, d))
 	}
 	return n
+}
+
+// waiters returns pairs of destinations of which the first one's delivery waits for the second's.
+func (x *acceptArgs) waiters(a *relay.Accept) string {
+	var pairs []string
+	for i := range a.Deliveries {
+		d := &a.Deliveries[i]
+		if awaited := a.Awaited(d); awaited != "" {
+			pairs = append(pairs, d.Destination, awaited)
+		}
+	}
+	return strings.Join(pairs, " ")
 }
 
 // awaited returns the number of the destination that a delivery waits for, or 0.
@@ -156,9 +174,19 @@ func (s *Store) accepted(h *shard, a *relay.Accept, value any, err error) {
 	if a.Err != nil {
 		return
 	}
-	r := readReply(acceptScript.name, value)
-	result, first, seq, age, beside := relay.Result(r.number()), r.text(), r.number(), r.number(), r.text()
-	tokens := r.numbers(r.groups(1))
+	result, first, seq, age, beside := relay.Accepted, a.Event.ID, int64(0), int64(0), ""
+	var tokens []int64
+	r := &reply{}
+	if n, ok := value.(int64); ok && n >= leastSeq { // all leased
+		seq, tokens = n, make([]int64, len(a.Deliveries))
+		for i := range tokens {
+			tokens[i] = -(n + int64(i) + 1)
+		}
+	} else {
+		r = readReply(acceptScript.name, value)
+		result, first, seq, age, beside = relay.Result(r.number()), r.text(), r.number(), r.number(), r.text()
+		tokens = r.numbers(r.groups(1))
+	}
 	n := len(tokens)
 	if result < relay.Accepted || result > acceptedBefore || n != len(a.Deliveries) && (n > 0 || result == relay.Accepted) ||
 		result == relay.Unexpected && a.Ends == relay.NotEnding {
@@ -179,7 +207,7 @@ func (s *Store) accepted(h *shard, a *relay.Accept, value any, err error) {
 	for i, token := range tokens {
 		name := relay.DestinationName{Source: a.Event.Source, Destination: a.Deliveries[i].Destination}
 		switch {
-		case token < 0:
+		case token == leftAlone:
 			continue
 		case token == 0:
 			s.tally.add(h, name.Destination, func(c *relay.Count) {
@@ -200,6 +228,12 @@ func (s *Store) accepted(h *shard, a *relay.Accept, value any, err error) {
 		})
 	}
 }
+
+// leastSeq is less than any sequence, which is Redis's time in microseconds or later, and more than what else a script returns.
+const leastSeq = 1 << 40
+
+// leftAlone is in place of the token of a delivery that this try has not leased.
+const leftAlone = -1
 
 // awaiting returns the destinations whose deliveries of an accept wait for one of its deliveries.
 func awaiting(a *relay.Accept, destination string) (names []string) {

@@ -83,18 +83,15 @@ func TestARefusalIsNoOthers(t *testing.T) {
 	s := open(t)
 	first := newAccept("one")
 	accept(t, s, first)
-	for name, key := range map[string]func(a *relay.Accept) string{
-		"its event": func(a *relay.Accept) string { return "e:" + a.Event.ID },
-		"its queue": func(*relay.Accept) string { return "q:bad:state" },
-	} {
+	for name, key := range map[string]string{"before it writes": "q:bad:pending", "having written": "q:bad:state"} {
 		t.Run(name, func(t *testing.T) {
 			bad, good, last := newAccept("bad"), newAccept("one", "two"), newAccept("one")
-			for _, a := range []*relay.Accept{bad, good, last} {
+			for _, a := range []*relay.Accept{good, last} {
 				for i := range a.Deliveries {
 					a.Deliveries[i].LeaseFor = time.Minute
 				}
 			}
-			at := "TestARefusalIsNoOthers:{vocals}:" + key(bad)
+			at := "TestARefusalIsNoOthers:{vocals}:" + key
 			server.Do(t, "SET", at, "something else")
 			defer server.Do(t, "DEL", at)
 			s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{good, bad, last, again(first)}})
@@ -116,13 +113,13 @@ func TestARefusalIsNoOthers(t *testing.T) {
 		})
 	}
 
-	// Of settles: one whose event holds something else.
+	// Of settles: one whose event's hash holds something else.
 	var ops []*relay.Settle
 	for i := range 3 {
 		a := newAccept("third")
-		a.Deliveries[0].LeaseFor = time.Minute
 		accept(t, s, a)
-		ops = append(ops, &relay.Settle{Leased: a.Leased[0], Outcome: relay.OutcomeDelivered, Attempt: &relay.Attempt{At: time.Now()}})
+		l := lease(t, s, "third", 1).Leased[0]
+		ops = append(ops, &relay.Settle{Leased: l, Outcome: relay.OutcomeDelivered, Attempt: &relay.Attempt{At: time.Now()}})
 		if i == 1 {
 			at := t.Name() + ":{vocals}:e:" + a.Event.ID
 			server.Do(t, "DEL", at)

@@ -46,7 +46,7 @@ func TestNothingWaitsForWhatIsGone(t *testing.T) {
 	s := open(t)
 	a := newBehind()
 	accept(t, s, a)
-	server.Do(t, "DEL", t.Name()+":{vocals}:e:"+a.Event.ID)
+	server.Do(t, "DEL", t.Name()+":{vocals}:v:"+a.Event.ID)
 	if l := lease(t, s, relay.ArchiveName, 1); len(l.Dead) != 1 {
 		t.Fatalf("dead %v", l.Dead)
 	}

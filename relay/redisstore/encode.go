@@ -20,6 +20,7 @@ type meta struct {
 	Fingerprint []byte       `json:"f"`
 	Origin      relay.Origin `json:"o"`
 	ReceivedAt  int64        `json:"r"`
+	Waiters     string       `json:"w,omitempty"` // of the earlier layout a field of its own
 }
 
 // appendText appends a string as JSON.
@@ -28,9 +29,8 @@ func appendText(b []byte, s string) []byte {
 	return append(b, text...)
 }
 
-// encodeMeta writes the JSON of meta, by hand: it is done for every callback.
-func encodeMeta(e *relay.Event) []byte {
-	b := make([]byte, 0, 160+len(e.Stage)+len(e.Code))
+// appendMeta appends the JSON of meta, by hand: it is done for every callback.
+func appendMeta(b []byte, e *relay.Event, waiters string) []byte {
 	b = append(b, '{')
 	if e.Stage != "" {
 		b = append(appendText(append(b, `"s":`...), e.Stage), ',')
@@ -42,24 +42,24 @@ func encodeMeta(e *relay.Event) []byte {
 	b = base64.StdEncoding.AppendEncode(append(b, `","f":"`...), e.Fingerprint[:])
 	b = appendText(append(b, `","o":`...), string(e.Origin))
 	b = strconv.AppendInt(append(b, `,"r":`...), e.ReceivedAt.UnixMicro(), 10)
+	if waiters != "" {
+		b = appendText(append(b, `,"w":`...), waiters)
+	}
 	return append(b, '}')
 }
 
-func decodeMeta(text string, e *relay.Event) error {
+func decodeMeta(text string, e *relay.Event) (waiters string, err error) {
 	var m meta
 	if err := json.Unmarshal([]byte(text), &m); err != nil {
-		return fmt.Errorf("event %s: %w", e.ID, err)
+		return "", fmt.Errorf("event %s: %w", e.ID, err)
 	}
 	e.Stage, e.Code, e.Origin, e.ReceivedAt = m.Stage, m.Code, m.Origin, time.UnixMicro(m.ReceivedAt)
 	copy(e.Key[:], m.Key)
 	copy(e.Fingerprint[:], m.Fingerprint)
-	return nil
+	return m.Waiters, nil
 }
 
-// eventFields are read for a lease and for a list, in the order that decodeEvent wants them.
-var eventFields = []string{"m", "k", "s"}
-
-// decodeEvent makes an event of its eventFields; nil without an error if it is gone.
+// decodeEvent makes an event of the earlier layout's fields m, k and s; nil without an error if it is gone.
 func decodeEvent(source, id string, fields []any) (*relay.Event, error) {
 	m, _ := fields[0].(string)
 	if m == "" {
@@ -69,7 +69,8 @@ func decodeEvent(source, id string, fields []any) (*relay.Event, error) {
 	e.TaskID, _ = fields[1].(string)
 	seq, _ := fields[2].(string)
 	e.Seq, _ = strconv.ParseInt(seq, 10, 64)
-	return e, decodeMeta(m, e)
+	_, err := decodeMeta(m, e)
+	return e, err
 }
 
 // attempt is relay.Attempt as it is stored.
@@ -81,12 +82,12 @@ type attempt struct {
 	Response []byte `json:"r,omitempty"`
 }
 
-// encodeAttempt writes the JSON of an attempt, by hand: it is done for every delivery.
-func encodeAttempt(a *relay.Attempt) []byte {
+// appendAttempt appends the JSON of an attempt, if there is one, by hand: it is done for every delivery.
+func appendAttempt(b []byte, a *relay.Attempt) []byte {
 	if a == nil {
-		return nil
+		return b
 	}
-	b := make([]byte, 0, 80+len(a.Error)+base64.StdEncoding.EncodedLen(len(a.Response)))
+	b = slices.Grow(b, 80+len(a.Error)+base64.StdEncoding.EncodedLen(len(a.Response)))
 	b = strconv.AppendInt(append(b, `{"t":`...), a.At.UnixMicro(), 10)
 	b = strconv.AppendInt(append(b, `,"d":`...), a.Duration.Microseconds(), 10)
 	if a.Status != 0 {

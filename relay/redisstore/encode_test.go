@@ -17,8 +17,8 @@ func TestRecordsAreJSON(t *testing.T) {
 	for _, text := range odd {
 		e := &relay.Event{Stage: text, Code: text, Origin: relay.OriginRecovered, ReceivedAt: time.UnixMicro(1_764_300_000_123_456)}
 		e.Key[0], e.Fingerprint[31] = 0xff, 0xfe
-		want, err := json.Marshal(meta{e.Stage, e.Code, e.Key[:], e.Fingerprint[:], e.Origin, e.ReceivedAt.UnixMicro()})
-		if got := encodeMeta(e); err != nil || string(got) != string(want) {
+		want, err := json.Marshal(meta{e.Stage, e.Code, e.Key[:], e.Fingerprint[:], e.Origin, e.ReceivedAt.UnixMicro(), ""})
+		if got := appendMeta(nil, e, ""); err != nil || string(got) != string(want) {
 			t.Errorf("an event is\n%s, want\n%s (%v)", got, want, err)
 		}
 		for _, a := range []relay.Attempt{
@@ -26,7 +26,7 @@ func TestRecordsAreJSON(t *testing.T) {
 			{At: time.UnixMicro(1_764_300_000_123_456), Duration: 1234567 * time.Nanosecond, Status: 503, Error: text, Response: []byte(text + "\x00")},
 		} {
 			want, err := json.Marshal(attempt{a.At.UnixMicro(), a.Duration.Microseconds(), a.Status, a.Error, a.Response})
-			got := encodeAttempt(&a)
+			got := appendAttempt(nil, &a)
 			if err != nil || string(got) != string(want) {
 				t.Errorf("an attempt is\n%s, want\n%s (%v)", got, want, err)
 			}
@@ -35,7 +35,7 @@ func TestRecordsAreJSON(t *testing.T) {
 			}
 		}
 	}
-	if encodeAttempt(nil) != nil {
+	if appendAttempt(nil, nil) != nil {
 		t.Error("no attempt is one")
 	}
 }

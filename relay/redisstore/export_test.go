@@ -29,7 +29,7 @@ func init() {
 	skew := `local longest = 12e7
 local function skewed()
   local t = redis.call('TIME')
-  local skew = redis.call('GET', (string.gsub(META, 'meta$', 'skew')))
+  local skew = redis.call('GET', (string.gsub(META, 'head$', 'skew')))
   if type(skew) == 'string' then
     longest = 1e15
   end
@@ -42,7 +42,7 @@ local function skewed()
 end
 `
 	for _, s := range []*script{
-		acceptScript, settleScript, leaseScript, replayScript, replayAllScript, redriveScript, reassignScript, discardScript,
+		acceptScript, settleScript, packedScript, leaseScript, replayScript, replayAllScript, redriveScript, reassignScript, discardScript,
 		expireScript, purgeScript, forgetScript, pauseScript, watchScript,
 		taskAcceptScript, taskExpectScript, taskLeaseScript, taskTurnScript, taskSettleScript, taskPurgeScript,
 	} {
@@ -107,8 +107,8 @@ func (h skewHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 			if len(args) < 4 {
 				continue
 			}
-			if key, _ := args[3].(string); strings.HasSuffix(key, "}:meta") {
-				sets = append(sets, redis.NewStatusCmd(ctx, "set", strings.TrimSuffix(key, "meta")+"skew", k.(skew).String()))
+			if key, _ := args[3].(string); strings.HasSuffix(key, "}:head") {
+				sets = append(sets, redis.NewStatusCmd(ctx, "set", strings.TrimSuffix(key, "head")+"skew", k.(skew).String()))
 			}
 		}
 		err := next(ctx, slices.Concat(sets, cmds))

@@ -67,8 +67,9 @@ type read struct {
 
 // content is an event as some of its deliveries send it, on its way from Redis.
 type content struct {
-	fields *redis.SliceCmd
-	body   *redis.SliceCmd // headers and body, where they are a variant's
+	payload *redis.StringCmd
+	former  *redis.SliceCmd
+	body    *redis.SliceCmd // headers and body, where they are a variant's
 
 	decoded        bool
 	event          *relay.Event // nil if it is gone
@@ -95,12 +96,11 @@ func (s *Store) readPayloads(ctx context.Context, reads []*read) {
 		}
 		r.content = &content{}
 		asked[name] = r.content
-		key := r.shard.event(e.ID)
+		r.content.former = pipe.HMGet(ctx, r.shard.event(e.ID), formerFields...)
+		r.content.payload = pipe.Get(ctx, r.shard.payload(e.ID))
 		if r.variant == 0 {
-			r.content.fields = pipe.HMGet(ctx, key, contentFields...)
 			continue
 		}
-		r.content.fields = pipe.HMGet(ctx, key, leaseFields...)
 		v := e.ID + ":" + strconv.Itoa(r.variant)
 		r.content.body = pipe.HMGet(ctx, r.shard.notes(), v+":h", v+":b")
 	}
@@ -124,7 +124,7 @@ func (s *Store) readPayloads(ctx context.Context, reads []*read) {
 // complete sets what is sent, and reports whether it is there.
 func (r *read) complete() (there bool, err error) {
 	p := r.content
-	p.decode(r.leased.Event.Source, r.leased.Event.ID)
+	p.decode(r.leased.Event)
 	if p.err != nil || p.event == nil {
 		return false, p.err
 	}
@@ -135,49 +135,64 @@ func (r *read) complete() (there bool, err error) {
 	return true, nil
 }
 
-// decode makes the event of what was read, once.
-func (p *content) decode(source, id string) {
+// decode makes the event of what was read, once. Its sequence is known of the lease.
+func (p *content) decode(leased *relay.Event) {
 	if p.decoded {
 		return
 	}
 	p.decoded = true
-	width := len(leaseFields)
-	if p.body == nil {
-		width = len(contentFields)
-	}
-	var known, body []any
-	if known, p.err = fields(p.fields, width); p.err != nil {
-		return
-	}
-	known, body = known[:len(leaseFields)], known[len(leaseFields):]
-	if p.body != nil {
-		if body, p.err = fields(p.body, 2); p.err != nil {
-			return
+	e, err := p.read(leased.Source, leased.ID)
+	if err == nil && e != nil && p.body != nil {
+		var body []any
+		if body, err = fields(p.body, 2); err == nil {
+			e, err = withBody(e, body[0], body[1])
 		}
 	}
-	e, err := decodeEvent(source, id, known)
-	if err != nil || e == nil {
-		p.err = err
-		return
-	}
-	p.waiters, _ = known[len(eventFields)].(string)
-	p.files, _ = known[len(eventFields)+1].(string)
-	headers, _ := body[0].(string)
-	text, ok := body[1].(string)
-	if !ok {
-		return
-	}
-	e.Body = []byte(text)
-	if e.Headers, p.err = relay.DecodeHeaders([]byte(headers)); p.err == nil {
+	if p.err = err; err == nil && e != nil {
+		e.Seq = leased.Seq
 		p.event = e
 	}
 }
 
-// leaseFields are eventFields, with who waits for whom among the event's deliveries, and its files.
-var leaseFields = append(slices.Clone(eventFields), "w", "f")
+// read makes the event as it was accepted; nil if it is gone.
+func (p *content) read(source, id string) (*relay.Event, error) {
+	former, err := fields(p.former, len(formerFields))
+	if err != nil {
+		return nil, err
+	}
+	p.files, _ = former[0].(string)
+	text, err := p.payload.Result()
+	if err == nil {
+		e, waiters, err := decodePayload(source, id, text)
+		p.waiters = waiters
+		return e, err
+	}
+	if !isNil(err) {
+		return nil, err
+	}
+	e, err := decodeEvent(source, id, former[1:4])
+	if err != nil || e == nil {
+		return nil, err
+	}
+	p.waiters, _ = former[4].(string)
+	return withBody(e, former[5], former[6])
+}
 
-// contentFields are leaseFields, with the headers and the body.
-var contentFields = append(slices.Clone(leaseFields), "h", "b")
+// formerFields are read of an event's hash: its files, and all else where it is of the earlier layout.
+var formerFields = []string{"f", "m", "k", "s", "w", "h", "b"}
+
+// withBody sets headers and body as they were read; nil if there is no body.
+func withBody(e *relay.Event, headers, body any) (*relay.Event, error) {
+	text, ok := body.(string)
+	if !ok {
+		return nil, nil
+	}
+	e.Body = []byte(text)
+	encoded, _ := headers.(string)
+	var err error
+	e.Headers, err = relay.DecodeHeaders([]byte(encoded))
+	return e, err
+}
 
 // among sets what a delivery has to do with others of its event: waiters are pairs of destinations, of which the first waits
 // for the second.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -105,7 +106,7 @@ func (s *Store) forget(ctx context.Context, source string, p relay.PurgePolicy, 
 			continue
 		}
 		runs[h] = run
-		if forgotten == relay.MaxTouched || ended == relay.MaxTouched {
+		if forgotten >= relay.MaxTouched || ended == relay.MaxTouched {
 			result.More = true
 		}
 	}
@@ -115,7 +116,8 @@ func (s *Store) forget(ctx context.Context, source string, p relay.PurgePolicy, 
 // outlived are events of a partition that are past their retention.
 type outlived struct {
 	*shard
-	ids []string
+	ids     []string
+	entries []string // with which the list of last settles begins
 }
 
 // outlived finds up to most events of a source that are past their retention.
@@ -126,23 +128,32 @@ func (s *Store) outlived(ctx context.Context, runs map[*shard]int64, p relay.Pur
 			Key: key, ByScore: true, Start: "-inf", Stop: strconv.FormatInt(run-retention.Microseconds(), 10), Count: int64(most),
 		})
 	}
-	lists := make(map[*shard][2]*redis.StringSliceCmd, len(runs))
+	lists := make(map[*shard][3]*redis.StringSliceCmd, len(runs))
 	for h, run := range runs {
-		lists[h] = [2]*redis.StringSliceCmd{past(h.settled(), run, p.Retention), past(h.buried(), run, p.DeadLetterRetention)}
+		lists[h] = [...]*redis.StringSliceCmd{
+			past(h.settled(), run, p.Retention), past(h.buried(), run, p.DeadLetterRetention), pipe.LRange(ctx, h.done(), 0, int64(most)-1),
+		}
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	left := most
 	for h, l := range lists {
-		if failed := cmp.Or(l[0].Err(), l[1].Err()); failed != nil {
+		if failed := cmp.Or(l[0].Err(), l[1].Err(), l[2].Err()); failed != nil {
 			err = errors.Join(err, explain(failed))
 			continue
 		}
-		ids := append(l[0].Val(), l[1].Val()...)
-		if len(ids) >= left {
-			ids, result.More = ids[:left], true
+		o := outlived{shard: h, ids: append(l[0].Val(), l[1].Val()...)}
+		for _, entry := range l[2].Val() {
+			at, id, _ := strings.Cut(entry, " ")
+			if n, _ := strconv.ParseInt(at, 10, 64); len(o.ids) >= left || runs[h]-n < p.Retention.Microseconds() {
+				break
+			}
+			o.ids, o.entries = append(o.ids, id), append(o.entries, entry)
 		}
-		if left -= len(ids); len(ids) > 0 {
-			old = append(old, outlived{h, ids})
+		if len(o.ids) >= left {
+			o.ids, result.More = o.ids[:left], true
+		}
+		if left -= len(o.ids); len(o.ids) > 0 {
+			old = append(old, o)
 		}
 	}
 	return old, err
@@ -150,14 +161,17 @@ func (s *Store) outlived(ctx context.Context, runs map[*shard]int64, p relay.Pur
 
 // call makes the call that deletes events.
 func (o outlived) call(p relay.PurgePolicy, destinations []string) *call {
-	c := &call{script: purgeScript, durable: true, keys: o.block(blockSize*len(destinations) + len(o.ids))}
-	c.args = append(c.args, len(destinations), p.Retention.Microseconds(), p.DeadLetterRetention.Microseconds())
+	c := &call{script: purgeScript, durable: true, keys: o.block(blockSize*len(destinations) + 2*len(o.ids))}
+	c.args = append(c.args, len(destinations), p.Retention.Microseconds(), p.DeadLetterRetention.Microseconds(), len(o.entries))
+	for _, entry := range o.entries {
+		c.args = append(c.args, entry)
+	}
 	for _, d := range destinations {
 		c.keys = o.queue(c.keys, d)
 		c.args = append(c.args, d)
 	}
 	for _, id := range o.ids {
-		c.keys = append(c.keys, o.event(id))
+		c.keys = append(c.keys, o.event(id), o.payload(id))
 		c.args = append(c.args, id)
 	}
 	return c

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -100,39 +99,27 @@ func (s *Store) records(ctx context.Context, rows []row) ([]*relay.EventRecord, 
 	if len(rows) == 0 {
 		return nil, nil
 	}
+	headers, err := s.headers(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
 	pipe := s.client.Pipeline()
-	events := make([]*redis.SliceCmd, len(rows))
 	notes := make([]*redis.SliceCmd, len(rows))
 	for i, r := range rows {
-		events[i] = pipe.HMGet(ctx, r.event(r.id), "m", "k", "s", "d")
 		notes[i] = pipe.HMGet(ctx, r.notes(), r.id+":u", r.id+":c")
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, explain(err)
 	}
 	records := make([]*relay.EventRecord, len(rows))
-	for i, r := range rows {
-		known, err := fields(events[i], 4)
-		if err != nil {
-			return nil, err
-		}
+	for i, h := range headers {
 		noted, err := fields(notes[i], 2)
 		if err != nil {
 			return nil, err
 		}
-		e, err := decodeEvent(r.source, r.id, known)
-		if err != nil {
-			return nil, err
+		if h != nil {
+			records[i] = &relay.EventRecord{Event: *h.event, Duplicates: number(noted[0]), Conflicts: number(noted[1]), Deliveries: h.deliveries}
 		}
-		if e == nil {
-			continue
-		}
-		rec := &relay.EventRecord{Event: *e, Duplicates: number(noted[0]), Conflicts: number(noted[1])}
-		names, _ := known[3].(string)
-		for name := range strings.FieldsSeq(names) {
-			rec.Deliveries = append(rec.Deliveries, relay.DeliveryRecord{Destination: name})
-		}
-		records[i] = rec
 	}
 	return records, s.readDeliveries(ctx, rows, records)
 }
@@ -143,7 +130,7 @@ func number(v any) int {
 	return n
 }
 
-// readDeliveries completes the deliveries of records, and leaves out those that were discarded.
+// readDeliveries completes the deliveries of records that have no state yet, and leaves out those that were discarded.
 func (s *Store) readDeliveries(ctx context.Context, rows []row, records []*relay.EventRecord) error {
 	type pair struct {
 		state *redis.StringCmd
@@ -153,14 +140,17 @@ func (s *Store) readDeliveries(ctx context.Context, rows []row, records []*relay
 	pairs := map[*relay.DeliveryRecord]pair{}
 	var shards []*shard // the masters of a Cluster have a clock each
 	for i, rec := range records {
-		if rec == nil || len(rec.Deliveries) == 0 {
+		if rec == nil {
 			continue
-		}
-		if !slices.Contains(shards, rows[i].shard) {
-			shards = append(shards, rows[i].shard)
 		}
 		for j := range rec.Deliveries {
 			d := &rec.Deliveries[j]
+			if d.State != "" {
+				continue
+			}
+			if !slices.Contains(shards, rows[i].shard) {
+				shards = append(shards, rows[i].shard)
+			}
 			block := rows[i].queue(nil, d.Destination)
 			pairs[d] = pair{pipe.HGet(ctx, block[3], rec.ID), pipe.ZScore(ctx, block[0], rec.ID)}
 		}
@@ -182,7 +172,11 @@ func (s *Store) readDeliveries(ctx context.Context, rows []row, records []*relay
 		var kept []relay.DeliveryRecord
 		for j := range rec.Deliveries {
 			d := &rec.Deliveries[j]
-			p := pairs[d]
+			p, asked := pairs[d]
+			if !asked {
+				kept = append(kept, *d)
+				continue
+			}
 			text, err := p.state.Result()
 			if isNil(err) {
 				continue
@@ -216,21 +210,35 @@ func (s *Store) Event(ctx context.Context, id string) (*relay.EventRecord, error
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.client.HGetAll(ctx, h.event(id)).Result()
-	if err != nil {
+	pipe := s.client.Pipeline()
+	hash, payload := pipe.HGetAll(ctx, h.event(id)), pipe.Get(ctx, h.payload(id))
+	record := pipe.HGet(ctx, h.packs(), id)
+	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
 		return nil, explain(err)
 	}
 	records, err := s.records(ctx, []row{{shard: h, id: id}})
 	if err != nil {
 		return nil, err
 	}
-	rec := records[0]
-	if rec == nil || all["m"] == "" {
+	rec, all := records[0], hash.Val()
+	if rec == nil || payload.Val() == "" && all["m"] == "" {
 		return nil, relay.ErrNotFound
 	}
-	rec.Body = []byte(all["b"])
-	if rec.Headers, err = relay.DecodeHeaders([]byte(all["h"])); err != nil {
-		return nil, fmt.Errorf("event %s: %w", id, err)
+	var p *pack
+	if payload.Val() != "" {
+		e, _, err := decodePayload(h.source, id, payload.Val())
+		if err != nil {
+			return nil, err
+		}
+		rec.Headers, rec.Body = e.Headers, e.Body
+		if p, err = decodePack(record.Val()); err != nil {
+			return nil, err
+		}
+	} else {
+		rec.Body = []byte(all["b"])
+		if rec.Headers, err = relay.DecodeHeaders([]byte(all["h"])); err != nil {
+			return nil, fmt.Errorf("event %s: %w", id, err)
+		}
 	}
 	if rec.Files, err = decodeFiles(all["f"]); err != nil {
 		return nil, fmt.Errorf("event %s: %w", id, err)
@@ -239,7 +247,10 @@ func (s *Store) Event(ctx context.Context, id string) (*relay.EventRecord, error
 		d := &rec.Deliveries[i]
 		for n := range d.Tries {
 			text, ok := all["a:"+d.Destination+":"+strconv.Itoa(n)]
-			if !ok {
+			if n == 0 && !ok {
+				text = p.attempt(d.Destination)
+			}
+			if text == "" {
 				continue
 			}
 			a, err := decodeAttempt(text)
@@ -264,7 +275,7 @@ func (s *Store) readVariants(ctx context.Context, h *shard, rec *relay.EventReco
 			continue
 		}
 		e := relay.Event{ID: rec.ID}
-		if err := decodeMeta(text(0), &e); err != nil {
+		if _, err := decodeMeta(text(0), &e); err != nil {
 			return err
 		}
 		headers, err := relay.DecodeHeaders([]byte(text(1)))
@@ -274,42 +285,6 @@ func (s *Store) readVariants(ctx context.Context, h *shard, rec *relay.EventReco
 		rec.Variants = append(rec.Variants, relay.Variant{N: n, ReceivedAt: e.ReceivedAt, Headers: headers, Body: []byte(text(2))})
 	}
 	return nil
-}
-
-// find returns the partition of an event. An id names no slot, so each partition of each source is asked.
-func (s *Store) find(ctx context.Context, id string) (*shard, error) {
-	if err := s.readRegistry(ctx); err != nil {
-		return nil, err
-	}
-	found, err := s.locate(ctx, s.allShards(s.known()), []string{id})
-	if err == nil && found[id] == nil {
-		err = fmt.Errorf("event %s: %w", id, relay.ErrNotFound)
-	}
-	return found[id], err
-}
-
-// locate returns the partitions of events, among some. What is in none of them is missing.
-func (s *Store) locate(ctx context.Context, among []*shard, ids []string) (map[string]*shard, error) {
-	found := make(map[string]*shard, len(ids))
-	if len(among) == 0 || len(ids) == 0 {
-		return found, nil
-	}
-	pipe := s.client.Pipeline()
-	there := make([]*redis.IntCmd, 0, len(among)*len(ids))
-	for _, id := range ids {
-		for _, h := range among {
-			there = append(there, pipe.Exists(ctx, h.event(id)))
-		}
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, explain(err)
-	}
-	for i, n := range there {
-		if n.Val() == 1 {
-			found[ids[i/len(among)]] = among[i%len(among)]
-		}
-	}
-	return found, nil
 }
 
 // DeadLetters implements relay.Store.
@@ -441,26 +416,37 @@ func (s *Store) describe(ctx context.Context, letters []letter) ([]relay.DeadLet
 	if len(letters) == 0 {
 		return nil, nil
 	}
+	rows := make([]row, len(letters))
 	pipe := s.client.Pipeline()
-	events := make([]*redis.SliceCmd, len(letters))
+	last := make([]*redis.StringCmd, len(letters))
 	for i, l := range letters {
-		events[i] = pipe.HMGet(ctx, l.event(l.id), "k", "a:"+l.destination+":"+strconv.Itoa(l.tries-1))
+		rows[i] = l.row
+		last[i] = pipe.HGet(ctx, l.event(l.id), "a:"+l.destination+":"+strconv.Itoa(l.tries-1))
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
 		return nil, explain(err)
+	}
+	headers, err := s.headers(ctx, rows)
+	if err != nil {
+		return nil, err
 	}
 	dead := make([]relay.DeadLetter, len(letters))
 	for i, l := range letters {
-		known, err := fields(events[i], 2)
-		if err != nil {
-			return nil, err
-		}
 		d := relay.DeadLetter{
 			EventID: l.id, Source: l.source, Destination: l.destination,
 			Attempts: l.tries, LastError: l.reason, DeadAt: l.dead,
 		}
-		d.TaskID, _ = known[0].(string)
-		if text, ok := known[1].(string); ok {
+		text, err := last[i].Result()
+		if err != nil && !isNil(err) {
+			return nil, explain(err)
+		}
+		if h := headers[i]; h != nil {
+			d.TaskID = h.event.TaskID
+			if text == "" && l.tries == 1 {
+				text = h.pack.attempt(l.destination)
+			}
+		}
+		if text != "" {
 			a, err := decodeAttempt(text)
 			if err != nil {
 				return nil, fmt.Errorf("event %s: %w", l.id, err)

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"encoding/binary"
 	"strconv"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -22,11 +23,19 @@ func (s *Store) settleGroups(settles []*relay.Settle) []*group[*relay.Settle] {
 // settleCall makes the call of settles of one partition.
 func (s *Store) settleCall(h *shard, settles []*relay.Settle) *call {
 	var destinations, events indexes
-	own := make([]any, 0, 6*len(settles))
+	own := make([]any, 0, len(settles))
 	for _, op := range settles {
 		l := op.Leased
-		plain := op.Outcome == relay.OutcomeDelivered && len(l.Awaiting) == 0 && len(op.Files) == 0
-		own = append(own, events.index(l.Event.ID), destinations.index(l.Destination), strconv.FormatUint(ofScript(l.Token), 10), op.Used, encodeAttempt(op.Attempt), plain)
+		plain, flags := plain(op), byte(0)
+		if op.Used {
+			flags |= settleUsed
+		}
+		if plain {
+			flags |= settlePlain
+		}
+		head := binary.BigEndian.AppendUint16(make([]byte, 0, 128), uint16(events.index(l.Event.ID)))
+		head = append(binary.BigEndian.AppendUint16(head, uint16(destinations.index(l.Destination))), flags)
+		own = append(own, appendAttempt(strconv.AppendUint(head, ofScript(l.Token), 10), op.Attempt))
 		if plain {
 			continue
 		}
@@ -44,8 +53,7 @@ func (s *Store) settleCall(h *shard, settles []*relay.Settle) *call {
 	for _, id := range events.names {
 		c.keys = append(c.keys, h.event(id))
 	}
-	c.args = make([]any, 0, 2+len(destinations.names)+len(events.names)+len(own))
-	c.args = append(events.args(destinations.args(c.args)), own...)
+	c.args = append(destinations.args(make([]any, 0, 1+len(destinations.names)+len(own))), own...)
 	return c
 }
 

@@ -20,7 +20,7 @@ type shard struct {
 	tag    string // what all its keys begin with
 }
 
-// layout says into how many partitions the sources of a prefix are parted.
+// layout holds the partitions of the sources of a prefix.
 type layout struct {
 	keys       keys
 	partitions int
@@ -88,11 +88,20 @@ func (l *layout) pick(source string, text []byte) *shard {
 // settle finds it: the rule by which the event was placed may have changed since.
 const tokenBits = 56
 
-// token returns the token of a lease, which a script has given.
-func (h *shard) token(n int64) uint64 { return uint64(h.number)<<tokenBits | uint64(n) }
+// token returns the token of a lease, which a script has given: negated if it is in the event's record.
+func (h *shard) token(n int64) uint64 {
+	if n < 0 {
+		return uint64(h.number)<<tokenBits | uint64(-n) | packedToken
+	}
+	return uint64(h.number)<<tokenBits | uint64(n)
+}
 
 // ofScript returns the token as the script gave it.
-func ofScript(token uint64) uint64 { return token & (1<<tokenBits - 1) }
+func ofScript(token uint64) uint64 { return token & (packedToken - 1) }
+
+// packedToken is set in the token of a delivery that was leased in its event's record (pack.go). Scripts count by microseconds,
+// which leaves it free.
+const packedToken = 1 << (tokenBits - 1)
 
 // slots is how many slots a Cluster has.
 const slots = 1 << 14

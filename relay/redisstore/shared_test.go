@@ -111,7 +111,7 @@ func TestPayloadMissing(t *testing.T) {
 	s := open(t)
 	lost, kept := newAccept("one"), newAccept("one")
 	accept(t, s, lost, kept)
-	if n, err := server.Client(t).Del(t.Context(), t.Name()+":{vocals}:e:"+lost.Event.ID).Result(); n != 1 || err != nil {
+	if n, err := server.Client(t).Del(t.Context(), t.Name()+":{vocals}:v:"+lost.Event.ID).Result(); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
 	l := lease(t, s, "one", 5)
@@ -158,7 +158,7 @@ func TestASteppedClock(t *testing.T) {
 	year := (365 * 24 * time.Hour).Microseconds()
 	for _, step := range []int64{-year, 2 * year, -year} {
 		// To the source, a clock that was set forward is one that it read long ago.
-		if err := server.Client(t).HIncrBy(t.Context(), t.Name()+":{vocals}:meta", "wall", step).Err(); err != nil {
+		if err := server.Client(t).HIncrBy(t.Context(), t.Name()+":{vocals}:head", "wall", step).Err(); err != nil {
 			t.Fatal(err)
 		}
 		r, err := s.Purge(t.Context(), relay.PurgePolicy{Retention: time.Hour, DeadLetterRetention: time.Hour, DefaultWindow: time.Hour})

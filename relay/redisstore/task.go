@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
@@ -44,7 +42,7 @@ var taskPrelude = fmt.Sprintf(`local TASK_OPEN, TASK_RECOVERED, TASK_GIVEN_UP, T
 
 // Scripts that do more where tasks are expected call what they add to as a function.
 var (
-	taskAcceptScript = ofSource("accept", taskPrelude+acceptLua+taskAcceptLua)
+	taskAcceptScript = ofAccepts(taskPrelude + acceptLua + taskAcceptLua)
 	watchScript      = ofSource("watch", taskPrelude+"local function watch()\n"+watchLua+"end\nreturn task_counts(watch())\n")
 
 	taskExpectScript = ofSource("task_expect", taskPrelude+taskExpectLua)
@@ -177,25 +175,13 @@ func (s *Store) finalEvent(ctx context.Context, h *shard, task string) (final *r
 	if err != nil || len(rows) == 0 {
 		return nil, 0, err
 	}
-	pipe := s.client.Pipeline()
-	reads := make([]*redis.SliceCmd, len(rows))
-	for i, r := range rows {
-		reads[i] = pipe.HMGet(ctx, h.event(r.id), eventFields...)
+	headers, err := s.headers(ctx, rows)
+	if err != nil {
+		return nil, 0, err
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, 0, explain(err)
-	}
-	for i, r := range rows {
-		values, err := fields(reads[i], len(eventFields))
-		if err != nil {
-			return nil, 0, err
-		}
-		ev, err := decodeEvent(h.source, r.id, values)
-		if err != nil {
-			return nil, 0, err
-		}
-		if final == nil && ev != nil && relay.FinalStage(ev.Stage) {
-			final = ev
+	for _, h := range headers {
+		if final == nil && h != nil && relay.FinalStage(h.event.Stage) {
+			final = h.event
 		}
 	}
 	return final, len(rows), nil

@@ -20,7 +20,7 @@ func TestClusterWhoseSlotsMove(t *testing.T) {
 		o.Addresses = []string{masters[0].Addr, masters[1].Addr}
 		o.KeyPrefix, o.Partitions = "relay", 1
 	})
-	slot, owner := redistest.SlotOf(t, masters, "relay:{vocals}:meta")
+	slot, owner := redistest.SlotOf(t, masters, "relay:{vocals}:head")
 	var count atomic.Int64
 	done := make(chan struct{})
 	accepted := make(chan []*relay.Accept)
@@ -219,7 +219,7 @@ func TestDurabilityReplicaOnACluster(t *testing.T) {
 	of := map[int]string{}
 	for n := 0; len(of) < 3; n++ {
 		name := fmt.Sprint("source-", n)
-		_, owner := redistest.SlotOf(t, masters, "relay:{"+name+"}:meta")
+		_, owner := redistest.SlotOf(t, masters, "relay:{"+name+"}:head")
 		of[owner] = name
 	}
 	here, there := newAccept("one"), newAccept("one")

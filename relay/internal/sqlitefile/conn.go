@@ -73,17 +73,25 @@ func (c *Conn) SetInterrupt(done <-chan struct{}) { c.conn.SetInterrupt(done) }
 func (c *Conn) transact(change func() error) error {
 	err := guard.Step(func() error {
 		if err := c.Stmt("BEGIN IMMEDIATE").Exec(); err != nil {
-			return fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
+			return notDone(err)
 		}
 		if err := change(); err != nil {
 			return err
 		}
 		if err := c.Stmt("COMMIT").Exec(); err != nil {
-			return fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
+			return notDone(err)
 		}
 		return nil
 	})
 	return errors.Join(err, c.rollBack())
+}
+
+// notDone returns an error as one that wraps relay.ErrUnavailable.
+func notDone(err error) error {
+	if errors.Is(err, relay.ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
 }
 
 // rollBack ends a transaction, if there is one: some errors have done that already.

@@ -210,7 +210,7 @@ func (d *DB) Write(change func() error) error {
 		return d.Break(err)
 	case isRefusal(err):
 		d.refused.Store(&err)
-		return unavailable(err)
+		return err
 	case err != nil:
 		return err
 	}
@@ -258,8 +258,6 @@ func (d *DB) Read(ctx context.Context, f func(*Conn) error) error {
 		return relay.ErrClosed // which interrupts
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("%w: %s %s: reading took too long: %w", relay.ErrUnavailable, d.o.Kind, d.o.Path, err)
-	case isRefusal(err):
-		return unavailable(Explain(err))
 	}
 	return err
 }

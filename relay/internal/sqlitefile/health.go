@@ -74,7 +74,7 @@ func (d *DB) Probe(small func() error) error {
 		return d.Break(errors.Join(err, back))
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
+		err = notDone(err)
 		d.refused.Store(&err)
 	}
 	return err
@@ -104,13 +104,10 @@ func isRefusal(err error) bool {
 // unavailable returns a refusal as one that wraps relay.ErrUnavailable, or relay.ErrStoreFull where the disk is full: what is
 // small may still fit.
 func unavailable(err error) error {
-	if errors.Is(err, relay.ErrUnavailable) {
-		return err
-	}
 	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultFull {
 		return Explain(err)
 	}
-	return fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
+	return notDone(err)
 }
 
 // Explain adds to an error of SQLite what an operator can do about it.

@@ -57,12 +57,16 @@ func (s *Stmt) BindNull(param int) {
 	}
 }
 
-// Step moves to the next row, and reports whether there is one.
-func (s *Stmt) Step() (bool, error) {
-	if s.err != nil {
-		return false, s.err
+// Step moves to the next row, and reports whether there is one. What the file refuses wraps relay.ErrUnavailable, or
+// relay.ErrStoreFull.
+func (s *Stmt) Step() (found bool, err error) {
+	if err = s.err; err == nil {
+		found, err = s.st.Step()
 	}
-	return s.st.Step()
+	if isRefusal(err) {
+		err = unavailable(err)
+	}
+	return found, err
 }
 
 // Reset ends a statement before its last row. Until then it keeps its connection's snapshot.

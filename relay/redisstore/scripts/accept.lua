@@ -1,119 +1,56 @@
--- Stores events with their deliveries, unless their keys are known: accepts of one source, in their order.
--- KEYS: source; six per destination; an event per accept
--- ARGV: number of destinations; their names; number of routes; per route: window, number of deliveries, per delivery: index of
---       its destination, lease duration or 0, 1 if ordered, index of the destination that it waits for or 0;
---       per accept: index of its route, flags, id, dedupe key, fingerprint (32 bytes), task, meta, headers, body; and by flags
---         a  an earlier try may have stored it and taken its leases with it
---         p  its proof
---         s  it is to be an event of its own beside the first of its key: key and meta of that, key of the proof there or empty
---         e  what it says of its task's end
---         r  it is a recovered one
--- Returns per accept {result, first id, seq, age, id of the event that it conflicts with or empty,
---           per delivery: token, or 0 if it is pending, or -1 if this try has left it alone};
---         without deliveries where the result is not ACCEPTED, and with them where it is ACCEPTED_BEFORE and flag a is set
---
--- What accepts share is read once, and what can wait is written at once by flush(). Whatever an accept needs of an earlier one
--- is in `seen`, `made` and the queues' `ahead`, or is flushed before.
-local at = 0
-local function arg()
-  at = at + 1
-  return ARGV[at]
-end
+-- Stores what accept_plain.lua has not: accepts of events some of which may be known, or have deliveries that are not leased.
 
-local names, queues, fields = {}, {}, {}
-for i = 1, tonumber(arg()) do
-  local name = arg()
-  names[i], queues[i] = name, queue(3 + i * 6)
-  fields[2 * i - 1], fields[2 * i] = 'd:' .. name, 'p:' .. name
-end
-local first_event = 9 + #names * 6
-local flags = tick(unpack(fields))
-for i, q in ipairs(queues) do
-  q.known, q.paused = flags[2 + i * 2], flags[3 + i * 2]
+for _, q in ipairs(queues) do
   q.add_pending, q.add_due, q.add_leased, q.add_state = {}, {}, {}, {}
 end
-
-local routes = {}
-for i = 1, tonumber(arg()) do
-  local route, to, waiters = { window = tonumber(arg()) }, {}, {}
-  for j = 1, tonumber(arg()) do
-    local n = tonumber(arg())
-    local v = { q = queues[n], lease = tonumber(arg()), ordered = arg() == '1', awaited = names[tonumber(arg())] }
-    v.at_once = v.lease > 0 and not v.awaited and not v.q.paused
-    v.lease_end = text(now + v.lease)
-    route[j], to[j], route.ordered = v, names[n], route.ordered or v.ordered
-    if v.awaited then
-      waiters[#waiters + 1] = names[n] .. ' ' .. v.awaited
-    end
-  end
-  route.open = text(#route)
-  route.names, route.waiters = table.concat(to, ' '), waiters[1] and table.concat(waiters, ' ')
-  routes[i] = route
+change_held = function(name, n)
+  by_name[name].held, by_name[name].changed = by_name[name].held + n, true
 end
 
-local accepts, keys = {}, {}
-while at < #ARGV do
+local accepts, seen = {}, {}
+local formers = payloads + count
+for i = 1, count do
+  local from = heads[i]
+  local head, mark = ARGV[from + 1], ARGV[from + 2]
   local a = {
-    event = KEYS[first_event + #accepts], route = routes[tonumber(ARGV[at + 1])], id = ARGV[at + 3], key = ARGV[at + 4],
-    fingerprint = ARGV[at + 5], task = ARGV[at + 6], meta = ARGV[at + 7], headers = ARGV[at + 8], body = ARGV[at + 9],
+    route = routes[head], key = string.sub(mark, 1, 32), value = values[i], id = ids[i], at = KEYS[payloads + i],
+    task = ARGV[from + 3], payload = ARGV[from + 4], before = before[i],
   }
-  local flags = ARGV[at + 2]
-  at = at + 9
-  keys[#keys + 1] = a.key
-  if flags ~= '' then
+  at = from + 4
+  if not a.route then
+    local number, flags = string.match(head, '^(%d+)(%a+)$')
+    a.route = routes[number]
     a.again, a.recovered = string.find(flags, 'a', 1, true), string.find(flags, 'r', 1, true)
-    a.proof = string.find(flags, 'p', 1, true) and arg()
     if string.find(flags, 's', 1, true) then
-      a.separate, a.separate_meta, a.proof_key = arg(), arg(), arg()
-      keys[#keys + 1] = a.separate
+      a.separate, a.separate_begins, a.proof_key = arg(), arg(), arg()
       if a.proof_key == '' then
         a.proof_key = nil
       end
     end
     a.ending = string.find(flags, 'e', 1, true) and arg()
+    if a.again then
+      formers = formers + 1
+      a.former = KEYS[formers]
+    end
   end
-  accepts[#accepts + 1] = a
+  accepts[i] = a
 end
-
-local seen, since = {}, {}
-for i, value in ipairs(redis.call('HMGET', SEEN, unpack(keys))) do
+for i, value in ipairs(known) do
   seen[keys[i]] = value
 end
 
--- stored reads of an event what a repeated accept needs; nil if there is no event.
-local function stored(a)
-  return redis.call('EXISTS', a.event) == 1 and redis.call('HMGET', a.event, 's', 'g') or nil
-end
-
-if redis.call('EXISTS', unpack(KEYS, first_event, first_event + #accepts - 1)) > 0 then
-  for _, a in ipairs(accepts) do
-    a.before = stored(a) ~= nil
-  end
-end
-
--- made are when the deliveries of events are due, by id, that this script has stored. What is still to be written of them, and of all else:
-local made, events, to_events, to_tasks, to_window, to_seen, to_settled, to_notes = {}, {}, {}, {}, {}, {}, {}, {}
-
-local function append(list, a, b)
-  local n = #list
-  list[n + 1], list[n + 2] = a, b
-end
-
-local function write(command, key, list)
-  if list[1] then
-    redis.call(command, key, unpack(list))
-  end
-end
+-- made are when the deliveries of events are due, by id, that this script has stored.
+local made, to_notes = {}, {}
 
 -- flush writes what is still to be written. An event, and its key, come after its deliveries: were one of them refused, the
 -- event would not pass for stored.
 local function flush()
   for i, q in ipairs(queues) do
+    if q.add_state[1] and not q.known then
+      redis.call('HSET', META, 'd:' .. names[i], 0)
+      q.known = true
+    end
     if q.add_state[1] then
-      if not q.known then
-        redis.call('HSET', META, 'd:' .. names[i], 0)
-        q.known = true
-      end
       write('ZADD', q.pending, q.add_pending)
       write('ZADD', q.leased, q.add_leased)
       write('ZADD', q.due, q.add_due)
@@ -121,24 +58,7 @@ local function flush()
       q.add_pending, q.add_due, q.add_leased, q.add_state = {}, {}, {}, {}
     end
   end
-  for _, a in ipairs(events) do
-    local route = a.route
-    if route.waiters then
-      redis.call('HSET', a.event, 'm', a.meta, 'h', a.headers, 'b', a.body, 'k', a.task, 'd', route.names, 's', a.number,
-        'o', route.open, 'w', route.waiters)
-    else
-      redis.call('HSET', a.event, 'm', a.meta, 'h', a.headers, 'b', a.body, 'k', a.task, 'd', route.names, 's', a.number,
-        'o', route.open)
-    end
-  end
-  if events[1] then
-    redis.call('ZADD', EVENTS, unpack(to_events))
-    redis.call('ZADD', TASKS, unpack(to_tasks))
-    redis.call('ZADD', WINDOW, unpack(to_window))
-    redis.call('HSET', SEEN, unpack(to_seen))
-    write('ZADD', SETTLED, to_settled)
-    events, to_events, to_tasks, to_window, to_seen, to_settled = {}, {}, {}, {}, {}, {}
-  end
+  write_events()
   for field, n in pairs(to_notes) do
     redis.call('HINCRBY', NOTES, field, n)
   end
@@ -156,8 +76,8 @@ end
 
 -- remember lets a key stand for an event.
 local function remember(k, a)
-  seen[k], since[k] = a.fingerprint .. a.id, run
-  append(to_window, run_text, k)
+  seen[k] = a.value .. ' ' .. run_text
+  to_recent[#to_recent + 1] = k
   append(to_seen, k, seen[k])
 end
 
@@ -171,53 +91,58 @@ local function remembered(k, window)
   if not s then
     return nil
   end
-  local from = since[k] or redis.call('ZSCORE', WINDOW, k)
+  local from = accepted_of(s) or redis.call('ZSCORE', WINDOW, k)
   if from and run - from < window then
-    return string.sub(s, 1, 32), string.sub(s, 33)
+    return string.sub(s, 1, 32), string.match(s, '^%S+', 33)
   end
+end
+
+local function fingerprint_of(a)
+  return string.sub(a.value, 1, 32)
+end
+
+-- parts gives of a payload what only Go reads of its beginning, the headers, and the body.
+local function parts(payload)
+  local size, from = string.match(payload, '^(%d+) ()')
+  return string.match(payload, '^([^\n]*)\n([^\n]*)\n(.*)$', from + size)
 end
 
 -- What becomes due at once does so by its number, so that what is released keeps its place (settle.lua), but by this clock:
 -- the numbers are ahead of one that was set back.
-local first_number = seq
 local function due_at(number)
   return now + number - first_number
-end
-
--- ahead says whether something of a queue is due.
-local function ahead(q)
-  if q.ahead == nil then
-    q.ahead = redis.call('ZCOUNT', q.due, '-inf', text(due_at(seq))) > 0
-  end
-  return q.ahead
 end
 
 -- accept_again repeats an accept that an earlier try has stored.
 local function accept_again(a)
   flush()
-  local id, open, before = a.id, #a.route, stored(a)
-  local reply, held = { ACCEPTED_BEFORE, id, tonumber(before[1]) or 0, 0, '' }, {}
+  local id, open, e = a.id, #a.route, a.again and event_of(a.id, a.former) or nil
+  local reply, held = { ACCEPTED_BEFORE, id, tonumber(a.before or redis.call('ZSCORE', EVENTS, id)), 0, '' }, {}
   if a.separate then
-    reply[5] = string.match(redis.call('HGET', a.event, 'h') or '', '"' .. CONFLICT_HEADER_PATTERN .. '":"(%w+)"') or ''
+    local known = redis.call('GET', a.at) or a.former and redis.call('HGET', a.former, 'h') or ''
+    reply[5] = string.match(known, '"' .. CONFLICT_HEADER_PATTERN .. '":"(%w+)"') or ''
   end
   if a.again then
     -- The leases of an accept have the numbers right after its event's, or after `g` where a later try was given them.
-    local base = tonumber(before[2] or reply[3])
+    local base = tonumber(redis.call('HGET', NOTES, id .. ':g') or reply[3])
     for i, v in ipairs(a.route) do
-      local s = redis.call('HGET', v.q.state, id)
+      local n, letter
+      if e then
+        n, letter = place_of(e, v.name)
+      end
+      local s = letter == LETTER_UNPACKED and redis.call('HGET', v.q.state, id)
       local d = s and decode(s)
       reply[5 + i] = -1
-      if d and d.status == LEASED and tonumber(d.token) > base and tonumber(d.token) <= base + open then
-        held[i] = d
-      end
+      held[i] = letter == LETTER_LEASED or d and d.status == LEASED and tonumber(d.token) > base and tonumber(d.token) <= base + open or nil
     end
   end
   if next(held) then
-    redis.call('HSET', a.event, 'g', text(seq))
+    redis.call('HSET', NOTES, id .. ':g', text(seq))
   end
   for i, v in ipairs(a.route) do
-    local d, token, q = held[i], next_seq(), v.q
-    if d then
+    local token, q = next_seq(), v.q
+    if held[i] then
+      local d = decode(record_of(q, v.name, e))
       redis.call('ZREM', q.leased, id)
       if v.lease > 0 and not q.paused then
         d.token = token
@@ -237,7 +162,7 @@ end
 
 -- accept_other answers an accept whose key stands for another event, or for its own that is gone.
 local function accept_other(a, said, first)
-  local id, fingerprint = a.id, a.fingerprint
+  local id, fingerprint = a.id, fingerprint_of(a)
   if first == id then
     return { ACCEPTED_BEFORE, id, 0, 0, '' }
   end
@@ -249,11 +174,13 @@ local function accept_other(a, said, first)
     return { UNKEPT, first, 0, 0, '' }
   end
   local kept = tonumber(redis.call('HGET', NOTES, first .. ':n') or 0)
+  local _, headers = parts(a.payload)
+  local proof = string.match(headers, '"' .. PROOF_HEADER_PATTERN .. '":"[^"]*"')
   local known, replayed = false, false
   for i = 1, kept do
     local v = first .. ':' .. i
     known = known or redis.call('HGET', NOTES, v .. ':f') == fingerprint
-    replayed = replayed or a.proof and string.find(redis.call('HGET', NOTES, v .. ':h') or '', '"' .. PROOF_HEADER .. '":"' .. a.proof .. '"', 1, true)
+    replayed = replayed or proof and string.find(redis.call('HGET', NOTES, v .. ':h') or '', proof, 1, true)
   end
   if not known then
     if replayed then
@@ -265,10 +192,54 @@ local function accept_other(a, said, first)
   note(first, ':c')
   if not known then
     flush()
-    local v = first .. ':' .. kept + 1
-    redis.call('HSET', NOTES, first .. ':n', kept + 1, v .. ':f', fingerprint, v .. ':m', a.meta, v .. ':h', a.headers, v .. ':b', a.body)
+    local v, meta, headers, body = first .. ':' .. kept + 1, parts(a.payload)
+    redis.call('HSET', NOTES, first .. ':n', kept + 1, v .. ':f', fingerprint, v .. ':m', meta, v .. ':h', headers, v .. ':b', body)
   end
   return { CONFLICT, first, 0, 0, '' }
+end
+
+-- store stores an event under its next number, and what leads to it, but for its deliveries.
+local function store(a)
+  local number = next_seq()
+  a.number = string.format('%016d', number)
+  made[a.id] = due_at(number)
+  append(to_payloads, a.at, a.payload)
+  append(to_events, a.number, a.id)
+  append(to_tasks, '0', a.task .. '\0' .. a.number .. a.id)
+  remember(a.key, a)
+  if a.proof_key then
+    remember(a.proof_key, a)
+  end
+  return number
+end
+
+-- record writes the record of a new event.
+local function record(a, letters, first_end)
+  local route = a.route
+  append(to_packs, a.id, letters .. ' ' .. route.open .. ' 0 ' .. a.number .. route.rest)
+  if first_end then
+    append(to_held, first_end, a.id)
+  end
+end
+
+-- accept_plain accepts an event whose deliveries can all be leased at once, if that is so.
+local function accept_plain(a)
+  local route = a.route
+  for _, v in ipairs(route) do
+    if ahead(v.q, seq) then
+      return nil
+    end
+  end
+  local number = store(a)
+  seq = seq + #route
+  record(a, route.letters, route[1] and route.first_end)
+  if not route[1] then
+    to_done[#to_done + 1] = run_text .. ' ' .. a.id
+  end
+  for _, v in ipairs(route) do
+    v.q.held, v.q.changed = v.q.held + 1, true
+  end
+  return number
 end
 
 -- accept does one accept.
@@ -285,15 +256,22 @@ local function accept(a)
   if not first then
     said, first = remembered(a.key, route.window)
   end
-  if first and a.separate and first ~= id and said ~= a.fingerprint then
+  if first and a.separate and first ~= id and said ~= fingerprint_of(a) then
     local used = a.proof_key and remembered(a.proof_key, route.window)
-    if used and used ~= a.fingerprint then
+    if used and used ~= fingerprint_of(a) then
       return { REPLAYED, first, 0, 0, '' }
     end
-    beside, a.key, a.meta = first, a.separate, a.separate_meta
-    a.headers = '{"' .. CONFLICT_HEADER .. '":"' .. first .. '"' .. (a.headers == '' and '}' or ',' .. string.sub(a.headers, 2))
+    beside, a.key = first, a.separate
+    local _, headers, body = parts(a.payload)
+    headers = '{"' .. CONFLICT_HEADER .. '":"' .. first .. '"' .. (headers == '' and '}' or ',' .. string.sub(headers, 2))
+    a.payload = a.separate_begins .. headers .. '\n' .. body
   elseif first then
     return accept_other(a, said, first)
+  end
+
+  local reply = route.plain and beside == '' and accept_plain(a)
+  if reply then
+    return reply
   end
 
   local in_order = route.ordered and task ~= ''
@@ -302,57 +280,60 @@ local function accept(a)
   end
   local leased = {}
   for i, v in ipairs(route) do
-    leased[i] = v.at_once and not ahead(v.q) and not (in_order and v.ordered and first_of(v.q, task))
+    leased[i] = v.at_once and not ahead(v.q, seq) and not (in_order and v.ordered and first_of(v.q, task))
   end
 
-  local number = next_seq()
-  local due = due_at(number)
-  a.number = string.format('%016d', number)
-  made[id], events[#events + 1] = due, a
-  append(to_events, a.number, id)
-  append(to_tasks, '0', task .. '\0' .. a.number .. id)
-  remember(a.key, a)
-  if a.proof_key then
-    remember(a.proof_key, a)
-  end
+  local number = store(a)
+  local due = made[id]
   if beside ~= '' then
     note(beside, ':c')
   end
   if not route[1] then
-    append(to_settled, run_text, id)
+    to_done[#to_done + 1] = run_text .. ' ' .. id
   end
 
-  local reply, rest = { ACCEPTED, id, number, 0, beside }, ' 0 0 0 0 ' .. run_text .. ' ' .. text(number) .. ' 0 -1 '
+  local letters, first_end, rest = '', nil, ' 0 0 0 0 ' .. run_text .. ' ' .. a.number .. ' 0 -1 '
+  reply = { ACCEPTED, id, number, 0, beside }
   for i, v in ipairs(route) do
-    local q, token = v.q, next_seq() -- also where it is not used: so no later one is among those of this accept
-    append(q.add_pending, run_text, id)
-    if leased[i] then
-      append(q.add_leased, v.lease_end, id)
-    else
+    local q, token = v.q, next_seq() -- also where it is not used: a token is the event's number plus the delivery's place
+    local ordered = in_order and v.ordered
+    if not leased[i] then
       token = 0
     end
     reply[5 + i] = token
-    if in_order and v.ordered then
-      local d = new_delivery(run, number, task)
-      if leased[i] then
-        d.status, d.token = LEASED, token
-        redis.call('ZADD', q.order, 0, place(d, id))
-        redis.call('HSET', q.state, '@' .. task, id)
-      elseif v.awaited then
-        hold(q, id, d, v.awaited)
-      else
-        enqueue(q, id, d, due)
-        q.ahead = nil
-      end
-      append(q.add_state, id, encode(d))
-    elseif leased[i] then
-      append(q.add_state, id, LEASED .. ' ' .. text(token) .. rest)
+    if leased[i] and not ordered and not v.waited then
+      letters, first_end = letters .. LETTER_LEASED, math.min(first_end or HELD, now + v.lease)
+      reply[5 + i] = -token
+      q.held, q.changed = q.held + 1, true
     else
-      append(q.add_state, id, PENDING .. ' 0' .. rest .. (v.awaited or ''))
-      append(q.add_due, text(v.awaited and HELD or due), id)
-      q.ahead = q.ahead or not v.awaited or nil
+      letters = letters .. LETTER_UNPACKED
+      append(q.add_pending, run_text, id)
+      if leased[i] then
+        append(q.add_leased, v.lease_end, id)
+      end
+      if ordered then
+        local d = new_delivery(run, number, task)
+        if leased[i] then
+          d.status, d.token = LEASED, token
+          redis.call('ZADD', q.order, 0, place(d, id))
+          redis.call('HSET', q.state, '@' .. task, id)
+        elseif v.awaited then
+          hold(q, id, d, v.awaited)
+        else
+          enqueue(q, id, d, due)
+          q.ahead = nil
+        end
+        append(q.add_state, id, encode(d))
+      elseif leased[i] then
+        append(q.add_state, id, LEASED .. ' ' .. text(token) .. rest)
+      else
+        append(q.add_state, id, PENDING .. ' 0' .. rest .. (v.awaited or ''))
+        append(q.add_due, text(v.awaited and HELD or due), id)
+        q.ahead = q.ahead or not v.awaited or nil
+      end
     end
   end
+  record(a, letters, first_end and text(first_end))
   if in_order then
     flush()
   end
@@ -366,6 +347,6 @@ local function accept_all(accept)
     replies[i] = accept(a)
   end
   flush()
-  save() -- a write, so that WAIT covers what an earlier script has stored
+  save_all()
   return replies
 end

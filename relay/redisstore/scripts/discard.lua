@@ -1,21 +1,24 @@
 -- Deletes dead letters of a destination, and where ARGV says so pending deliveries too.
--- KEYS: source; 9-14 destination; events
+-- KEYS: source; destination; events
 -- ARGV: 1 1 for pending ones too; ids
--- Returns how many
-local q, n = queue(9), 0
+-- Returns how many. What is in its event's record is neither dead nor pending.
+local q, n = queue(SOURCE_KEYS + 1), 0
 tick()
 relieve()
 save()
 for i = 2, #ARGV do
-  local id, event = ARGV[i], KEYS[13 + i]
+  local id, event = ARGV[i], KEYS[SOURCE_KEYS + 5 + i]
   local s = redis.call('HGET', q.state, id)
   local d = s and decode(s)
   if d and d.status == DEAD then
     redis.call('ZREM', q.dead, id)
     redis.call('HDEL', q.state, id)
+    local e = event_of(id, event)
     -- Of an event that is gone other destinations may hold dead letters: it stays listed, for their retention.
-    if redis.call('EXISTS', event) == 1 and redis.call('HINCRBY', event, 'x', -1) <= 0 then
-      local since = redis.call('ZSCORE', BURIED, id)
+    if e then
+      e.dead = e.dead - 1
+      keep(e)
+      local since = e.dead <= 0 and redis.call('ZSCORE', BURIED, id)
       if since then
         redis.call('ZREM', BURIED, id)
         redis.call('ZADD', SETTLED, since, id)
@@ -25,7 +28,7 @@ for i = 2, #ARGV do
   elseif d and waits(d) and ARGV[1] == '1' then
     leave(q, id, d)
     redis.call('HDEL', q.state, id)
-    closed(event, id, false)
+    closed(event_of(id, event), id, false)
     n = n + 1
   end
 end

@@ -1,8 +1,8 @@
 -- Makes pending deliveries that are too old dead letters.
--- KEYS: source; 9-14 destination; events
+-- KEYS: source; destination; events
 -- ARGV: 1 age, 2 reason; ids
 -- Returns per dead letter: id, tries
-local q, reply = queue(9), {}
+local q, reply = queue(SOURCE_KEYS + 1), {}
 tick()
 relieve()
 save()
@@ -12,7 +12,7 @@ for i = 3, #ARGV do
   local d = s and decode(s)
   if d and waits(d) and run - d.accepted >= tonumber(ARGV[1]) then
     d.token = 0 -- whose lease had expired comes too late now
-    bury(q, KEYS[12 + i], id, d, ARGV[2])
+    bury(q, event_of(id, KEYS[SOURCE_KEYS + 4 + i]), id, d, ARGV[2])
     reply[#reply + 1] = id
     reply[#reply + 1] = tonumber(d.tries)
   end

@@ -1,17 +1,18 @@
 -- Leases due deliveries of one destination.
--- KEYS: source; 9-14 destination
+-- KEYS: source; destination
 -- ARGV: 1 destination, 2 most, 3 duration, 4 1 for a probe
 -- Returns {1 if paused, leases that had expired, time until the next is due or -1,
 --          per delivery: id, token, tries, used, replay, variant, age, seq}
-local most, q = tonumber(ARGV[2]), queue(9)
-local paused = tick('p:' .. ARGV[1])[4]
+local most, q = tonumber(ARGV[2]), queue(SOURCE_KEYS + 1)
+local flags = tick('p:' .. ARGV[1], 'f:' .. ARGV[1])
+local paused = flags[4]
 relieve()
 if paused then
   save()
   return { 1, 0, -1 }
 end
 
-local expired = reclaim(q, MAX_TOUCHED - most)
+local expired = reclaim(q, ARGV[1], MAX_TOUCHED - most)
 
 local ids = {}
 if ARGV[4] == '1' then
@@ -49,14 +50,11 @@ if #ids > 0 then
   redis.call('HSET', q.state, unpack(records))
 end
 
-local due, leased = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES'), redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
-if due[2] and tonumber(due[2]) >= HELD then
-  due = {}
-end
-if due[2] and tonumber(due[2]) <= now then
+local due, lease = next_due(q, tonumber(flags[5] or 0) > 0)
+if due <= now then
   reply[3] = 0
-elseif due[2] or leased[2] then
-  reply[3] = math.max(1, math.min(tonumber(due[2] or leased[2]), tonumber(leased[2] or due[2])) - now)
+elseif math.min(due, lease) < HELD then
+  reply[3] = math.max(1, math.min(due, lease) - now)
 end
 save()
 return reply

@@ -1,59 +1,4 @@
--- What every script begins with.
---
--- KEYS begin with the source's block (keys.go has the order). Destinations come as blocks of six keys, events as one key
--- each. Every key that a script touches is in KEYS: a Cluster refuses an undeclared key of a moving slot halfway through.
---
--- Times are microseconds. Two clocks: `now` is Redis's own, for what is due and for leases. `run` is the source's: it
--- follows Redis's but never goes back, and never more than two minutes at once, so that a stepped clock neither purges
--- nor forgets. Ages, retention and dedupe windows are measured by it.
---
--- Scripts check everything first and write after. Those that free memory, or must run at maxmemory for the queue to
--- drain, begin their writes with relieve(): Redis refuses a script there whose first write needs memory, and no later one.
-
-local META, SEEN, WINDOW, EVENTS, TASKS, NOTES, SETTLED, BURIED = unpack(KEYS, 1, 8)
-
-local now, run, seq
-
--- text writes a whole number. Redis would write one that it is given as a number with all digits of a fraction, which takes
--- longer than most commands do.
-local function text(n)
-  return string.format('%d', n)
-end
-
-local now_text, run_text
-
--- tick reads the clocks, and gives further fields of META from the fourth on.
-local function tick(...)
-  local t = redis.call('TIME')
-  local c = redis.call('HMGET', META, 'wall', 'run', 'seq', ...)
-  now = t[1] * 1e6 + t[2]
-  run = tonumber(c[2] or now) + math.max(0, math.min(now - tonumber(c[1] or now), 120e6))
-  seq = math.max(tonumber(c[3] or 0), now)
-  now_text, run_text = text(now), text(run)
-  return c
-end
-
--- next_seq gives a number that ascends within the source, for events and lease tokens.
-local function next_seq()
-  seq = seq + 1
-  return seq
-end
-
--- save writes the clocks, with further fields of META.
-local function save(...)
-  redis.call('HSET', META, 'wall', now_text, 'run', run_text, 'seq', text(seq), ...)
-end
-
-local function relieve()
-  redis.call('ZREM', SETTLED, '')
-end
-
-local function queue(first)
-  return {
-    due = KEYS[first], leased = KEYS[first + 1], pending = KEYS[first + 2],
-    state = KEYS[first + 3], dead = KEYS[first + 4], order = KEYS[first + 5],
-  }
-end
+-- What scripts go on with that work on queues and events' records.
 
 -- A delivery's record. A replay counts as its acceptance. The token outlives its lease: the holder of an expired one may still settle, and a settle that was done and
 -- is sent again is known.
@@ -171,49 +116,198 @@ local function free(q, id)
   return true
 end
 
--- An event's hash counts its open deliveries in `o`, its dead ones in `x`. With none open its retention runs.
+-- An event's record in PACKS: a letter per delivery, how many are open, how many dead, sequence, run at its acceptance, `at`,
+-- per delivery the duration of its lease (joined by commas), the names of the destinations; then per delivery that was
+-- delivered by its first lease a line: its place, 1 if it used up a retry, and the attempt, if there was one.
+--
+-- A delivery that was leased as it was accepted is nowhere else (LETTER_LEASED) until it is delivered (LETTER_DELIVERED). Its
+-- token is the event's sequence plus its place. What becomes of it otherwise unpacks it: it has members of its own then, in
+-- the keys of its destination (LETTER_UNPACKED), as those have that were not leased at once. `at` is Redis's time of the leases
+-- while there are any, and later the source's when nothing was open any more, or 0 where SETTLED or BURIED has that.
+--
+-- HELD_PACKS has the events with leases in their records, by when the first of them ends, or earlier.
+--
+-- An event of the earlier layout has a hash of its own instead, which counts its open deliveries in `o` and its dead ones in
+-- `x`, and names its destinations in `d`. All its deliveries are unpacked.
 
--- closed counts one less open, sets further fields of the event, and says whether that is there.
-local function closed(event, id, dead, ...)
-  local e = redis.call('HMGET', event, 'o', 'x')
-  if not e[1] then
+local PACK = '^(%S*) (%-?%d+) (%-?%d+) (%d+) (%d+) (%d+) (%S*) ([^\n]*)(.*)$'
+
+local function parse_pack(r, id, key)
+  local e = { id = id, key = key, pack = true }
+  e.letters, e.open, e.dead, e.seq, e.accepted, e.at, e.lasts, e.names, e.attempts = string.match(r, PACK)
+  e.open, e.dead = tonumber(e.open), tonumber(e.dead)
+  return e
+end
+
+-- change_held counts the deliveries that are leased in their events' records, by destination.
+local change_held = function(name, n)
+  redis.call('HINCRBY', META, 'f:' .. name, n)
+end
+
+-- event_of reads an event; nil if it is gone.
+local function event_of(id, key)
+  local r = redis.call('HGET', PACKS, id)
+  if r then
+    return parse_pack(r, id, key)
+  end
+  local h = redis.call('HMGET', key, 's', 'o', 'x', 'd')
+  if h[1] then
+    return { id = id, key = key, seq = h[1], open = tonumber(h[2] or 0), dead = tonumber(h[3] or 0), names = h[4] or '' }
+  end
+end
+
+local function pack_of(e)
+  return e.letters .. ' ' .. text(e.open) .. ' ' .. text(e.dead) .. ' ' .. e.seq .. ' ' .. e.accepted .. ' ' .. e.at .. ' ' .. e.lasts .. ' ' ..
+    e.names .. e.attempts
+end
+
+-- keep writes what an event counts, and its destinations, with further fields of its hash.
+local function keep(e, ...)
+  if e.pack then
+    redis.call('HSET', PACKS, e.id, pack_of(e))
+    if ... then
+      redis.call('HSET', e.key, ...)
+    end
+  else
+    redis.call('HSET', e.key, 'o', text(e.open), 'x', text(e.dead), 'd', e.names, ...)
+  end
+end
+
+-- place_of returns the place of a destination among those of an event, and its letter; nil if it is none of them.
+local function place_of(e, name)
+  local i = 0
+  for n in string.gmatch(e.names, '%S+') do
+    i = i + 1
+    if n == name then
+      return i, e.pack and string.sub(e.letters, i, i) or LETTER_UNPACKED
+    end
+  end
+end
+
+local function set_letter(e, i, letter)
+  e.letters = string.sub(e.letters, 1, i - 1) .. letter .. string.sub(e.letters, i + 1)
+end
+
+-- lease_end returns when the lease ends of a delivery in an event's record.
+local function lease_end(e, i)
+  local n = 0
+  for last in string.gmatch(e.lasts, '%d+') do
+    n = n + 1
+    if n == i then
+      return e.at + last
+    end
+  end
+  return tonumber(e.at)
+end
+
+-- hold_pack notes when the first of the leases ends that an event's record has, or that it has none.
+local function hold_pack(e)
+  local first
+  for i = 1, #e.letters do
+    if string.sub(e.letters, i, i) == LETTER_LEASED then
+      first = math.min(first or HELD, lease_end(e, i))
+    end
+  end
+  if first then
+    redis.call('ZADD', HELD_PACKS, text(first), e.id)
+  else
+    redis.call('ZREM', HELD_PACKS, e.id)
+  end
+end
+
+-- packed says whether a delivery is in its event's record.
+local function packed(e, name)
+  local _, letter = place_of(e, name)
+  return letter == LETTER_LEASED or letter == LETTER_DELIVERED
+end
+
+-- unpack_delivery lets a delivery have members of its own that is in its event's record, which the caller keeps. Its lease goes
+-- on. It gives the delivery's record; nil if the event's has no such delivery.
+local function unpack_delivery(q, name, e)
+  if not packed(e, name) then
+    return nil
+  end
+  local i, letter = place_of(e, name)
+  local d = new_delivery(e.accepted, e.seq, nil)
+  d.token = e.seq + i
+  set_letter(e, i, LETTER_UNPACKED)
+  if letter == LETTER_LEASED then
+    hold_pack(e)
+    d.status = LEASED
+    redis.call('ZADD', q.leased, text(lease_end(e, i)), e.id)
+    redis.call('ZADD', q.pending, e.accepted, e.id)
+    change_held(name, -1)
+  else
+    local used, attempt = string.match(e.attempts, '\n' .. i .. ' (%d)([^\n]*)')
+    d.status, d.used, d.tries = DELIVERED, used or 0, attempt and attempt ~= '' and 1 or 0
+  end
+  redis.call('HSET', q.state, e.id, encode(d))
+  return d
+end
+
+-- record_of reads a delivery's record, and has it unpacked.
+local function record_of(q, name, e)
+  local d = unpack_delivery(q, name, e)
+  if d then
+    keep(e)
+    return encode(d)
+  end
+  return redis.call('HGET', q.state, e.id)
+end
+
+-- closed counts one less open, sets further fields of the event's hash, and says whether that is there. With none open its
+-- retention runs.
+local function closed(e, id, dead, ...)
+  if not e then
     if dead then
       redis.call('ZADD', BURIED, run_text, id)
     end
     return false
   end
-  local open, x = e[1] - 1, (e[2] or 0) + (dead and 1 or 0)
-  redis.call('HSET', event, 'o', text(open), 'x', text(x), ...)
-  if open <= 0 then
-    redis.call('ZADD', x > 0 and BURIED or SETTLED, run_text, id)
+  e.open, e.dead = e.open - 1, e.dead + (dead and 1 or 0)
+  if e.open <= 0 then
+    if e.pack and e.dead <= 0 then
+      e.at = run_text
+      redis.call('RPUSH', DONE, run_text .. ' ' .. id)
+    else
+      redis.call('ZADD', e.dead > 0 and BURIED or SETTLED, run_text, id)
+    end
   end
+  keep(e, ...)
   return true
 end
 
 -- reopened undoes closed, where a delivery is pending anew. Where the event is gone there is nothing to undo.
-local function reopened(event, id, was_dead)
+local function reopened(e, id, was_dead)
   redis.call('ZREM', SETTLED, id)
   redis.call('ZREM', BURIED, id)
-  if redis.call('EXISTS', event) == 1 then
-    redis.call('HINCRBY', event, 'o', 1)
-    if was_dead then
-      redis.call('HINCRBY', event, 'x', -1)
+  if e then
+    if e.open <= 0 then
+      e.at = '0'
     end
+    e.open, e.dead = e.open + 1, e.dead - (was_dead and 1 or 0)
+    keep(e)
   end
 end
 
 -- again makes a settled delivery pending anew, or one that is new, due after a delay. The caller has taken it out of what is
 -- counted as delivered.
-local function again(q, event, id, d, variant, delay)
+local function again(q, e, id, d, variant, delay)
   if d.status == DEAD then
     redis.call('ZREM', q.dead, id)
   end
-  reopened(event, id, d.status == DEAD)
+  reopened(e, id, d.status == DEAD)
   d.status, d.token, d.used, d.replay, d.variant, d.dead, d.reason = PENDING, 0, 0, d.replay + 1, variant, 0, ''
   d.accepted = run + delay
   redis.call('HSET', q.state, id, encode(d))
   redis.call('ZADD', q.pending, text(d.accepted), id)
   enqueue(q, id, d, now + delay)
+end
+
+-- accepted_of returns run at the acceptance that a value of SEEN has after fingerprint and event id; nil in the earlier layout,
+-- which had it in WINDOW.
+local function accepted_of(value)
+  return string.match(value, '^%S+ (%d+)$', 33)
 end
 
 -- replayed_since says whether a delivery was replayed in so much time before now.
@@ -222,37 +316,65 @@ local function replayed_since(d, ago)
   return tonumber(d.replay) > 0 and at > run - ago and at <= run
 end
 
--- replay makes a delivery pending anew, or one that its event does not have yet, unless it is not settled. `names` are the
--- destinations of the event, and `s` is the delivery's record or nil. It gives the destinations then, or nil.
-local function replay(q, name, event, id, s, d, variant, delay, names)
-  if s and d.status ~= DELIVERED and d.status ~= DEAD then
-    return nil
+-- replay makes a delivery pending anew, or one that its event does not have yet, unless it is not settled or was replayed
+-- less than so much time before now. It says whether it has.
+local function replay(q, name, e, variant, delay, ago)
+  local _, letter = place_of(e, name)
+  if letter == LETTER_LEASED then
+    return false
+  end
+  local s = record_of(q, name, e)
+  local d = s and decode(s) or new_delivery(run, e.seq, nil)
+  if ago and replayed_since(d, ago) or s and d.status ~= DELIVERED and d.status ~= DEAD then
+    return false
   end
   if d.status == DELIVERED then
     redis.call('HINCRBY', META, 'd:' .. name, -1)
   end
-  if not string.find(' ' .. names .. ' ', ' ' .. name .. ' ', 1, true) then
-    names = names == '' and name or names .. ' ' .. name
-    redis.call('HSET', event, 'd', names)
+  if not place_of(e, name) then
+    e.names = e.names == '' and name or e.names .. ' ' .. name
+    e.letters = e.pack and e.letters .. LETTER_UNPACKED
   end
   redis.call('HSETNX', META, 'd:' .. name, 0)
-  again(q, event, id, d, variant, delay)
-  return names
+  again(q, e, e.id, d, variant, delay)
+  return true
 end
 
--- bury makes a delivery a dead letter, sets further fields of its event, and says whether another one of its task got its
--- turn.
-local function bury(q, event, id, d, reason, ...)
+-- bury makes a delivery a dead letter, sets further fields of its event's hash, and says whether another one of its task got
+-- its turn.
+local function bury(q, e, id, d, reason, ...)
   local passed = leave(q, id, d)
   d.status, d.dead, d.reason = DEAD, now, reason
   redis.call('HSET', q.state, id, encode(d))
   redis.call('ZADD', q.dead, d.seq, id)
-  closed(event, id, true, ...)
+  closed(e, id, true, ...)
   return passed
 end
 
+-- unpack_expired unpacks deliveries of a destination whose lease has expired, of up to `most` events. Those of other
+-- destinations stay: their keys are not this script's.
+local function unpack_expired(q, name, most)
+  local ids = redis.call('ZRANGEBYSCORE', HELD_PACKS, '-inf', now_text, 'LIMIT', 0, most)
+  for i, r in ipairs(ids[1] and redis.call('HMGET', PACKS, unpack(ids)) or {}) do
+    local e = r and parse_pack(r, ids[i])
+    local at, letter
+    if e then
+      at, letter = place_of(e, name)
+    else
+      redis.call('ZREM', HELD_PACKS, ids[i])
+    end
+    if letter == LETTER_LEASED and lease_end(e, at) <= now then
+      unpack_delivery(q, name, e)
+      keep(e)
+    elseif e then
+      hold_pack(e) -- the lease that ended first may have been settled
+    end
+  end
+end
+
 -- reclaim makes up to `most` deliveries whose lease has expired due again, and says how many.
-local function reclaim(q, most)
+local function reclaim(q, name, most)
+  unpack_expired(q, name, most)
   local expired = redis.call('ZRANGEBYSCORE', q.leased, '-inf', now_text, 'WITHSCORES', 'LIMIT', 0, most)
   for i = 1, #expired, 2 do
     local id = expired[i]
@@ -264,6 +386,15 @@ local function reclaim(q, most)
     end
   end
   return #expired / 2
+end
+
+-- next_due returns when the next delivery of a queue is due, and when the next lease may end, of events' records too if
+-- `held` says that some are of this destination; each HELD or later where there is none.
+local function next_due(q, held)
+  local due, lease = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES'), redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
+  -- What has expired there already is another destination's, or the next look at the source unpacks it.
+  local pack = held and redis.call('ZRANGEBYSCORE', HELD_PACKS, '(' .. now_text, '+inf', 'WITHSCORES', 'LIMIT', 0, 1) or {}
+  return tonumber(due[2] or HELD), math.min(tonumber(lease[2] or HELD), tonumber(pack[2] or HELD))
 end
 
 -- waits says that a delivery is neither leased nor settled.

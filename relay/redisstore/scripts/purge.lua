@@ -1,40 +1,79 @@
 -- Deletes events past their retention. It is looked up anew: an event may have been replayed since it was listed.
--- KEYS: source; six per destination; events
--- ARGV: 1 number of destinations, 2 retention, 3 retention with dead letters; destinations; ids
+-- KEYS: source; six per destination; per event: its hash, its payload
+-- ARGV: 1 number of destinations, 2 retention, 3 retention with dead letters, 4 how many entries DONE begins with;
+--       these; destinations; ids
 -- Returns {events, per destination: deliveries, dead letters}
-local count, most_settled, most_buried = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local count, most_settled, most_buried, listed = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 tick()
 relieve()
 save()
+
+-- Entries of events that were replayed since name no time of theirs, and go too.
+local done = {}
+if listed > 0 then
+  local heads, same = redis.call('LRANGE', DONE, 0, listed - 1), true
+  for i = 1, listed do
+    local at, id = string.match(ARGV[4 + i], '^(%d+) (.*)$')
+    done[id], same = at, same and heads[i] == ARGV[4 + i]
+  end
+  if same then -- or another gateway has purged them
+    redis.call('LPOP', DONE, listed)
+  end
+end
+
 local reply = { 0 }
 for i = 1, count * 2 do
   reply[1 + i] = 0
 end
-for i = 4 + count, #ARGV do
-  local id, event = ARGV[i], KEYS[8 + count * 6 + i - 3 - count]
+local function gone(n, dead)
+  reply[n * 2] = reply[n * 2] + 1
+  if dead then
+    reply[n * 2 + 1] = reply[n * 2 + 1] + 1
+  else
+    redis.call('HINCRBY', META, 'd:' .. ARGV[4 + listed + n], -1)
+  end
+end
+
+-- task_of reads the task of an event from its payload, or from its hash of the earlier layout.
+local function task_of(key, payload)
+  local size, from = string.match(redis.call('GETRANGE', payload, 0, 15), '^(%d+) ()')
+  return size and redis.call('GETRANGE', payload, from - 1, from + size - 2) or redis.call('HGET', key, 'k')
+end
+
+local first = 4 + listed + count
+for i = first + 1, #ARGV do
+  local id, key = ARGV[i], SOURCE_KEYS + count * 6 + 2 * (i - first) - 1
+  local e = event_of(id, KEYS[key])
   local settled, buried = redis.call('ZSCORE', SETTLED, id), redis.call('ZSCORE', BURIED, id)
+  if e and e.pack and e.open <= 0 and done[id] == e.at then
+    settled = e.at
+  end
   if settled and run - settled >= most_settled or buried and run - buried >= most_buried then
     for n = 1, count do
-      local q = queue(9 + (n - 1) * 6)
+      local q = queue(SOURCE_KEYS + 1 + (n - 1) * 6)
+      local letter = e and select(2, place_of(e, ARGV[4 + listed + n]))
       local s = redis.call('HGET', q.state, id)
-      if s then
+      if letter == LETTER_DELIVERED then
+        gone(n)
+      elseif s then
         local status = string.sub(s, 1, 1)
         redis.call('HDEL', q.state, id)
-        reply[n * 2] = reply[n * 2] + 1
         if status == DEAD then
           redis.call('ZREM', q.dead, id)
-          reply[n * 2 + 1] = reply[n * 2 + 1] + 1
+          gone(n, true)
         elseif status == DELIVERED then
-          redis.call('HINCRBY', META, 'd:' .. ARGV[3 + n], -1)
+          gone(n)
+        else
+          reply[n * 2] = reply[n * 2] + 1
         end
       end
     end
-    local number, task = redis.call('ZSCORE', EVENTS, id), redis.call('HGET', event, 'k')
+    local number, task = redis.call('ZSCORE', EVENTS, id), task_of(KEYS[key], KEYS[key + 1])
     if number and task then
       redis.call('ZREM', TASKS, task .. '\0' .. string.format('%016d', number) .. id)
     end
     local variants = tonumber(redis.call('HGET', NOTES, id .. ':n') or 0)
-    redis.call('HDEL', NOTES, id .. ':u', id .. ':c', id .. ':n')
+    redis.call('HDEL', NOTES, id .. ':u', id .. ':c', id .. ':n', id .. ':g')
     for v = 1, variants do
       local field = id .. ':' .. v
       redis.call('HDEL', NOTES, field .. ':f', field .. ':m', field .. ':h', field .. ':b')
@@ -42,7 +81,8 @@ for i = 4 + count, #ARGV do
     redis.call('ZREM', EVENTS, id)
     redis.call('ZREM', SETTLED, id)
     redis.call('ZREM', BURIED, id)
-    redis.call('UNLINK', event)
+    redis.call('HDEL', PACKS, id)
+    redis.call('UNLINK', KEYS[key], KEYS[key + 1])
     reply[1] = reply[1] + 1
   end
 end

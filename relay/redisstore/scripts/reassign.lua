@@ -1,9 +1,9 @@
 -- Hands deliveries of a destination to another one. What is leased stays, what waits behind that in its task's order, what
 -- is behind another delivery of its event, and what the other destination has a delivery of.
--- KEYS: source; 9-14 destination; 15-20 the other one; events
+-- KEYS: source; destination; the other one; events
 -- ARGV: 1 destination, 2 the other one; ids, oldest event first
 -- Returns {moved, left}
-local from, to, old, new = queue(9), queue(15), ARGV[1], ARGV[2]
+local from, to, old, new = queue(SOURCE_KEYS + 1), queue(SOURCE_KEYS + 7), ARGV[1], ARGV[2]
 tick()
 relieve()
 save()
@@ -14,32 +14,44 @@ local function behind(d)
   return other and string.sub(other, 1, 1) == LEASED
 end
 
--- rename tells the event.
-local function rename(event, id, tries)
-  local names = redis.call('HGET', event, 'd')
-  if not names then
-    return -- the event is gone
+-- rename tells the event. A place stays where it is, since tokens are made of it.
+local function rename(e, tries)
+  if not e then
+    return -- it is gone
   end
-  local renamed = {}
-  for name in string.gmatch(names, '%S+') do
-    if name ~= new then
-      renamed[#renamed + 1] = name == old and new or name
+  local renamed, i = {}, 0
+  for name in string.gmatch(e.names, '%S+') do
+    i = i + 1
+    if name == new then
+      name = e.pack and NOBODY or nil
+    elseif name == old then
+      name = new
     end
+    renamed[#renamed + 1] = name
   end
-  redis.call('HSET', event, 'd', table.concat(renamed, ' '))
+  e.names = table.concat(renamed, ' ')
+  keep(e)
   for n = 0, tries - 1 do
-    local attempt = redis.call('HGET', event, 'a:' .. old .. ':' .. n)
+    local attempt = redis.call('HGET', e.key, 'a:' .. old .. ':' .. n)
     if attempt then
-      redis.call('HSET', event, 'a:' .. new .. ':' .. n, attempt)
-      redis.call('HDEL', event, 'a:' .. old .. ':' .. n)
+      redis.call('HSET', e.key, 'a:' .. new .. ':' .. n, attempt)
+      redis.call('HDEL', e.key, 'a:' .. old .. ':' .. n)
     end
   end
 end
 
 local moved, left = 0, 0
 for i = 3, #ARGV do
-  local id, event = ARGV[i], KEYS[18 + i]
-  local s = redis.call('HGET', from.state, id)
+  local id = ARGV[i]
+  local e = event_of(id, KEYS[SOURCE_KEYS + 10 + i])
+  local s
+  if not e then
+    s = redis.call('HGET', from.state, id)
+  elseif not packed(e, new) then
+    s = record_of(from, old, e)
+  elseif place_of(e, old) then
+    left = left + 1
+  end
   local d = s and decode(s)
   if d and (d.status == LEASED or redis.call('HEXISTS', to.state, id) == 1 or waits(d) and (behind(d) or held(from, id))) then
     left = left + 1
@@ -62,7 +74,7 @@ for i = 3, #ARGV do
       redis.call('HSET', to.state, id, s)
     end
     redis.call('HDEL', from.state, id)
-    rename(event, id, d.tries)
+    rename(e, d.tries)
     moved = moved + 1
   end
 end

@@ -1,10 +1,10 @@
 -- Ends leases: settles of one source, in their order.
--- KEYS: source; six per destination; events
--- ARGV: number of destinations; their names; number of events; their ids;
---       per settle: indexes of its event and of its destination, token, 1 if it used up a retry, attempt or '',
---         1 if it is delivered, no other delivery may wait for it, and it has stored no file; else 0 and
---         outcome (relay.Outcome), delay, reason, number of destinations that may wait for this delivery; their indexes;
---         number of files that the attempt has stored; per file: how its line begins that has its field, its line
+-- KEYS: source; six per destination; hashes of events
+-- ARGV: number of destinations; their names;
+--       per settle: indexes of its event and of its destination (two bytes each), flags (a byte), token and attempt, if there is one;
+--         without flag PLAIN also outcome (relay.Outcome), delay, reason, number of destinations that may wait for this delivery;
+--         their indexes; number of files that the attempt has stored; per file: how its line begins that has its field, its line.
+--       Flag USED: it used up a retry. PLAIN: it is delivered, no other delivery may wait for it, and it has stored no file.
 -- Returns per settle 1 where nothing else came of it, or {1, 1 if another delivery of the task got its turn, destinations whose
 -- delivery was freed}, or {0} where the lease is lost
 --
@@ -15,35 +15,62 @@ local function arg()
   return ARGV[at]
 end
 
-local names, queues, counted = {}, {}, {}
+local names, queues, by_name, fields = {}, {}, {}, {}
 for i = 1, tonumber(arg()) do
-  names[i], queues[i], counted[i] = arg(), queue(3 + i * 6), 'd:' .. ARGV[at]
+  local name, q = arg(), queue(SOURCE_KEYS - 5 + i * 6)
+  names[i], queues[i], by_name[name] = name, q, q
+  fields[2 * i - 1], fields[2 * i] = 'd:' .. name, 'f:' .. name
 end
-local delivered = tick(unpack(counted))
+local flags = tick(unpack(fields))
+relieve()
 for i, q in ipairs(queues) do
-  q.name, q.delivered, q.asked, q.unleased, q.undue, q.unpended, q.records = names[i], 0, {}, {}, {}, {}, {}
+  q.name, q.delivered, q.held = names[i], tonumber(flags[2 + i * 2] or 0), tonumber(flags[3 + i * 2] or 0)
+  q.asked, q.unleased, q.undue, q.unpended, q.records, q.state_of = {}, {}, {}, {}, {}, {}
+end
+change_held = function(name, n)
+  by_name[name].held, by_name[name].changed = by_name[name].held + n, true
 end
 
--- load reads how many deliveries of an event are open, and dead.
-local function load(e)
-  local c = redis.call('HMGET', e.key, 'o', 'x')
-  e.open, e.dead, e.fields = tonumber(c[1] or nil), tonumber(c[2] or 0), nil
+local ids, events = {}, {}
+for i = SOURCE_KEYS + #names * 6 + 1, #KEYS do
+  ids[#ids + 1] = string.sub(KEYS[i], #META - 1) -- both begin alike, and go on with `head` and `e:`
+end
+for i, r in ipairs(redis.call('HMGET', PACKS, unpack(ids))) do
+  local key = KEYS[SOURCE_KEYS + #names * 6 + i]
+  events[i] = r and parse_pack(r, ids[i], key) or event_of(ids[i], key) or false
 end
 
-local events = {}
-for i = 1, tonumber(arg()) do
-  events[i] = { id = arg(), key = KEYS[8 + #names * 6 + i] }
-  load(events[i])
+-- names_of are the destinations of an event, by their places. Most events of a batch have the same.
+local splits = {}
+local function names_of(e)
+  local list = splits[e.names]
+  if not list then
+    list = {}
+    for name in string.gmatch(e.names, '%S+') do
+      list[#list + 1] = name
+    end
+    splits[e.names] = list
+  end
+  return list
 end
 
 local settles = {}
 while at < #ARGV do
-  local s = {
-    e = events[tonumber(ARGV[at + 1])], q = queues[tonumber(ARGV[at + 2])], token = ARGV[at + 3], used = ARGV[at + 4],
-    attempt = ARGV[at + 5], plain = ARGV[at + 6] == '1',
-  }
-  at = at + 6
-  s.q.asked[#s.q.asked + 1] = s.e.id
+  local head = arg()
+  local e1, e2, d1, d2, flags = string.byte(head, 1, 5)
+  local token, attempt = string.match(head, '^(%d+)(.*)$', 6)
+  local n = e1 * 256 + e2
+  local s = { id = ids[n], e = events[n], q = queues[d1 * 256 + d2], token = token, used = flags % 2, attempt = attempt, plain = flags >= PLAIN }
+  if s.e and s.e.pack then
+    local place = token - s.e.seq
+    if names_of(s.e)[place] == s.q.name then
+      s.place = place
+    end
+  end
+  local letter = s.place and string.sub(s.e.letters, s.place, s.place)
+  if letter ~= LETTER_LEASED and letter ~= LETTER_DELIVERED then
+    s.q.asked[#s.q.asked + 1] = s.id
+  end
   if not s.plain then
     s.outcome, s.delay, s.reason, s.waiters, s.files = arg(), arg(), arg(), {}, {}
     for i = 1, tonumber(arg()) do
@@ -57,7 +84,6 @@ while at < #ARGV do
 end
 
 for _, q in ipairs(queues) do
-  q.state_of = {}
   if q.asked[1] then
     for i, record in ipairs(redis.call('HMGET', q.state, unpack(q.asked))) do
       q.state_of[q.asked[i]] = record
@@ -66,38 +92,79 @@ for _, q in ipairs(queues) do
 end
 
 -- dirty are events whose deliveries were closed and are not written yet.
-local dirty, written = {}, false
+local dirty = {}
 
 local function take(command, key, list)
   if list[1] then
     redis.call(command, key, unpack(list))
-    written = true
-    return {}
   end
-  return list
+  return {}
 end
 
--- flush writes what is still to be written. It begins with what frees memory, and what may be done twice.
+-- flush writes what is still to be written. It begins with what may be done twice.
 local function flush()
-  for _, q in ipairs(queues) do
-    q.unleased, q.undue = take('ZREM', q.leased, q.unleased), take('ZREM', q.due, q.undue)
-    q.unpended = take('ZREM', q.pending, q.unpended)
-  end
-  for _, q in ipairs(queues) do
-    q.records = take('HSET', q.state, q.records)
-  end
-  local to_settled, to_buried = {}, {}
   for _, e in ipairs(dirty) do
-    redis.call('HSET', e.key, 'o', text(e.open), unpack(e.fields))
-    e.fields = nil
-    if e.open <= 0 then
-      local list = e.dead > 0 and to_buried or to_settled
-      list[#list + 1], list[#list + 2] = run_text, e.id
+    if e.pack and e.fields[1] then
+      redis.call('HSET', e.key, unpack(e.fields))
     end
   end
+  for _, q in ipairs(queues) do
+    q.unleased, q.undue = take('ZREM', q.leased, q.unleased), take('ZREM', q.due, q.undue)
+    q.unpended, q.records = take('ZREM', q.pending, q.unpended), take('HSET', q.state, q.records)
+  end
+  local unheld, to_packs, to_done, to_buried, to_settled = {}, {}, {}, {}, {}
+  for _, e in ipairs(dirty) do
+    if e.open <= 0 then
+      if e.dead > 0 or not e.pack then
+        local list = e.dead > 0 and to_buried or to_settled
+        list[#list + 1], list[#list + 2] = run_text, e.id
+      else
+        e.at = run_text
+        to_done[#to_done + 1] = run_text .. ' ' .. e.id
+      end
+    end
+    if e.pack then
+      local n = #to_packs
+      to_packs[n + 1], to_packs[n + 2] = e.id, pack_of(e)
+      if e.unheld and not string.find(e.letters, LETTER_LEASED, 1, true) then
+        unheld[#unheld + 1] = e.id
+      end
+    end
+    if not e.pack then
+      redis.call('HSET', e.key, 'o', text(e.open), unpack(e.fields))
+    end
+    e.fields = nil
+  end
   dirty = {}
+  take('ZREM', HELD_PACKS, unheld)
+  take('HSET', PACKS, to_packs)
+  take('RPUSH', DONE, to_done)
   take('ZADD', SETTLED, to_settled)
   take('ZADD', BURIED, to_buried)
+end
+
+-- close counts one less open.
+local function close(q, e)
+  if not e.fields then
+    e.fields, dirty[#dirty + 1] = {}, e
+  end
+  q.delivered, q.changed, e.open = q.delivered + 1, true, e.open - 1
+end
+
+-- settle_packed notes in its event's record that a delivery is delivered, and says whether it is there.
+local function settle_packed(s)
+  local e, place = s.e, s.place
+  local letter = place and string.sub(e.letters, place, place)
+  if letter ~= LETTER_LEASED then
+    return letter == LETTER_DELIVERED -- done before; the answer was lost
+  end
+  set_letter(e, place, LETTER_DELIVERED)
+  if s.attempt ~= '' or s.used == 1 then
+    e.attempts = e.attempts .. '\n' .. place .. ' ' .. s.used .. s.attempt
+  end
+  e.unheld, s.q.held = true, s.q.held - 1
+  close(s.q, e)
+  return true
 end
 
 -- A record that neither has a task nor is for more than one event: what settle_plain needs of it, and the rest.
@@ -105,39 +172,33 @@ local UNORDERED = '^(%a) (%d+) (%d+) (%d+) (%d+ %d+ %d+ %d+ %d+ %-1 )'
 
 -- settle_plain notes that a delivery which keeps no order is delivered, and says whether it has.
 local function settle_plain(s)
-  local q, e = s.q, s.e
-  local record = q.state_of[e.id]
-  if not record or not e.open then
+  local q, e, id = s.q, s.e, s.id
+  local record = q.state_of[id]
+  if not record or not e then
     return false
   end
   local status, token, tries, used, rest = string.match(record, UNORDERED)
   if token ~= s.token or status ~= LEASED and status ~= EXPIRED then
     return false
   end
-  if not e.fields then
-    e.fields, dirty[#dirty + 1] = {}, e
-  end
+  close(q, e)
   local list = status == LEASED and q.unleased or q.undue
-  list[#list + 1] = e.id
-  q.unpended[#q.unpended + 1] = e.id
+  list[#list + 1] = id
+  q.unpended[#q.unpended + 1] = id
   if s.attempt ~= '' then
     local n = #e.fields
     e.fields[n + 1], e.fields[n + 2] = 'a:' .. q.name .. ':' .. tries, s.attempt
     tries = text(tries + 1)
   end
-  if s.used == '1' then
-    used = text(used + 1)
-  end
-  record = DELIVERED .. ' ' .. token .. ' ' .. tries .. ' ' .. used .. ' ' .. rest
-  q.state_of[e.id] = record
+  record = DELIVERED .. ' ' .. token .. ' ' .. tries .. ' ' .. text(used + s.used) .. ' ' .. rest
+  q.state_of[id] = record
   local n = #q.records
-  q.records[n + 1], q.records[n + 2] = e.id, record
-  q.delivered, e.open = q.delivered + 1, e.open - 1
+  q.records[n + 1], q.records[n + 2] = id, record
   return true
 end
 
 -- with_files gives the lines of an event's files with those of an attempt.
-local function with_files(event, files)
+local function with_files(key, files)
   local lines, of, n = {}, {}, 0
   local function keep(begins, line)
     if not of[begins] then
@@ -149,7 +210,7 @@ local function with_files(event, files)
     end
     lines[of[begins]] = line
   end
-  for line in string.gmatch(redis.call('HGET', event, 'f') or '', '[^\n]+') do
+  for line in string.gmatch(redis.call('HGET', key, 'f') or '', '[^\n]+') do
     local length, rest = string.match(line, '^(%d+) (.*)$')
     keep(string.sub(rest, 1, length), line)
   end
@@ -161,14 +222,14 @@ end
 
 -- write ends the lease of a delivery and gives the reply.
 local function write(s, d)
-  local q, e, event = s.q, s.e, s.e.key
-  local id, outcome, attempt = e.id, s.outcome, {}
+  local q, e = s.q, s.e
+  local id, outcome, attempt = s.id, s.outcome, {}
   if s.attempt ~= '' then
     attempt = { 'a:' .. q.name .. ':' .. d.tries, s.attempt }
     d.tries = d.tries + 1
   end
-  if s.files[1] then
-    attempt[#attempt + 1], attempt[#attempt + 2] = 'f', with_files(event, s.files)
+  if s.files[1] and e then
+    attempt[#attempt + 1], attempt[#attempt + 2] = 'f', with_files(e.key, s.files)
   end
   d.used = d.used + s.used
 
@@ -177,8 +238,8 @@ local function write(s, d)
     redis.call('ZREM', q.due, id)
     d.status = PENDING
     redis.call('HSET', q.state, id, encode(d))
-    if attempt[1] and e.open then
-      redis.call('HSET', event, unpack(attempt))
+    if attempt[1] and e then
+      redis.call('HSET', e.key, unpack(attempt))
     end
     -- What is released keeps its place: it is as old as its event.
     enqueue(q, id, d, outcome == OUTCOME_RETRY and now + s.delay or math.min(tonumber(d.seq), now))
@@ -187,13 +248,13 @@ local function write(s, d)
 
   local passed
   if outcome == OUTCOME_DEAD then
-    passed = bury(q, event, id, d, s.reason, unpack(attempt))
+    passed = bury(q, e, id, d, s.reason, unpack(attempt))
   else
     passed = leave(q, id, d)
     d.status, d.reason = DELIVERED, ''
-    if closed(event, id, false, unpack(attempt)) then
+    if closed(e, id, false, unpack(attempt)) then
       redis.call('HSET', q.state, id, encode(d))
-      q.delivered = q.delivered + 1
+      q.delivered, q.changed = q.delivered + 1, true
     else
       redis.call('HDEL', q.state, id)
     end
@@ -209,18 +270,21 @@ end
 
 -- settle_other does a settle by itself.
 local function settle_other(s)
-  local q, e = s.q, s.e
-  local id = e.id
+  local q, e, id = s.q, s.e, s.id
   local record = q.state_of[id]
-  if record == nil then
+  local letter = s.place and string.sub(e.letters, s.place, s.place)
+  if letter == LETTER_LEASED then
+    flush()
+    record = record_of(q, q.name, e)
+  elseif record == nil then
     record = redis.call('HGET', q.state, id)
   end
   local d = record and decode(record)
-  if not d or d.token ~= s.token then
+  if letter ~= LETTER_DELIVERED and (not d or d.token ~= s.token) then
     return { 0 }
   end
   s.outcome, s.waiters, s.files = s.outcome or OUTCOME_DELIVERED, s.waiters or {}, s.files or {}
-  if d.status ~= LEASED and d.status ~= EXPIRED then
+  if letter == LETTER_DELIVERED or d.status ~= LEASED and d.status ~= EXPIRED then
     local reply = { 1, 0 } -- done before; the answer was lost
     for _, waiter in ipairs(s.waiters) do
       reply[#reply + 1] = names[waiter]
@@ -228,27 +292,23 @@ local function settle_other(s)
     return reply
   end
   flush()
-  written = true -- what follows begins with ZREM
   now = now + 1 -- what settles make due comes in their order; each takes longer
   now_text = text(now)
   local reply = write(s, d)
   q.state_of[id] = nil
-  load(e)
   return reply
 end
 
 local replies = {}
 for i, s in ipairs(settles) do
-  replies[i] = s.plain and settle_plain(s) and 1 or settle_other(s)
+  replies[i] = s.plain and (settle_packed(s) or settle_plain(s)) and 1 or settle_other(s)
 end
 flush()
-if not written then
-  relieve()
-end
 local counts = {}
 for i, q in ipairs(queues) do
-  if q.delivered > 0 then
-    counts[#counts + 1], counts[#counts + 2] = counted[i], text((delivered[3 + i] or 0) + q.delivered)
+  if q.changed then
+    local n = #counts
+    counts[n + 1], counts[n + 2], counts[n + 3], counts[n + 4] = 'd:' .. q.name, text(q.delivered), 'f:' .. q.name, text(q.held)
   end
 end
 save(unpack(counts)) -- a write, so that WAIT covers what an earlier script has done

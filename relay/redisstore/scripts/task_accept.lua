@@ -18,12 +18,13 @@ local function accept_ending(a)
   end
   local key, separate = a.key, a.separate
   local reply = accept(a)
-  local result = reply[1]
+  local plain = type(reply) == 'number'
+  local result = plain and ACCEPTED or reply[1]
   local ends = result == ACCEPTED or result == ACCEPTED_BEFORE or result == DUPLICATE or result == CONFLICT or a.recovered
   if t and ends and (t.state == TASK_OPEN or not a.recovered and t.state == TASK_GIVEN_UP) then
     flush()
     save() -- at maxmemory the script ends here: what follows would pass
-    t.event, t.key, t.ending = reply[2], hex(reply[5] ~= '' and separate or key), a.ending
+    t.event, t.key, t.ending = plain and id or reply[2], hex(not plain and reply[5] ~= '' and separate or key), a.ending
     end_task(name, t, a.recovered and (result == ACCEPTED or result == ACCEPTED_BEFORE) and TASK_RECOVERED or TASK_CALLED_BACK)
   end
   return reply

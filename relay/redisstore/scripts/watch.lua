@@ -17,7 +17,7 @@ local reply, left = { run, now, known }, MAX_TOUCHED
 -- What is behind a delivery that was settled or went, with nobody to free it then, is freed here, oldest first.
 local queues = {}
 for i, name in ipairs(ARGV) do
-  queues[name] = queue(9 + (i - 1) * 6)
+  queues[name] = queue(SOURCE_KEYS + 1 + (i - 1) * 6)
 end
 for _, name in ipairs(ARGV) do
   local q = queues[name]
@@ -33,24 +33,38 @@ for _, name in ipairs(ARGV) do
   end
 end
 
+-- When the oldest was accepted of the deliveries that are leased in their events' records. Those whose lease ends first are
+-- looked at: leases have ends as old as they are.
+local held_since = {}
+local ids = redis.call('ZRANGE', HELD_PACKS, 0, 99)
+for i, r in ipairs(ids[1] and redis.call('HMGET', PACKS, unpack(ids)) or {}) do
+  local e = r and parse_pack(r, ids[i])
+  for _, name in ipairs(e and ARGV or {}) do
+    local _, letter = place_of(e, name)
+    if letter == LETTER_LEASED then
+      held_since[name] = math.min(held_since[name] or HELD, tonumber(e.accepted))
+    end
+  end
+end
+
 local function add(v)
   reply[#reply + 1] = tonumber(v)
 end
 for i, name in ipairs(ARGV) do
   local q = queues[name]
-  local expired = reclaim(q, left) -- the rest is for the next look
+  local expired = reclaim(q, name, left) -- the rest is for the next look
   left = left - expired
   local leased = redis.call('ZCARD', q.leased)
   add(redis.call('ZCARD', q.pending) - leased)
-  add(leased)
+  local flags = redis.call('HMGET', META, 'd:' .. name, 'p:' .. name, 'f:' .. name)
+  add(leased + (flags[3] or 0))
   add(redis.call('ZCARD', q.dead))
-  local flags = redis.call('HMGET', META, 'd:' .. name, 'p:' .. name)
   add(flags[1] or 0)
   add(flags[2] or 0)
   local oldest = redis.call('ZRANGE', q.pending, 0, 0, 'WITHSCORES')
-  add(oldest[2] and math.max(0, run - oldest[2]) or 0)
-  local due, lease = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES'), redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
-  local at = math.min(tonumber(due[2] or HELD), tonumber(lease[2] or HELD))
+  local since = math.min(tonumber(oldest[2] or HELD), held_since[name] or HELD)
+  add(since >= HELD and 0 or math.max(0, run - since))
+  local at = math.min(next_due(q, held_since[name]))
   add(at >= HELD and -1 or math.max(0, at - now))
   add(expired)
 end

@@ -1,0 +1,41 @@
+package chaos
+
+import (
+	"context"
+	"time"
+)
+
+// starving is how late the driver's own ticker is where the machine has no time left for it, nor for a gateway.
+const starving = 150 * time.Millisecond
+
+// pulse notes when the machine does not let the driver run in time, until ctx ends. What is late meanwhile proves nothing.
+func (l *ledger) pulse(ctx context.Context) {
+	const every = 20 * time.Millisecond
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		now := time.Now()
+		if now.Sub(last) > every+starving {
+			l.mu.Lock()
+			l.gaps = append(l.gaps, [2]time.Time{last, now})
+			l.mu.Unlock()
+		}
+		last = now
+	}
+}
+
+// starved reports whether the machine was too busy within a second before a time until another. The caller holds mu.
+func (l *ledger) starved(from, to time.Time) bool {
+	for _, gap := range l.gaps {
+		if gap[0].Before(to) && gap[1].Add(time.Second).After(from) {
+			return true
+		}
+	}
+	return false
+}

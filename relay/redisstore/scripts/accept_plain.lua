@@ -1,0 +1,180 @@
+-- Stores events with their deliveries, unless their keys are known: accepts of one source, in their order.
+-- KEYS: source; six per destination; the payload of the event of each accept; the hash that the event of each accept with
+--       flag a may have in the earlier layout
+-- ARGV: number of destinations; their names; number of routes; per route: window, number of deliveries, per delivery: index of
+--       its destination, lease duration or 0, 1 if ordered, index of the destination that it waits for or 0;
+--       per accept: index of its route and flags; dedupe key (32 bytes), fingerprint (32 bytes) and id; task; payload; and by flags
+--         a  an earlier try may have stored it and taken its leases with it
+--         s  it is to be an event of its own beside the first of its key: key and beginning of the payload of that, key of the
+--            proof there or empty
+--         e  what it says of its task's end
+--         k  an earlier accept of these has its key
+--         r  it is a recovered one
+-- Returns per accept its seq, where all its deliveries were leased with the numbers that follow, or
+--         {result, first id, seq, age, id of the event that it conflicts with or empty,
+--           per delivery: token, negative if it is leased in its event's record, or 0 if it is pending, or -1 if this try has
+--           left it alone};
+--         without deliveries where the result is not ACCEPTED, and with them where it is ACCEPTED_BEFORE and flag a is set
+--
+-- Where all accepts are of new events whose deliveries can all be leased, they are stored right here, which is the common case.
+--
+-- What accepts share is read once, and what can wait is written at once by flush(). Whatever an accept needs of an earlier one
+-- is in `seen`, `made` and the queues' `ahead`, or is flushed before.
+local at = 0
+local function arg()
+  at = at + 1
+  return ARGV[at]
+end
+
+local names, queues, by_name, fields = {}, {}, {}, {}
+for i = 1, tonumber(arg()) do
+  local name, q = arg(), queue(SOURCE_KEYS - 5 + i * 6)
+  names[i], queues[i], by_name[name] = name, q, q
+  fields[3 * i - 2], fields[3 * i - 1], fields[3 * i] = 'd:' .. name, 'p:' .. name, 'f:' .. name
+end
+local flags = tick(unpack(fields))
+for i, q in ipairs(queues) do
+  q.known, q.paused, q.held = flags[1 + i * 3], flags[2 + i * 3], tonumber(flags[3 + i * 3] or 0)
+  end
+-- A route is plain if all its deliveries may be leased at once and then be in their event's record.
+local routes = {}
+for i = 1, tonumber(arg()) do
+  local route, to, lasts, waited, first_end = { window = tonumber(arg()), plain = true }, {}, {}, {}, HELD
+  for j = 1, tonumber(arg()) do
+    local n = tonumber(arg())
+    local v = { q = queues[n], name = names[n], lease = tonumber(arg()), ordered = arg() == '1', awaited = names[tonumber(arg())] }
+    v.at_once = v.lease > 0 and not v.awaited and not v.q.paused
+    v.lease_end = text(now + v.lease)
+    route[j], to[j], lasts[j], route.ordered = v, names[n], text(v.lease), route.ordered or v.ordered
+    if v.awaited then
+      waited[v.awaited] = true
+    end
+    route.plain = route.plain and v.at_once and not v.ordered and not v.awaited
+    first_end = math.min(first_end, now + v.lease)
+  end
+  for _, v in ipairs(route) do
+    v.waited = waited[v.name]
+  end
+  route.letters, route.open, route.first_end, route.count = string.rep(LETTER_LEASED, #route), text(#route), text(first_end), 0
+  route.begins = route.letters .. ' ' .. route.open .. ' 0 '
+  route.rest = ' ' .. run_text .. ' ' .. (route[1] and now_text or run_text) .. ' ' .. table.concat(lasts, ',') .. ' ' .. table.concat(to, ' ')
+  routes[text(i)] = route
+end
+
+-- What accepts need of what is there: keys are those that may be remembered.
+local count = 0
+local keys, ids, values, plain = {}, {}, {}, true
+local heads = {} -- where the arguments of each begin, before
+while at < #ARGV do
+  local head, mark = ARGV[at + 1], ARGV[at + 2]
+  count = count + 1
+  heads[count], keys[#keys + 1], values[count], ids[count] = at, string.sub(mark, 1, 32), string.sub(mark, 33), string.sub(mark, 65)
+  at = at + 4
+  if routes[head] then
+    plain = plain and routes[head].plain
+    routes[head].count = routes[head].count + 1
+  else
+    local flags = string.match(head, '%a+$')
+    plain = false
+    if string.find(flags, 's', 1, true) then
+      keys[#keys + 1] = ARGV[at + 1]
+      at = at + 3
+    end
+    at = at + (string.find(flags, 'e', 1, true) and 1 or 0)
+  end
+end
+local known, before = redis.call('HMGET', SEEN, unpack(keys)), redis.call('ZMSCORE', EVENTS, unpack(ids))
+local payloads = SOURCE_KEYS + #names * 6
+
+-- ahead says whether something of a queue is due, or becomes so in this script before what has a number.
+local first_number = seq
+local function ahead(q, number)
+  if q.ahead == nil then
+    q.ahead = redis.call('ZCOUNT', q.due, '-inf', text(now + number - first_number)) > 0
+  end
+  return q.ahead
+end
+
+-- append puts two values at the end of a list.
+local function append(list, a, b)
+  local n = #list
+  list[n + 1], list[n + 2] = a, b
+end
+
+-- What is still to be written, but for deliveries.
+local to_payloads, to_packs, to_held, to_events, to_tasks, to_recent, to_seen, to_done = {}, {}, {}, {}, {}, {}, {}, {}
+
+local function write(command, key, list)
+  if list[1] then
+    redis.call(command, key, unpack(list))
+  end
+end
+
+local function write_events()
+  for i, q in ipairs(queues) do
+    if q.changed and not q.known then
+      redis.call('HSET', META, 'd:' .. names[i], 0)
+      q.known = true
+    end
+  end
+  if to_events[1] then
+    redis.call('MSET', unpack(to_payloads))
+    redis.call('HSET', PACKS, unpack(to_packs))
+    write('ZADD', HELD_PACKS, to_held)
+    redis.call('ZADD', TASKS, unpack(to_tasks))
+    redis.call('ZADD', EVENTS, unpack(to_events))
+    redis.call('RPUSH', RECENT, run_text .. table.concat(to_recent))
+    redis.call('HSET', SEEN, unpack(to_seen))
+    write('RPUSH', DONE, to_done)
+  end
+  to_payloads, to_packs, to_held, to_events, to_tasks, to_recent, to_seen, to_done = {}, {}, {}, {}, {}, {}, {}, {}
+end
+
+-- save_all writes the clocks: a write, so that WAIT covers what an earlier script has stored.
+local function save_all()
+  local held = {}
+  for i, q in ipairs(queues) do
+    if q.changed then
+      append(held, 'f:' .. names[i], text(q.held))
+    end
+  end
+  save(unpack(held))
+end
+
+for i = 1, plain and count or 0 do
+  plain = plain and not known[i] and not before[i]
+end
+for _, route in pairs(plain and routes or {}) do
+  for _, v in ipairs(route) do
+    plain = plain and not ahead(v.q, seq)
+  end
+end
+if plain then
+  local replies, since = {}, ' ' .. run_text
+  for i = 1, count do
+    local from, id, key = heads[i], ids[i], keys[i]
+    local route = routes[ARGV[from + 1]]
+    local number = string.format('%016d', seq + 1)
+    replies[i], seq = seq + 1, seq + 1 + #route
+    local n = i * 2
+    to_payloads[n - 1], to_payloads[n] = KEYS[payloads + i], ARGV[from + 4]
+    to_packs[n - 1], to_packs[n] = id, route.begins .. number .. route.rest
+    to_events[n - 1], to_events[n] = number, id
+    to_tasks[n - 1], to_tasks[n] = '0', ARGV[from + 3] .. '\0' .. number .. id
+    to_seen[n - 1], to_seen[n] = key, values[i] .. since
+    to_recent[i] = key
+    if route[1] then
+      append(to_held, route.first_end, id)
+    else
+      to_done[#to_done + 1] = run_text .. ' ' .. id
+    end
+  end
+  for _, route in pairs(routes) do
+    for _, v in ipairs(route) do
+      v.q.held, v.q.changed = v.q.held + route.count, true
+    end
+  end
+  write_events()
+  save_all()
+  return replies
+end

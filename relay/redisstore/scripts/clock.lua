@@ -1,0 +1,76 @@
+-- What every script begins with.
+--
+-- KEYS begin with the source's block (keys.go has the order). Destinations come as blocks of six keys, events as one key
+-- each. Every key that a script touches is in KEYS: a Cluster refuses an undeclared key of a moving slot halfway through.
+--
+-- Times are microseconds. Two clocks: `now` is Redis's own, for what is due and for leases. `run` is the source's: it
+-- follows Redis's but never goes back, and never more than two minutes at once, so that a stepped clock neither purges
+-- nor forgets. Ages, retention and dedupe windows are measured by it.
+--
+-- Scripts check everything first and write after. Those that free memory, or must run at maxmemory for the queue to
+-- drain, begin their writes with relieve(): Redis refuses a script there whose first write needs memory, and no later one.
+
+local META, SEEN, WINDOW, EVENTS, TASKS, NOTES, SETTLED, BURIED, PACKS, HELD_PACKS, RECENT, DONE, FORMER = unpack(KEYS, 1, SOURCE_KEYS)
+
+local now, run, seq
+
+-- An earlier layout kept the clocks under FORMER, whose gateways cannot read packs. They are taken over from there, and what is
+-- left there makes every script of such a gateway fail before it writes.
+local fresh = false
+
+local function adopt()
+  fresh = redis.call('TYPE', FORMER).ok ~= 'hash'
+  if not fresh then
+    redis.call('RENAME', FORMER, META)
+    redis.call('SET', FORMER, LAYOUT)
+  end
+  return not fresh
+end
+
+-- text writes a whole number. Redis would write one that it is given as a number with all digits of a fraction, which takes
+-- longer than most commands do.
+local function text(n)
+  return string.format('%d', n)
+end
+
+local now_text, run_text
+
+-- tick reads the clocks, and gives further fields of META from the fourth on.
+local function tick(...)
+  local t = redis.call('TIME')
+  local c = redis.call('HMGET', META, 'wall', 'run', 'seq', ...)
+  if not c[1] and adopt() then
+    c = redis.call('HMGET', META, 'wall', 'run', 'seq', ...)
+  end
+  now = t[1] * 1e6 + t[2]
+  run = tonumber(c[2] or now) + math.max(0, math.min(now - tonumber(c[1] or now), 120e6))
+  seq = math.max(tonumber(c[3] or 0), now)
+  now_text, run_text = text(now), string.format('%016d', run) -- as RECENT has it
+  return c
+end
+
+-- next_seq gives a number that ascends within the source, for events and lease tokens.
+local function next_seq()
+  seq = seq + 1
+  return seq
+end
+
+-- save writes the clocks, with further fields of META.
+local function save(...)
+  redis.call('HSET', META, 'wall', now_text, 'run', run_text, 'seq', text(seq), ...)
+  if fresh then
+    redis.call('SET', FORMER, LAYOUT)
+    fresh = false
+  end
+end
+
+local function relieve()
+  redis.call('ZREM', SETTLED, '')
+end
+
+local function queue(first)
+  return {
+    due = KEYS[first], leased = KEYS[first + 1], pending = KEYS[first + 2],
+    state = KEYS[first + 3], dead = KEYS[first + 4], order = KEYS[first + 5],
+  }
+end
