@@ -367,7 +367,7 @@ func (m *machine) drain() {
 			m.nodes[0].Apply(m.Context(), &relay.Batch{Leases: []*relay.Lease{lease}})
 			m.model.leased(lease)
 			m.model.next(lease)
-			if len(lease.Leased) == 0 {
+			if len(lease.Leased) == 0 && lease.Next != 0 {
 				break
 			}
 			for _, l := range lease.Leased {

@@ -55,9 +55,9 @@ func (m *model) leased(op *relay.Lease) {
 }
 
 // overlooked reports whether a lease may pass over a delivery that it could take: a probe does not look into all partitions
-// for leases that have ended by themselves.
+// for leases that have ended by themselves, and a lease that has asked often enough says that there is more.
 func (m *model) overlooked(d *modelDelivery, op *relay.Lease) bool {
-	return m.parted && op.Probe && m.adrift(d)
+	return m.parted && (op.Probe && m.adrift(d) || op.Next == 0)
 }
 
 // inTurn checks that what was leased came before what was left, and in its own order: what was never leased in the order
