@@ -64,6 +64,7 @@ func (s *Store) acceptAsRecovered(tx *transaction, op *relay.Accept, t *expected
 	stand := *op
 	stand.Event, stand.Separate = &ev, false
 	err := s.accept(tx, &stand)
+	op.Event.Seq = ev.Seq
 	op.Result, op.FirstID, op.ConflictWith, op.Leased, op.Err = stand.Result, stand.FirstID, "", nil, stand.Err
 	return err
 }

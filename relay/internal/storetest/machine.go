@@ -362,12 +362,12 @@ func (m *machine) drain() {
 	}
 	m.forward(20 * time.Minute)
 	for _, name := range append([]string{archive}, modelDestinations...) {
-		for {
+		for range mostPages {
 			lease := &relay.Lease{Source: source, Destination: name, Max: 10, For: modelTerm}
 			m.nodes[0].Apply(m.Context(), &relay.Batch{Leases: []*relay.Lease{lease}})
 			m.model.leased(lease)
 			m.model.next(lease)
-			if len(lease.Leased) == 0 {
+			if len(lease.Leased) == 0 && lease.Next != 0 {
 				break
 			}
 			for _, l := range lease.Leased {

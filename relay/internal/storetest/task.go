@@ -405,6 +405,16 @@ func taskInDoubt(b *bench) {
 	b.expect("one")
 	b.wantTask("one", relay.TaskCalledBack, ev.ID)
 	b.wantResult(b.end(inDoubt(ev), relay.EndingSuccess), relay.Accepted, ev)
+
+	next := expectation("one") // of another API, where the details had the result first
+	next.API = "api/v1/other"
+	b.must(b.Store.Expect(b.ctx(), next))
+	b.recover()
+	again := b.end(inDoubt(ev), relay.EndingSuccess)
+	b.wantResult(again, relay.Accepted, ev)
+	if again.Event.Seq != ev.Seq {
+		b.t.Fatalf("sequence %d, was %d", again.Event.Seq, ev.Seq)
+	}
 }
 
 func taskOtherOutcome(b *bench) {
