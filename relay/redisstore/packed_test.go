@@ -53,7 +53,7 @@ func keysOf(t *testing.T, redis *redistest.Server, prefix string) []string {
 	return names
 }
 
-// What is delivered by the leases of its accept has a payload and a record, and neither keys nor members of its deliveries.
+// An event that is delivered by the leases of its accept has a payload and a record, and its deliveries have neither keys nor members.
 func TestTheCommonPathIsPacked(t *testing.T) {
 	redis := redistest.Start(t)
 	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} })
