@@ -21,6 +21,9 @@ type footprint struct {
 // keptConnections is how many connections to consumers a gateway may keep for its next requests, for as long as a minute.
 const keptConnections = slots * 6
 
+// leftWithin is how long it may take until a gateway has closed what it keeps for a minute.
+const leftWithin = 80 * time.Second
+
 // exceeds returns in what a footprint exceeds an earlier one by more than chance, or nothing.
 func (f footprint) exceeds(before footprint) string {
 	switch {
@@ -87,7 +90,7 @@ func (g *gateway) text(ctx context.Context, path string) (string, error) {
 // leaks checks that a gateway uses no more than before the storm; what was under way may take a moment to end.
 func (w *world) leaks(ctx context.Context, g *gateway) {
 	var f footprint
-	err := until(ctx, 20*time.Second, "nothing is left behind", func() (err error) {
+	err := until(ctx, leftWithin, "nothing is left behind", func() (err error) {
 		wait(ctx, 300*time.Millisecond)
 		if f, err = w.quiet(ctx, g); err != nil {
 			return err

@@ -22,7 +22,7 @@ type leasing struct {
 	ended  bool
 }
 
-// leasingShard is what a lease knows of one partition.
+// leasingShard holds the state of one partition in a lease.
 type leasingShard struct {
 	*shard
 	due, asked bool
