@@ -174,7 +174,8 @@ func (s *Store) accepted(h *shard, a *relay.Accept, value any, err error) {
 	if a.Err != nil {
 		return
 	}
-	result, first, seq, age, beside := relay.Accepted, a.Event.ID, int64(0), int64(0), ""
+	result, first, age, beside := relay.Accepted, a.Event.ID, int64(0), ""
+	var seq int64
 	var tokens []int64
 	r := &reply{}
 	if n, ok := value.(int64); ok && n >= leastSeq { // all leased

@@ -65,7 +65,7 @@ const (
 	letterUnpacked  = "U" // its state is among those of its destination, if it was not discarded
 )
 
-// nobody stands in an event's record for a destination whose delivery was handed to another one.
+// nobody names, in an event's record, a destination whose delivery was handed to another one.
 const nobody = "-"
 
 // Flags of a settle.

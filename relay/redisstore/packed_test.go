@@ -1,0 +1,170 @@
+package redisstore_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/redistest"
+	"github.com/callbackrelay/caddy-relay/relay/redisstore"
+)
+
+// packed accepts an event that is leased to some destinations at once.
+func packed(t *testing.T, s *redisstore.Store, destinations ...string) *relay.Accept {
+	t.Helper()
+	a := newAccept(destinations...)
+	for i := range a.Deliveries {
+		a.Deliveries[i].LeaseFor = time.Minute
+	}
+	accept(t, s, a)
+	if len(a.Leased) != len(destinations) {
+		t.Fatalf("leased %d", len(a.Leased))
+	}
+	return a
+}
+
+// delivered settles deliveries in one batch.
+func delivered(t *testing.T, s *redisstore.Store, leased ...*relay.Leased) {
+	t.Helper()
+	var b relay.Batch
+	for _, l := range leased {
+		b.Settles = append(b.Settles, &relay.Settle{Leased: l, Outcome: relay.OutcomeDelivered, Used: true, Attempt: &relay.Attempt{At: time.Now(), Status: 204}})
+	}
+	s.Apply(t.Context(), &b)
+	for _, op := range b.Settles {
+		if op.Err != nil {
+			t.Fatal(op.Err)
+		}
+	}
+}
+
+// keysOf lists what a Redis holds of a source, without the part that all keys share.
+func keysOf(t *testing.T, redis *redistest.Server, prefix string) []string {
+	t.Helper()
+	all, _ := redis.Do(t, "KEYS", prefix+":{vocals}:*").([]any)
+	names := make([]string, len(all))
+	for i, key := range all {
+		names[i] = strings.TrimPrefix(key.(string), prefix+":{vocals}:")
+	}
+	slices.Sort(names)
+	return names
+}
+
+// An event that is delivered by the leases of its accept has a payload and a record, and its deliveries have neither keys nor members.
+func TestTheCommonPathIsPacked(t *testing.T) {
+	redis := redistest.Start(t)
+	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} })
+	a := packed(t, s, "one", "two", "three")
+	delivered(t, s, a.Leased[:2]...)
+	delivered(t, s, a.Leased[2:]...)
+	want := []string{"done", "events", "head", "meta", "packs", "recent", "seen", "tasks", "v:" + a.Event.ID}
+	if got := keysOf(t, redis, t.Name()); !slices.Equal(got, want) {
+		t.Errorf("keys are %v, want %v", got, want)
+	}
+	r, err := s.Event(t.Context(), a.Event.ID)
+	if err != nil || len(r.Deliveries) != 3 || string(r.Body) != string(a.Event.Body) || r.TaskID != a.Event.TaskID || r.Headers["content-type"] == "" {
+		t.Fatalf("the event is %+v, %v", r, err)
+	}
+	for _, d := range r.Deliveries {
+		if d.State != relay.StateDelivered || d.Tries != 1 || len(d.Attempts) != 1 || d.Attempts[0].Status != 204 {
+			t.Errorf("a delivery is %+v", d)
+		}
+	}
+	s.Refresh()
+	for _, c := range s.Counts() {
+		if c.Delivered != 1 || c.InFlight+c.Pending != 0 {
+			t.Errorf("counts are %+v", c)
+		}
+	}
+	if p, err := s.Purge(t.Context(), relay.PurgePolicy{DefaultWindow: time.Hour}); err != nil || p.Events != 1 || len(p.Deliveries) != 3 {
+		t.Errorf("purged %+v, %v", p, err)
+	}
+	if got := keysOf(t, redis, t.Name()); !slices.Equal(got, []string{"head", "meta", "recent", "seen"}) {
+		t.Errorf("left are %v", got)
+	}
+}
+
+// A delivery that leaves the common path has members of its own from then on; the others of its event stay packed.
+func TestUnpacking(t *testing.T) {
+	for name, leave := range map[string]func(s *redisstore.Store, a *relay.Accept) (relay.State, error){
+		"retried": func(s *redisstore.Store, a *relay.Accept) (relay.State, error) {
+			return relay.StatePending, settle(t, s, a.Leased[0], relay.OutcomeRetry)
+		},
+		"released": func(s *redisstore.Store, a *relay.Accept) (relay.State, error) {
+			return relay.StatePending, settle(t, s, a.Leased[0], relay.OutcomeRelease)
+		},
+		"dead": func(s *redisstore.Store, a *relay.Accept) (relay.State, error) {
+			return relay.StateDead, settle(t, s, a.Leased[0], relay.OutcomeDead)
+		},
+		"replayed": func(s *redisstore.Store, a *relay.Accept) (relay.State, error) {
+			delivered(t, s, a.Leased[0])
+			n, _, err := s.Replay(t.Context(), a.Event.ID, []string{"one", "two"}, 0)
+			if n != 1 {
+				return "", fmt.Errorf("%d were replayed", n)
+			}
+			return relay.StatePending, err
+		},
+		"in doubt": func(s *redisstore.Store, a *relay.Accept) (relay.State, error) {
+			b := *a
+			b.Again = true
+			accept(t, s, &b)
+			if len(b.Leased) != 2 || settle(t, s, a.Leased[0], relay.OutcomeDelivered) == nil {
+				return "", fmt.Errorf("leased %d anew, and the former lease counts", len(b.Leased))
+			}
+			a.Leased = b.Leased
+			return relay.StateInFlight, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			a := packed(t, s, "one", "two")
+			want, err := leave(s, a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			state := func(destination string) (d relay.DeliveryRecord) {
+				r, err := s.Event(t.Context(), a.Event.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				i := slices.IndexFunc(r.Deliveries, func(d relay.DeliveryRecord) bool { return d.Destination == destination })
+				return r.Deliveries[i]
+			}
+			if d := state("one"); d.State != want || len(d.Attempts) != d.Tries {
+				t.Errorf("it is %+v, want %s", d, want)
+			}
+			if d := state("two"); d.State != relay.StateInFlight {
+				t.Errorf("the other one is %s", d.State)
+			}
+			delivered(t, s, a.Leased[1])
+			s.Refresh()
+			for _, c := range s.Counts() {
+				n := map[relay.State]int64{relay.StatePending: c.Pending, relay.StateInFlight: c.InFlight, relay.StateDead: c.Dead}[want]
+				if c.Destination == "one" && n != 1 || c.Destination == "two" && c.Delivered != 1 || c.Pending+c.InFlight+c.Delivered+c.Dead != 1 {
+					t.Errorf("counts are %+v", c)
+				}
+			}
+		})
+	}
+}
+
+// A gateway of the earlier layout finds no clock where it had one, so that each of its scripts fails before it writes.
+func TestAnEarlierGatewayIsRefused(t *testing.T) {
+	s := open(t)
+	meta := t.Name() + ":{vocals}:meta"
+	server.Do(t, "HSET", meta, "wall", 1, "run", 1, "seq", 7, "d:one", 3, "p:one", 1)
+	accept(t, s, newAccept("one"))
+	err := server.Client(t).Eval(t.Context(), "return redis.call('HMGET', KEYS[1], 'wall', 'run', 'seq')", []string{meta}).Err()
+	if err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+		t.Errorf("its first command gave %v", err)
+	}
+	s.Refresh()
+	for _, c := range s.Counts() { // what it knew is known
+		if c.Delivered != 3 || !c.Paused || c.Pending != 1 {
+			t.Errorf("counts are %+v", c)
+		}
+	}
+}
