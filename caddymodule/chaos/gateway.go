@@ -34,8 +34,7 @@ type gateway struct {
 
 	mu       sync.Mutex
 	process  *servers.Process
-	expected bool   // that it runs
-	config   string // the last that was accepted
+	expected bool // that it runs
 }
 
 func newGateway(n int, binary, home string, l *ledger) (*gateway, error) {
@@ -57,8 +56,11 @@ func newGateway(n int, binary, home string, l *ledger) (*gateway, error) {
 func (g *gateway) configure(config string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.config = config
-	return os.WriteFile(g.file(), []byte(config), 0o600)
+	fresh := g.file() + ".new" // a gateway that starts just now reads all of the file
+	if err := os.WriteFile(fresh, []byte(config), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(fresh, g.file())
 }
 
 func (g *gateway) file() string { return filepath.Join(g.home, "Caddyfile") }
