@@ -63,7 +63,8 @@ func (g *gateway) configure(config string) error {
 	return os.Rename(fresh, g.file())
 }
 
-func (g *gateway) file() string { return filepath.Join(g.home, "Caddyfile") }
+// file is not on the disk of the gateway's data, which may be full.
+func (g *gateway) file() string { return g.home + ".caddyfile" }
 
 // database is the file of an embedded store.
 func (g *gateway) database() string { return filepath.Join(g.home, "caddy", "relay", "relay.db") }
