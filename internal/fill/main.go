@@ -73,7 +73,7 @@ func open(ctx context.Context, store, at string) (relay.Store, error) {
 	return nil, fmt.Errorf("store %q: expected sqlite or redis", store)
 }
 
-// filling is what is to be written, and where.
+// filling holds what is to be written, and where.
 type filling struct {
 	store                        relay.Store
 	events, dead, waiting, tasks int

@@ -31,7 +31,7 @@ func (s *Store) Apply(ctx context.Context, b *relay.Batch) {
 
 // apply runs the scripts of a batch in one pipeline, and returns what is still to be read of its leases.
 func (s *Store) apply(ctx context.Context, b *relay.Batch) (reads []*read) {
-	packed, rest := s.packedSettles(b.Settles)
+	packed, rest := s.packedSettles(b)
 	settles, accepts := s.settleGroups(rest), s.acceptGroups(b.Accepts)
 	leases := make([]*leasing, len(b.Leases))
 	calls := make([]*call, 0, len(packed)+len(settles)+len(accepts)+len(b.Leases))

@@ -19,9 +19,10 @@ type leasing struct {
 	reads  []*read
 	paused bool
 	err    error
+	ended  bool
 }
 
-// leasingShard is what a lease knows of one partition.
+// leasingShard holds the state of one partition in a lease.
 type leasingShard struct {
 	*shard
 	due, asked bool
@@ -119,6 +120,7 @@ func (l *leasing) took(s *Store) {
 
 // end sets what the lease says besides what it has leased. An error of some partitions must not cost what others have given.
 func (l *leasing) end(s *Store) {
+	l.ended = true
 	l.op.Paused = l.paused && len(l.reads) == 0
 	l.op.Next = s.horizon.next(l.op, len(l.shards))
 	if len(l.reads) == 0 {
@@ -131,17 +133,20 @@ func (s *Store) lease(ctx context.Context, leasings []*leasing) (reads []*read) 
 	for n := 1; ; n++ {
 		var calls []*call
 		for _, l := range leasings {
+			if l.ended {
+				continue
+			}
 			l.took(s)
-			calls = append(calls, l.round(ctx, s, n)...)
+			next := l.round(ctx, s, n)
+			if len(next) == 0 { // what later leases of the batch take is not seen yet
+				l.end(s)
+				reads = append(reads, l.reads...)
+			}
+			calls = append(calls, next...)
 		}
 		if len(calls) == 0 {
-			break
+			return slices.Clip(reads)
 		}
 		s.run(ctx, calls...)
 	}
-	for _, l := range leasings {
-		l.end(s)
-		reads = append(reads, l.reads...)
-	}
-	return slices.Clip(reads)
 }

@@ -59,12 +59,30 @@ func parseCursor(cursor string) (*row, error) {
 	return &row{shard: &shard{name: f[1]}, seq: seq, destination: f[2]}, nil
 }
 
-// page returns the next n rows of all shelves together, after `from` if that is not nil. Fewer than n are the last.
+// page returns the next n rows of all shelves together, after `from` if that is not nil. Fewer than n are the last. Of many
+// shelves it reads a part of each that would do if they were even, and more of them only where it does not.
 func (s *Store) page(ctx context.Context, shelves []shelf, from *row, newest bool, n int) ([]row, error) {
+	if len(shelves) == 0 {
+		return nil, nil
+	}
+	for each := min(n, 2*n/len(shelves)+10); ; each = min(n, 4*each) {
+		rows, whole, err := s.pageOf(ctx, shelves, from, newest, each)
+		if err != nil {
+			return nil, err
+		}
+		if len(rows) >= n || whole || each == n {
+			return rows[:min(n, len(rows))], nil
+		}
+	}
+}
+
+// pageOf reads the next rows of each shelf, and returns those before which no other is still to be read. whole reports that
+// there are no more.
+func (s *Store) pageOf(ctx context.Context, shelves []shelf, from *row, newest bool, each int) (rows []row, whole bool, err error) {
 	pipe := s.client.Pipeline()
 	entries := make([]func() ([]row, error), len(shelves))
 	for i, sh := range shelves {
-		args := sh.args(from, newest, n)
+		args := sh.args(from, newest, each)
 		if sh.byTask {
 			names := pipe.ZRangeArgs(ctx, args)
 			entries[i] = func() ([]row, error) { return sh.named(names.Val()) }
@@ -73,27 +91,36 @@ func (s *Store) page(ctx context.Context, shelves []shelf, from *row, newest boo
 			entries[i] = func() ([]row, error) { return sh.scored(scored.Val()), nil }
 		}
 	}
-	if len(shelves) > 0 {
-		if _, err := pipe.Exec(ctx); err != nil {
-			return nil, explain(err)
-		}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, false, explain(err)
 	}
-	var rows []row
-	for _, of := range entries {
-		some, err := of()
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, some...)
-	}
-	slices.SortFunc(rows, func(a, b row) int {
+	order := func(a, b row) int {
 		bySeq := cmp.Compare(a.seq, b.seq)
 		if newest {
 			bySeq = -bySeq
 		}
 		return cmp.Or(bySeq, cmp.Compare(a.name, b.name), cmp.Compare(a.destination, b.destination))
-	})
-	return rows[:min(n, len(rows))], nil
+	}
+	var last *row // of the shelf that is read least far
+	for _, of := range entries {
+		some, err := of()
+		if err != nil {
+			return nil, false, err
+		}
+		rows = append(rows, some...)
+		if end := len(some) - 1; len(some) == each && (last == nil || order(some[end], *last) < 0) {
+			last = &some[end]
+		}
+	}
+	slices.SortFunc(rows, order)
+	if last == nil {
+		return rows, true, nil
+	}
+	known := slices.IndexFunc(rows, func(r row) bool { return order(r, *last) > 0 })
+	if known < 0 {
+		return rows, false, nil
+	}
+	return rows[:known], false, nil
 }
 
 func (sh shelf) scored(entries []redis.Z) []row {

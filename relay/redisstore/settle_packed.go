@@ -29,8 +29,13 @@ func place(op *relay.Settle) int {
 	return 0
 }
 
-// packedSettles parts settles into those that settle_packed.lua can do, and the rest.
-func (s *Store) packedSettles(settles []*relay.Settle) (groups []*group[*packedEvent], rest []*relay.Settle) {
+// packedSettles parts the settles of a batch into those that settle_packed.lua can do, and the rest. What that script leaves is
+// done after the batch, so that it gets none where leases follow, which must see what was settled.
+func (s *Store) packedSettles(b *relay.Batch) (groups []*group[*packedEvent], rest []*relay.Settle) {
+	if len(b.Leases) > 0 {
+		return nil, b.Settles
+	}
+	settles := b.Settles
 	var apart map[string]bool // events with other settles, which are done in their order
 	for _, op := range settles {
 		if !plain(op) || place(op) == 0 {

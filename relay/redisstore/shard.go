@@ -20,7 +20,7 @@ type shard struct {
 	tag    string // what all its keys begin with
 }
 
-// layout says into how many partitions the sources of a prefix are parted.
+// layout holds the partitions of the sources of a prefix.
 type layout struct {
 	keys       keys
 	partitions int

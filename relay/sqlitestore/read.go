@@ -136,7 +136,7 @@ func (s *Store) readEvent(st *sqlitefile.Stmt) relay.EventRecord {
 // ofEvent are an event's deliveries, looked up one by one for the destinations that its source ever had.
 const ofEvent = " FROM destination t CROSS JOIN delivery d ON d.destination = t.id AND d.event = ?1 WHERE t.source = ?2"
 
-// deliveryColumns are what deliveryOf reads.
+// deliveryColumns lists the columns that deliveryOf reads.
 const deliveryColumns = "destination, state, due, tries, replay, variant, dead_at, reason"
 
 func (s *Store) readDeliveries(c *sqlitefile.Conn, r *relay.EventRecord) error {

@@ -59,7 +59,7 @@ func ClusterMaster(t testing.TB, masters []*Server, args ...string) *Server {
 	return added
 }
 
-// Reshard gives a new master of a Cluster the last slots of each other one, with their keys, so that all have as many. A master
+// Reshard moves the last slots of each master of a Cluster, with their keys, to a new one, so that all have as many. A master
 // that was started a moment ago takes its time to join.
 func Reshard(t testing.TB, masters []*Server, added *Server) {
 	t.Helper()

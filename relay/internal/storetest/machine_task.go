@@ -19,6 +19,7 @@ func (m *machine) expect() {
 	err := m.node().Expect(m.Context(), e)
 	m.Logf("expectation of %s, API %q, after %v, of %d at most: %v", e.TaskID, e.API, e.After, e.Most, err)
 	m.model.expected(e, err)
+	m.lookAtTasks(m.nodes[0])
 }
 
 func (m *machine) leaseTasks() {
@@ -39,6 +40,13 @@ func (m *machine) settleTask() {
 	err := m.node().SettleTask(m.Context(), op)
 	m.Logf("settle of %s by the token %d, given up %v: %v", op.TaskID, op.Token, op.GivenUp, err)
 	m.model.settledTask(op, err)
+}
+
+// lookAtTasks compares the tasks that a client lists with the model.
+func (m *machine) lookAtTasks(s relay.Store) {
+	tasks, _, err := s.Tasks(m.Context(), relay.TaskFilter{})
+	m.must(err)
+	m.model.shownTasks(tasks)
 }
 
 // lookAtTaskCounts compares how many tasks the store counts with the model.

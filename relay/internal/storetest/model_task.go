@@ -18,8 +18,9 @@ type modelTask struct {
 	at, late  time.Duration
 	due       time.Duration
 	ended     time.Duration
-	token     uint64 // of the current lease; 0 without one
-	event     string // that has ended it
+	token     uint64   // of the current lease; 0 without one
+	event     string   // that has ended it
+	finals    []string // one of which it is, where the task had ended before it was registered
 	key       [32]byte
 	ending    relay.Ending
 }
@@ -91,6 +92,9 @@ func (m *model) expected(e *relay.Expectation, err error) {
 	tooMany := false
 	if t == nil || t.state == relay.TaskGivenUp || e.API != "" && e.API != t.api {
 		tooMany = !t.open() && open >= e.Most
+		if m.parted && !t.open() {
+			tooMany = err != nil // of other partitions a client knows what it has seen last
+		}
 	} else {
 		e = nil // nothing changes
 	}
@@ -106,7 +110,10 @@ func (m *model) expected(e *relay.Expectation, err error) {
 		m.tasks = append(m.tasks, t)
 	}
 	*t = modelTask{name: t.name, api: e.API, state: relay.TaskExpected, at: m.clock, late: m.clock + e.After, due: m.clock + e.After}
-	if look && len(m.finals(t.name)) > 0 {
+	if look {
+		t.finals = m.finals(t.name)
+	}
+	if len(t.finals) > 0 {
 		t.state, t.ended = relay.TaskCalledBack, m.clock
 	}
 }
@@ -209,8 +216,8 @@ func (m *model) shownTasks(tasks []relay.TaskRecord) {
 		if t.open() && t.late <= m.clock {
 			state = relay.TaskOverdue
 		}
-		if t.state == relay.TaskCalledBack && t.event == "" && slices.Contains(m.finals(t.name), got.EventID) {
-			t.event = got.EventID // any of them
+		if t.state == relay.TaskCalledBack && t.event == "" && slices.Contains(t.finals, got.EventID) {
+			t.event = got.EventID
 		}
 		wait := max(0, t.due-m.clock)
 		if got.TaskID != t.name || got.API != t.api || got.State != state || got.Reason != t.reason || got.Polls != t.polls || got.EventID != t.event ||

@@ -127,11 +127,11 @@ func redriveSeveral(b *bench) {
 }
 
 func redriveSteps(b *bench) {
-	const n = relay.MaxTouched + 100
+	const n, every = relay.MaxTouched + 100, 20 * time.Second
 	oldest := b.kill("oldest", billing)
 	others := b.killMany(n - 1)
 	sel := relay.Selection{Source: source, Destination: billing}
-	first, next, err := b.Store.Redrive(b.ctx(), sel, relay.Pace{Every: time.Second}, "")
+	first, next, err := b.Store.Redrive(b.ctx(), sel, relay.Pace{Every: every}, "")
 	b.must(err)
 	if first != relay.MaxTouched || next == "" {
 		b.t.Fatalf("the first step redrove %d, and goes on at %q", first, next)
@@ -139,16 +139,16 @@ func redriveSteps(b *bench) {
 	b.wantCounts(billing, relay.MaxTouched, 0, 0, n-relay.MaxTouched)
 	// What dies again meanwhile is not redriven twice.
 	b.settleAll(relay.OutcomeDead, b.wantTurn(oldest))
-	second, next, err := b.Store.Redrive(b.ctx(), sel, relay.Pace{After: time.Duration(first) * time.Second, Every: time.Second}, next)
+	second, next, err := b.Store.Redrive(b.ctx(), sel, relay.Pace{After: time.Duration(first) * every, Every: every}, next)
 	b.must(err)
 	if second != n-relay.MaxTouched || next != "" {
 		b.t.Fatalf("the second step redrove %d, and goes on at %q", second, next)
 	}
 	b.wantCounts(billing, n-1, 0, 0, 1)
 	if !b.Parted {
-		b.wantWithin("the last one's next attempt", b.delivery(others[n-2], billing).NextAttempt, (n-1)*time.Second)
+		b.wantWithin("the last one's next attempt", b.delivery(others[n-2], billing).NextAttempt, (n-1)*every)
 	}
-	b.Advance(n * time.Second)
+	b.Advance(n * every)
 	b.wantLeased(b.leaseAll(billing), others...)
 }
 
