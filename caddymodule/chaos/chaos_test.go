@@ -20,13 +20,16 @@ func TestChaos(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for store, seed := range map[string]uint64{"sqlite": 11, "redis": 7} {
-		t.Run(store, func(t *testing.T) {
+	// On Redis no gateway is killed: what it held would be leased for another half a minute.
+	for _, o := range []chaos.Options{
+		{Store: "sqlite", Seed: 2007, Duration: 10 * time.Second},
+		{Store: "redis", Seed: 7, Duration: 4 * time.Second},
+	} {
+		t.Run(o.Store, func(t *testing.T) {
 			t.Parallel()
-			report, err := chaos.Run(t.Context(), chaos.Options{
-				Binary: binary, Dir: t.TempDir(), Store: store, Seed: seed, Rate: 100, Duration: 6 * time.Second,
-				Log: func(line string) { t.Log(line) },
-			})
+			o.Binary, o.Dir, o.Rate = binary, t.TempDir(), 100
+			o.Log = func(line string) { t.Log(line) }
+			report, err := chaos.Run(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -42,11 +43,8 @@ func between(rng *rand.Rand, least, most time.Duration) time.Duration {
 
 // harmAll does one fault, or several at once, after the other, until ctx ends.
 func (w *world) harmAll(ctx context.Context, rng *rand.Rand, faults []harm) error {
-	for {
-		wait(ctx, between(rng, 100*time.Millisecond, time.Second))
-		if ctx.Err() != nil {
-			return nil
-		}
+	pause := func() { wait(ctx, between(rng, 100*time.Millisecond, time.Second)) }
+	for pause(); ctx.Err() == nil; pause() {
 		count := min([]int{1, 1, 1, 2, 2, 3}[rng.IntN(6)], len(faults))
 		failures := make([]error, count)
 		var doing sync.WaitGroup
@@ -61,12 +59,11 @@ func (w *world) harmAll(ctx context.Context, rng *rand.Rand, faults []harm) erro
 			})
 		}
 		doing.Wait()
-		for _, err := range failures {
-			if err != nil {
-				return err
-			}
+		if err := errors.Join(failures...); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // killGateway kills a gateway, and starts it again.

@@ -26,8 +26,15 @@ func (w *world) harmMaster(kind string, harm func(*servers.Redis) error) error {
 		return err
 	}
 	defer w.ledger.begin(kind, -1)()
-	return harm(master)
+	err = harm(master)
+	if w.redis.sentinel != nil {
+		wait(context.Background(), failoverTime)
+	}
+	return err
 }
+
+// failoverTime is how long after a fault a Sentinel may still promote the replica.
+const failoverTime = 3 * time.Second
 
 // killRedis kills the master, and starts it again. A Sentinel may have promoted its replica meanwhile.
 func killRedis(ctx context.Context, w *world, rng *rand.Rand) error {

@@ -34,8 +34,7 @@ type gateway struct {
 
 	mu       sync.Mutex
 	process  *servers.Process
-	expected bool   // that it runs
-	config   string // the last that was accepted
+	expected bool // that it runs
 }
 
 func newGateway(n int, binary, home string, l *ledger) (*gateway, error) {
@@ -57,11 +56,15 @@ func newGateway(n int, binary, home string, l *ledger) (*gateway, error) {
 func (g *gateway) configure(config string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.config = config
-	return os.WriteFile(g.file(), []byte(config), 0o600)
+	fresh := g.file() + ".new" // a gateway that starts just now reads all of the file
+	if err := os.WriteFile(fresh, []byte(config), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(fresh, g.file())
 }
 
-func (g *gateway) file() string { return filepath.Join(g.home, "Caddyfile") }
+// file is not on the disk of the gateway's data, which may be full.
+func (g *gateway) file() string { return g.home + ".caddyfile" }
 
 // database is the file of an embedded store.
 func (g *gateway) database() string { return filepath.Join(g.home, "caddy", "relay", "relay.db") }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"time"
@@ -129,6 +130,10 @@ func (s *sender) try(ctx context.Context, c callback, g *gateway) bool {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	begun := time.Now()
+	// What the kernel needs for a connection is not the gateway's: a busy one drops and repeats its first packets.
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { begun = time.Now() },
+	}))
 	resp, err := s.client.Do(req)
 	if err != nil {
 		s.ledger.answer(c, 0, "", 0)

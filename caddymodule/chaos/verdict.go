@@ -50,7 +50,7 @@ func (w *world) judge(ctx context.Context) {
 	}
 	l := w.ledger
 	l.mu.Lock()
-	l.checkEvents(events, w.redis != nil)
+	l.checkEvents(events, w.redis)
 	l.checkAnswered()
 	var doubts []doubt
 	for d, requests := range l.requests {
@@ -71,8 +71,8 @@ func (w *world) judge(ctx context.Context) {
 }
 
 // checkEvents checks that every event is settled, and that what consumers got is stored. An id that was told while a callback was in
-// a spool may turn out to be that of a duplicate.
-func (l *ledger) checkEvents(events map[string]stored, shared bool) {
+// a spool may turn out to be that of a duplicate, and what was delivered before its sender was answered may be lost in a failover.
+func (l *ledger) checkEvents(events map[string]stored, shared *redis) {
 	ids := map[callback][]string{}
 	for id, e := range events {
 		ids[e.callback] = append(ids[e.callback], id)
@@ -88,7 +88,7 @@ func (l *ledger) checkEvents(events map[string]stored, shared bool) {
 		}
 	}
 	for id, c := range l.events {
-		if _, ok := events[id]; !ok {
+		if _, ok := events[id]; !ok && (shared == nil || shared.sentinel == nil) {
 			l.violatesLocked("lost", "event %s of %v was delivered, and is not in the store", id, c)
 		}
 	}
@@ -98,7 +98,7 @@ func (l *ledger) checkEvents(events map[string]stored, shared bool) {
 			continue
 		}
 		for id := range told {
-			if !slices.Contains(ids[c], id) && !shared {
+			if !slices.Contains(ids[c], id) && shared == nil {
 				l.violatesLocked("lost", "%v was answered by 200 as event %s, and the store has %v", c, id, ids[c])
 			}
 		}
@@ -173,11 +173,15 @@ func (l *ledger) repeats(d doubt) {
 		d.after.attempt, d.after.replay, l.at(d.after.arrived))
 }
 
-// resolve asks the gateway why it went on after an answer that was final. It may have given up waiting before that came.
+// resolve asks the gateway why it went on after an answer that was final. It may have given up waiting before that came. A
+// delivery that was discarded cannot be asked about.
 func (w *world) resolve(ctx context.Context, d doubt) {
 	var e api.Event
 	_, err := w.gateways[0].call(ctx, http.MethodGet, api.EventPath(d.event), nil, &e)
 	if err == nil {
+		if len(e.Deliveries) == 0 {
+			return
+		}
 		for _, delivery := range e.Deliveries {
 			for n, a := range delivery.Attempts {
 				if n+1 == d.before.attempt && a.Status == 0 && a.DurationMS >= (attemptTimeout-100*time.Millisecond).Milliseconds() {
@@ -193,18 +197,9 @@ func (w *world) resolve(ctx context.Context, d doubt) {
 
 // explained reports whether a fault stands between two requests, before the first of them was settled.
 func (l *ledger) explained(first, second *request) bool {
-	unsettled := first.ended.Add(settleTime)
-	if first.ended.IsZero() {
-		unsettled = second.arrived
-	}
-	// A settle waits for as long as one fault follows the other.
-	for _, f := range l.faults {
-		if f.from.Before(unsettled) && (f.to.IsZero() || f.to.Add(settleTime).After(unsettled)) {
-			if f.to.IsZero() {
-				return true
-			}
-			unsettled = f.to.Add(settleTime)
-		}
+	unsettled := second.arrived
+	if !first.ended.IsZero() {
+		unsettled = l.settledBy(first.ended)
 	}
 	for _, f := range l.faults {
 		if f.from.Before(second.arrived) && f.from.Before(unsettled) && (f.to.IsZero() || f.to.After(first.arrived)) {
@@ -212,6 +207,30 @@ func (l *ledger) explained(first, second *request) bool {
 		}
 	}
 	return false
+}
+
+// settledBy returns when an answer must be settled at the latest: a settle waits for as long as one fault follows the other, and while
+// the machine is too busy.
+func (l *ledger) settledBy(answered time.Time) time.Time {
+	by := answered.Add(settleTime)
+	for longer := true; longer; {
+		longer = false
+		extend := func(from, to time.Time) {
+			if to.IsZero() {
+				to = time.Now()
+			}
+			if from.Before(by) && to.Add(settleTime).After(by) {
+				by, longer = to.Add(settleTime), true
+			}
+		}
+		for _, f := range l.faults {
+			extend(f.from, f.to)
+		}
+		for _, gap := range l.gaps {
+			extend(gap[0], gap[1])
+		}
+	}
+	return by
 }
 
 // checkOverlaps checks that no two requests of a delivery were under way at the same time.
