@@ -51,7 +51,7 @@ end
 	}
 }
 
-// skews are what tests have made of the clock, by key prefix.
+// skews holds how tests have moved the clock, by key prefix.
 var skews sync.Map
 
 // skew is how far the clock was moved, and where it has stood still since, if it does.
