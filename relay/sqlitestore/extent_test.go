@@ -66,10 +66,24 @@ func TestExtents(t *testing.T) {
 		t.Helper()
 		from, to := all[len(all)/3].ReceivedAt, all[len(all)/2].ReceivedAt
 		for _, f := range []relay.EventFilter{
-			{}, {Since: from}, {Until: to}, {Since: from, Until: to}, {Since: all[len(all)-1].ReceivedAt}, {Since: at.Add(2 * time.Hour)},
-			{Source: "rare"}, {Source: "often", Until: to}, {Source: "source-7"}, {Source: "source-71", Since: from}, {Source: "nobody"},
-			{State: relay.StateDead}, {State: relay.StateDead, Since: from, Until: to}, {State: relay.StateDead, Source: "rare"},
-			{State: relay.StatePending}, {Destination: "one", Since: from, Until: to}, {Destination: "none"}, {TaskID: "task-3", Until: to},
+			{},
+			{Since: from},
+			{Until: to},
+			{Since: from, Until: to},
+			{Since: all[len(all)-1].ReceivedAt},
+			{Since: at.Add(2 * time.Hour)},
+			{Source: "rare"},
+			{Source: "often", Until: to},
+			{Source: "source-7"},
+			{Source: "source-71", Since: from},
+			{Source: "nobody"},
+			{State: relay.StateDead},
+			{State: relay.StateDead, Since: from, Until: to},
+			{State: relay.StateDead, Source: "rare"},
+			{State: relay.StatePending},
+			{Destination: "one", Since: from, Until: to},
+			{Destination: "none"},
+			{TaskID: "task-3", Until: to},
 		} {
 			for _, f.Oldest = range []bool{false, true} {
 				f.Limit = 100
@@ -143,7 +157,7 @@ func TestExtentsGo(t *testing.T) {
 		t.Fatalf("without any event %d extents are left, want 2: nothing is known of what was there", n)
 	}
 	must(t, s.transact(nil, func() error {
-		return s.db.Writer.Stmt("INSERT INTO event VALUES (12, x'', 1, '', '', '', x'', x'', '', 0, 0, NULL, x'')").Exec()
+		return s.db.Writer.Stmt("INSERT INTO event VALUES (12, x'01', 1, '', '', '', x'02', x'03', '', 0, 0, NULL, x'')").Exec()
 	}))
 	must(t, s.dropExtents())
 	if n := left(); n != 1 {

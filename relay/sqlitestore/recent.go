@@ -54,7 +54,8 @@ func newRecent() recent { return recent{keys: map[recentKey]first{}, ids: map[ul
 
 func newRecentEvent(f *first, k recentKey, task string, received int64) recentEvent {
 	return recentEvent{
-		f.event, f.at, int64(f.id.Time()), [kinds]uint64{byKey: k.hash(), byTask: taskHash(task), byID: idHash(f.id)},
+		f.event, f.at, int64(f.id.Time()),
+		[kinds]uint64{byKey: k.hash(), byTask: taskHash(task), byID: idHash(f.id)},
 		received, k.source,
 	}
 }
