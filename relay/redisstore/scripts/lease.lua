@@ -50,7 +50,7 @@ if #ids > 0 then
   redis.call('HSET', q.state, unpack(records))
 end
 
-local due, lease = next_due(q, tonumber(flags[5] or 0) > 0)
+local due, lease = next_due(q, ARGV[1], tonumber(flags[5] or 0) > 0)
 if due <= now then
   reply[3] = 0
 elseif math.min(due, lease) < HELD then

@@ -388,13 +388,33 @@ local function reclaim(q, name, most)
   return #expired / 2
 end
 
--- next_due returns when the next delivery of a queue is due, and when the next lease may end, of events' records too if
--- `held` says that some are of this destination; each HELD or later where there is none.
-local function next_due(q, held)
+-- next_pack returns when the next lease of a destination ends that is in an event's record; HELD if there is none. Of many
+-- events only those are looked at whose first lease ends first: it may be none of these, but not earlier than theirs.
+local function next_pack(name)
+  local list, first = redis.call('ZRANGE', HELD_PACKS, 0, 15, 'WITHSCORES'), HELD
+  for i = 1, #list, 2 do
+    local score = tonumber(list[i + 1])
+    if score >= first then
+      return first
+    end
+    local r = redis.call('HGET', PACKS, list[i])
+    local e = r and parse_pack(r, list[i])
+    local at, letter
+    if e then
+      at, letter = place_of(e, name)
+    end
+    if letter == LETTER_LEASED and lease_end(e, at) > now then -- else the next look at the source unpacks it
+      first = math.min(first, lease_end(e, at))
+    end
+  end
+  return #list == 32 and math.min(first, math.max(tonumber(list[32]), now + 1)) or first
+end
+
+-- next_due returns when the next delivery of a destination is due, and when the next lease ends, of events' records too if `held`
+-- says that there are any; each HELD or later where there is none.
+local function next_due(q, name, held)
   local due, lease = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES'), redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
-  -- What has expired there already is another destination's, or the next look at the source unpacks it.
-  local pack = held and redis.call('ZRANGEBYSCORE', HELD_PACKS, '(' .. now_text, '+inf', 'WITHSCORES', 'LIMIT', 0, 1) or {}
-  return tonumber(due[2] or HELD), math.min(tonumber(lease[2] or HELD), tonumber(pack[2] or HELD))
+  return tonumber(due[2] or HELD), math.min(tonumber(lease[2] or HELD), held and next_pack(name) or HELD)
 end
 
 -- waits says that a delivery is neither leased nor settled.

@@ -64,7 +64,7 @@ for i, name in ipairs(ARGV) do
   local oldest = redis.call('ZRANGE', q.pending, 0, 0, 'WITHSCORES')
   local since = math.min(tonumber(oldest[2] or HELD), held_since[name] or HELD)
   add(since >= HELD and 0 or math.max(0, run - since))
-  local at = math.min(next_due(q, held_since[name]))
+  local at = math.min(next_due(q, name, held_since[name]))
   add(at >= HELD and -1 or math.max(0, at - now))
   add(expired)
 end
