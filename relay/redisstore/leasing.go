@@ -26,7 +26,8 @@ type leasing struct {
 type leasingShard struct {
 	*shard
 	due, asked bool
-	quota      int // of this round
+	filled     bool // its quota of the last round
+	quota      int  // of this round
 }
 
 // newLeasing begins a lease. Each one begins at another partition, so that none is passed over for long.
@@ -52,12 +53,17 @@ const leasingRounds = 4
 
 // round makes the calls of a round, none if the lease is over. It asks no partition for more than its share of what is left.
 func (l *leasing) round(ctx context.Context, s *Store, n int) []*call {
+	before := l.asked
 	l.asked, l.calls = nil, nil
 	switch probe := l.op.Probe && len(l.shards) > 1; {
 	case l.left == 0 || n == leasingRounds:
 		return nil
 	case probe && n == 1: // after what the batch writes
 		l.aim(ctx, s)
+	case probe && n > 1: // where leases that had expired came before what was aimed at
+		l.asked = slices.DeleteFunc(slices.Clone(before), func(h *leasingShard) bool { return !h.filled })
+		l.asked = l.asked[:min(len(l.asked), l.left)]
+		share(l.left, l.asked)
 	case !probe:
 		l.choose(n)
 	}
@@ -106,14 +112,15 @@ func share(n int, among []*leasingShard) {
 func (l *leasing) took(s *Store) {
 	for i, h := range l.asked {
 		reads, next, paused, err := s.leased(h.shard, l.op, l.calls[i])
-		h.asked, h.due = true, false
+		h.asked, h.due, h.filled = true, false, false
 		if err != nil {
 			l.err = err
 			s.horizon.set(h.shard, l.op.Destination, time.Second) // not at once again
 			continue
 		}
 		l.reads, l.left, l.paused = append(l.reads, reads...), l.left-len(reads), l.paused || paused
-		h.due = next == 0 && len(reads) == h.quota
+		h.filled = len(reads) == h.quota
+		h.due = next == 0 && h.filled
 		s.horizon.set(h.shard, l.op.Destination, next)
 	}
 }
