@@ -49,6 +49,7 @@ type job struct {
 	Duration    time.Duration // the end of it, if there is no Count
 	Count       int           // requests in all
 	PerSecond   int           // 0: as fast as the answers come
+	Again       time.Duration // when a callback that is answered 503 is sent again; 0: it ends the job
 }
 
 // outcome holds the generator's measurements.
@@ -156,15 +157,19 @@ func (j job) connection(address string, next func() (int64, bool)) ([]time.Durat
 		}
 		sent := time.Now()
 		copy(task, fmt.Sprintf("%016x%016x", sent.UnixNano(), n))
-		if _, err := conn.Write(request); err != nil {
-			return took, err
-		}
-		status, err := readAnswer(answers)
-		if err != nil {
-			return took, err
-		}
-		if status != "200" {
-			return took, fmt.Errorf("the answer is %s", status)
+		for status := "503"; status != "200"; {
+			if _, err := conn.Write(request); err != nil {
+				return took, err
+			}
+			if status, err = readAnswer(answers); err != nil {
+				return took, err
+			}
+			switch {
+			case status == "503" && j.Again > 0:
+				<-time.After(j.Again)
+			case status != "200":
+				return took, fmt.Errorf("the answer is %s", status)
+			}
 		}
 		took = append(took, time.Since(sent))
 	}

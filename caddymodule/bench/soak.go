@@ -71,7 +71,7 @@ func (b *bench) soak() (err error) {
 	go watch.run()
 	o, err := load(job{
 		Addresses: f.addresses(), Path: "/callbacks", Body: f.callback, Connections: b.connections,
-		Count: int(b.length.Seconds()) * rate, PerSecond: rate,
+		Count: int(b.length.Seconds()) * rate, PerSecond: rate, Again: time.Second,
 	})
 	close(watch.stop)
 	close(flapping)
