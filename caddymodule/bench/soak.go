@@ -32,6 +32,8 @@ const (
 // soak sends callbacks at half the rate that the gateway sustains, to a steady consumer and to one that fails a third of
 // the time, and shows that nothing grows: neither the process nor the store.
 func (b *bench) soak() (err error) {
+	// What follows is of this part alone.
+	defer func(s settings, perSource, perTo string) { b.settings, b.perSource, b.perTo = s, perSource, perTo }(b.settings, b.perSource, b.perTo)
 	b.store = cmp.Or(b.store, sqlite)
 	store := func(string) string { return sqlite }
 	if b.store == "redis" {

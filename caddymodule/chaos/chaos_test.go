@@ -37,6 +37,9 @@ func TestChaos(t *testing.T) {
 			if report.Failed() {
 				t.Error("what was promised is violated")
 			}
+			if report.Callbacks == 0 || report.Requests == 0 {
+				t.Error("nothing was sent, or nothing arrived")
+			}
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -32,6 +33,13 @@ var harms = []harm{
 	{"redis-stop", stopRedis, shared},
 	{"redis-full", fillRedis, shared},
 	{"redis-refuses", refuseRedis, shared},
+}
+
+// unknown returns the names that no fault has.
+func unknown(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return slices.ContainsFunc(harms, func(h harm) bool { return h.name == name })
+	})
 }
 
 func nothing(*world) string { return "" }
