@@ -139,7 +139,7 @@ func run(s settings) error {
 	defer os.RemoveAll(work)
 	b.dir = work
 	if b.binary == "" {
-		if b.binary, err = servers.Build(work); err != nil {
+		if b.binary, err = servers.Build(work, servers.Gateway); err != nil {
 			return err
 		}
 	}

@@ -135,15 +135,22 @@ func (f *fan) held() ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	heap, err := g.metric("go_memstats_heap_alloc_bytes")
+	m, err := g.metrics()
 	if err != nil {
 		return nil, err
 	}
-	goroutines, err := g.metric("go_goroutines")
+	heap, err := m.sum("go_memstats_heap_alloc_bytes")
 	if err != nil {
 		return nil, err
 	}
-	waiting, err := g.metric("caddy_relay_deliveries", `state="pending"`)
+	goroutines, err := m.sum("go_goroutines")
+	if err != nil {
+		return nil, err
+	}
+	if heap == 0 || goroutines == 0 {
+		return nil, errors.New("/metrics lacks go_memstats_heap_alloc_bytes or go_goroutines")
+	}
+	waiting, err := m.sum("caddy_relay_deliveries", `state="pending"`)
 	if err != nil {
 		return nil, err
 	}

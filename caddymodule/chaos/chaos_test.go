@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // `make chaos SEED=… STORE=…`.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	binary, err := servers.Build(t.TempDir())
+	binary, err := servers.Binary(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ var harms = []harm{
 	{"kill", killGateway, nothing},
 	{"stop", stopGateway, nothing},
 	{"log", stallLog, nothing},
-	{"descriptors", exhaustDescriptors, command("prlimit")},
+	{"descriptors", exhaustDescriptors, nothing},
 	{"files", harmFiles, embedded},
 	{"disk", fillDisk, ownDisk},
 	{"redis-kill", killRedis, shared},

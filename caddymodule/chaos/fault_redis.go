@@ -27,7 +27,7 @@ func (w *world) harmMaster(kind string, harm func(*servers.Redis) error) error {
 	}
 	defer w.ledger.begin(kind, -1)()
 	err = harm(master)
-	if w.redis.sentinel != nil {
+	if w.redis.failsOver() {
 		wait(context.Background(), failoverTime)
 	}
 	return err

@@ -37,9 +37,8 @@ type ledger struct {
 	begun time.Time
 
 	mu        sync.Mutex
-	answered  map[callback]map[string]time.Time // when each event id was first answered by 200
-	sent      int
-	statuses  map[int]int // of answers; 0 where there was none
+	answered  map[callback]map[string]bool // the event ids that were answered by 200
+	statuses  map[int]int                  // of answers; 0 where there was none
 	slowest   time.Duration
 	requests  map[delivery][]*request
 	order     []delivery          // the same, by first arrival
@@ -70,7 +69,7 @@ type pause struct {
 func newLedger() *ledger {
 	return &ledger{
 		begun:    time.Now(),
-		answered: map[callback]map[string]time.Time{}, statuses: map[int]int{},
+		answered: map[callback]map[string]bool{}, statuses: map[int]int{},
 		requests: map[delivery][]*request{}, events: map[string]callback{},
 		replays: map[delivery]int{}, operated: map[string]int{},
 		violation: map[string][]string{}, count: map[string]int{},
@@ -95,18 +94,15 @@ func (l *ledger) violatesLocked(kind, format string, args ...any) {
 func (l *ledger) answer(c callback, status int, event string, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sent++
 	l.statuses[status]++
 	if status != 200 {
 		return
 	}
 	l.slowest = max(l.slowest, took)
 	if l.answered[c] == nil {
-		l.answered[c] = map[string]time.Time{}
+		l.answered[c] = map[string]bool{}
 	}
-	if _, known := l.answered[c][event]; !known {
-		l.answered[c][event] = time.Now()
-	}
+	l.answered[c][event] = true
 }
 
 // arrive enters a request of a consumer.

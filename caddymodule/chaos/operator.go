@@ -106,9 +106,9 @@ func (o *operator) look(ctx context.Context, g *gateway) {
 }
 
 // reload reloads every second: mostly something that is right, and else something that must be refused.
-func (w *world) reload(ctx context.Context, rng *rand.Rand, every time.Duration) {
+func (w *world) reload(ctx context.Context, rng *rand.Rand) {
 	for {
-		wait(ctx, every)
+		wait(ctx, time.Second)
 		if ctx.Err() != nil {
 			return
 		}

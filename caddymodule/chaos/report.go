@@ -49,7 +49,7 @@ func (w *world) report() Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := Report{
-		Options: w.Options, Callbacks: len(l.answered), Tries: maps.Clone(l.statuses), Slowest: l.slowest,
+		Options: w.Options, Callbacks: len(l.answered), Tries: l.statuses, Slowest: l.slowest,
 		Faults: map[string]int{}, Without: w.without, Operations: l.operated, Took: time.Since(l.begun), Starved: len(l.gaps),
 	}
 	for _, n := range l.replays {
@@ -66,10 +66,9 @@ func (w *world) report() Report {
 			}
 		}
 	}
-	for _, kind := range l.kinds() {
+	for _, kind := range slices.Sorted(maps.Keys(l.count)) {
 		r.Violations = append(r.Violations, fmt.Sprintf("%s: %d", kind, l.count[kind]))
 		r.Violations = append(r.Violations, l.violation[kind]...)
 	}
-	r.Violations = slices.Clip(r.Violations)
 	return r
 }

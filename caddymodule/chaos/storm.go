@@ -55,7 +55,7 @@ func (w *world) storm(ctx context.Context) error {
 	if w.Rounds > 0 {
 		err = w.killRounds(ctx, rng(3))
 	} else {
-		taking.Go(func() { w.reload(ctx, rng(4), time.Second) })
+		taking.Go(func() { w.reload(ctx, rng(4)) })
 		harming, over := context.WithTimeout(ctx, w.Duration)
 		defer over()
 		err = w.harmAll(harming, rng(3), faults)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"sort"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/caddymodule/api"
@@ -57,7 +56,7 @@ func (w *world) judge(ctx context.Context) {
 	}
 	l.checkOrder()
 	// An operation is answered without a wait for replicas: a failover may take it back.
-	if w.redis == nil || w.redis.sentinel == nil {
+	if !w.redis.failsOver() {
 		l.checkReplays()
 		l.checkPauses(w.redis != nil)
 	}
@@ -85,7 +84,7 @@ func (l *ledger) checkEvents(events map[string]stored, shared *redis) {
 		}
 	}
 	for id, c := range l.events {
-		if _, ok := events[id]; !ok && (shared == nil || shared.sentinel == nil) {
+		if _, ok := events[id]; !ok && !shared.failsOver() {
 			l.violatesLocked("lost", "event %s of %v was delivered, and is not in the store", id, c)
 		}
 	}
@@ -307,14 +306,4 @@ func (l *ledger) checkPauses(shared bool) {
 			}
 		}
 	}
-}
-
-// kinds returns the kinds of violations that were found.
-func (l *ledger) kinds() []string {
-	kinds := make([]string, 0, len(l.count))
-	for kind := range l.count {
-		kinds = append(kinds, kind)
-	}
-	sort.Strings(kinds)
-	return kinds
 }

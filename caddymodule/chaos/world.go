@@ -95,7 +95,7 @@ func newWorld(o Options) (*world, error) {
 			return w, err
 		}
 	}
-	w.sender = newSender(w.gateways, w.ledger, []share{{plainSource, 64}, {orderedSource, 12}, {doomedSource, 8}, {rubbishSource, 8}, {movedSource, 8}})
+	w.sender = newSender(w.gateways, w.ledger)
 	return w, nil
 }
 

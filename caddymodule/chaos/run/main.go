@@ -60,7 +60,7 @@ func run() error {
 	}
 	defer os.RemoveAll(work)
 	if o.Binary == "" {
-		if o.Binary, err = servers.Build(work); err != nil {
+		if o.Binary, err = servers.Build(work, servers.Gateway); err != nil {
 			return err
 		}
 	}
