@@ -49,7 +49,7 @@ func between(rng *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(rng.Int64N(int64(most-least)))
 }
 
-// harmAll does one fault, or several at once, after the other, until ctx ends.
+// harmAll runs faults, one or several at a time, until ctx ends.
 func (w *world) harmAll(ctx context.Context, rng *rand.Rand, faults []harm) error {
 	pause := func() { wait(ctx, between(rng, 100*time.Millisecond, time.Second)) }
 	for pause(); ctx.Err() == nil; pause() {

@@ -90,7 +90,7 @@ func harmFiles(ctx context.Context, w *world, rng *rand.Rand) error {
 	return w.healthy(g)
 }
 
-// ownDisk mounts a small disk for the data of an embedded store, unless it is mounted.
+// ownDisk returns what is lacking for a disk of the store's own, or nothing.
 func ownDisk(w *world) string {
 	if lacks := embedded(w); lacks != "" {
 		return lacks

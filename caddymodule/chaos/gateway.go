@@ -64,7 +64,7 @@ func (g *gateway) configure(config string) error {
 	return os.Rename(fresh, g.file())
 }
 
-// file is not on the disk of the gateway's data, which may be full.
+// file returns the path of the configuration, which is not on the disk of the data: that may be full.
 func (g *gateway) file() string { return g.home + ".caddyfile" }
 
 // database is the file of an embedded store.
@@ -185,7 +185,7 @@ func (g *gateway) load(ctx context.Context, config string) error {
 	return g.configure(config)
 }
 
-// status asks for the status.
+// status returns the gateway's status.
 func (g *gateway) status(ctx context.Context) (s api.Status, err error) {
 	_, err = g.call(ctx, http.MethodGet, api.PathStatus, nil, &s)
 	return s, err

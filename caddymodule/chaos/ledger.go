@@ -76,7 +76,7 @@ func newLedger() *ledger {
 	}
 }
 
-// violates enters a violation.
+// violates records a violation.
 func (l *ledger) violates(kind, format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -90,7 +90,7 @@ func (l *ledger) violatesLocked(kind, format string, args ...any) {
 	}
 }
 
-// answer enters the answer to a sender, or that there was none.
+// answer records the answer to a sender, or that there was none.
 func (l *ledger) answer(c callback, status int, event string, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,7 +105,7 @@ func (l *ledger) answer(c callback, status int, event string, took time.Duration
 	l.answered[c][event] = true
 }
 
-// arrive enters a request of a consumer.
+// arrive records a request of a consumer.
 func (l *ledger) arrive(d delivery, c callback, attempt, replay int) *request {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,7 +118,7 @@ func (l *ledger) arrive(d delivery, c callback, attempt, replay int) *request {
 	return r
 }
 
-// end enters how a request ended. The first entry counts.
+// end records how a request ended. The first record counts.
 func (l *ledger) end(r *request, status int, cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -127,7 +127,7 @@ func (l *ledger) end(r *request, status int, cut bool) {
 	}
 }
 
-// cutOff enters that a consumer has closed its connections: what it has just answered may not have arrived.
+// cutOff records that a consumer has closed its connections: what it has just answered may not have arrived.
 func (l *ledger) cutOff(requests []*request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -138,7 +138,7 @@ func (l *ledger) cutOff(requests []*request) {
 	}
 }
 
-// begin enters that something is harmed, until the fault is over.
+// begin records that something is harmed, until the fault is over.
 func (l *ledger) begin(kind string, gateway int) (over func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,7 +151,7 @@ func (l *ledger) begin(kind string, gateway int) (over func()) {
 	}
 }
 
-// paused enters that a destination is paused, until its end is asked for.
+// paused records that a destination is paused, until its end is asked for.
 func (l *ledger) paused(consumer string) (over func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -164,14 +164,14 @@ func (l *ledger) paused(consumer string) (over func()) {
 	}
 }
 
-// operate enters what became of an operation.
+// operate records what became of an operation.
 func (l *ledger) operate(name string, status int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.operated[fmt.Sprint(name, " ", status)]++
 }
 
-// replayed enters that a replay of a delivery was confirmed.
+// replayed records that a replay of a delivery was confirmed.
 func (l *ledger) replayed(d delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

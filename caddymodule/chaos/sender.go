@@ -121,7 +121,7 @@ func (s *sender) insist(ctx context.Context, c callback, n int) bool {
 	}
 }
 
-// try sends a callback once, and enters the answer.
+// try sends a callback once, records the answer, and reports whether it is 200.
 func (s *sender) try(ctx context.Context, c callback, g *gateway) bool {
 	// What is under way at the end of the run is not cut off, so that its answer is known.
 	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodPost, "http://"+g.address+"/"+c.source, strings.NewReader(c.body()))

@@ -162,7 +162,7 @@ func (l *ledger) checkRepeats(d delivery, requests []*request) (doubts []doubt) 
 	return doubts
 }
 
-// repeats enters a request that nothing explains.
+// repeats records a repeated request that nothing explains. The caller holds mu.
 func (l *ledger) repeats(d doubt) {
 	l.violatesLocked("repeated", "%s of %v at %s: attempt %d (replay %d) answered %d at %s after %s, then attempt %d (replay %d) at %s",
 		d.event, l.events[d.event], d.consumer, d.before.attempt, d.before.replay, d.before.status, l.at(d.before.arrived), d.before.ended.Sub(d.before.arrived),

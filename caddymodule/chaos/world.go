@@ -99,7 +99,7 @@ func newWorld(o Options) (*world, error) {
 	return w, nil
 }
 
-// place makes the folders, the store where it is shared, and the gateways.
+// place creates the folders and the gateways, and starts the store if they share one.
 func (w *world) place() error {
 	gateways := 1
 	if w.Store != "sqlite" {
@@ -168,8 +168,7 @@ func (w *world) end() error {
 	return errors.Join(append(failures, os.RemoveAll(w.Dir))...)
 }
 
-// Run makes a run, and returns its report. The error, where there is one, says that the run could not be made; what it found is in
-// the report.
+// Run harms gateways as the options say, and returns what it found. An error means that the run could not be completed.
 func Run(ctx context.Context, o Options) (report Report, err error) {
 	if err := o.Check(); err != nil {
 		return report, err
