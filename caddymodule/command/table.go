@@ -110,7 +110,7 @@ func cut(s string, width int) string {
 	if utf8.RuneCountInString(s) <= width {
 		return s
 	}
-	return string([]rune(s)[:width-1]) + ellipsis
+	return string([]rune(s)[:max(width-1, 0)]) + ellipsis
 }
 
 // printable makes one line of a text, without anything that a terminal would obey: senders and consumers write parts of what

@@ -221,7 +221,11 @@ func (e *Engine) run(store relay.Store) {
 		e.loops.Go(func() { e.listen(shared) })
 	}
 	e.lanes.Wake("")
-	warnOfOrphans(settings, store)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.generations) > 0 { // else the first push looks
+		warnOfOrphans(settings, store)
+	}
 }
 
 // listen wakes the lanes that a shared store names, until the engine stops.

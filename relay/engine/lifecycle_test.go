@@ -1,11 +1,14 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -64,6 +67,40 @@ func TestOrphanedDeliveriesStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.awaitState(id, "b", relay.StateDelivered)
+}
+
+// What waits when a gateway starts is orphaned only if the settings, which come after the store is open, do not have it.
+func TestOrphansOfABacklog(t *testing.T) {
+	c := newConsumer(t, nil)
+	path := filepath.Join(t.TempDir(), "relay.db")
+	dst := destination(t, "a", c.URL)
+	first := startGateway(t, path, openSQLite(path), newSource(dst))
+	if err := first.Pause(t.Context(), "vocals", "a", true); err != nil {
+		t.Fatal(err)
+	}
+	first.mustAccept("task-1")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, configured := range map[string]bool{"configured": true, "gone": false} {
+		var logged bytes.Buffer
+		logger := slog.New(slog.NewTextHandler(&logged, nil))
+		g := &gateway{Engine: engine.New(engine.Options{OpenStore: openSQLite(path), Logger: logger}), t: t, source: newSource(dst)}
+		if err := g.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		settings := g.settings()
+		if settings.Logger = logger; !configured {
+			settings.Sources = nil
+		}
+		g.Push(settings)
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if warned := strings.Contains(logged.String(), "orphaned"); warned == configured {
+			t.Errorf("a destination that is %s: %s", name, &logged)
+		}
+	}
 }
 
 // Attempts in flight at a stop are released, and delivered by the next process.

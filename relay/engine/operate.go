@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +18,7 @@ func (e *Engine) Event(ctx context.Context, id string) (*relay.EventRecord, erro
 	}
 	start := time.Now()
 	rec, err := store.Event(ctx, id)
-	e.reading.used(start)
-	e.meter.ObserveStore("event", start, err)
+	e.observe("event", start, err)
 	return rec, err
 }
 
@@ -30,13 +28,12 @@ func (e *Engine) Events(ctx context.Context, f relay.EventFilter) ([]relay.Event
 	if err != nil {
 		return nil, "", err
 	}
-	if err := e.turn(ctx, f.Cursor); err != nil {
+	if err := e.nextPage(ctx, f.Cursor); err != nil {
 		return nil, "", err
 	}
 	start := time.Now()
 	events, next, err := store.Events(ctx, f)
-	e.reading.used(start)
-	e.meter.ObserveStore("events", start, err)
+	e.observe("events", start, err)
 	return events, next, err
 }
 
@@ -46,18 +43,23 @@ func (e *Engine) DeadLetters(ctx context.Context, s relay.Selection, limit int, 
 	if err != nil {
 		return nil, "", err
 	}
-	if err := e.turn(ctx, cursor); err != nil {
+	if err := e.nextPage(ctx, cursor); err != nil {
 		return nil, "", err
 	}
 	start := time.Now()
 	letters, next, err := store.DeadLetters(ctx, s, limit, cursor)
-	e.reading.used(start)
-	e.meter.ObserveStore("dead_letters", start, err)
+	e.observe("dead_letters", start, err)
 	return letters, next, err
 }
 
-// turn waits until a list may go on. It holds back nobody who begins one.
-func (e *Engine) turn(ctx context.Context, cursor string) error {
+// observe notes what reading, or working through what is stored, has taken.
+func (e *Engine) observe(operation string, start time.Time, err error) {
+	e.reading.used(start)
+	e.meter.ObserveStore(operation, start, err)
+}
+
+// nextPage waits until a list may go on. It holds back nobody who begins one.
+func (e *Engine) nextPage(ctx context.Context, cursor string) error {
 	if cursor == "" {
 		return nil
 	}
@@ -206,12 +208,11 @@ func (e *Engine) bulk(ctx context.Context, operation, source string, step func(s
 	for {
 		start := time.Now()
 		n, more, err := step(store, done)
-		e.reading.used(start)
-		e.meter.ObserveStore(operation, start, err)
+		e.observe(operation, start, err)
 		done += n
 		progressed(ctx, n)
 		if err == nil && more {
-			err = cmp.Or(ctx.Err(), e.reading.turn(ctx))
+			err = e.reading.turn(ctx)
 		}
 		if err != nil || !more {
 			return done, err

@@ -47,7 +47,7 @@ func (r *reading) over() bool {
 	return r.owing(time.Now()) > readBurst
 }
 
-// turn waits until the next page may be read.
+// turn waits until the next page may be read, unless ctx has ended.
 func (r *reading) turn(ctx context.Context) error {
 	for calm := 0; calm < crowdGone && r.over(); {
 		if calm++; r.waiting() >= crowd {
@@ -57,5 +57,5 @@ func (r *reading) turn(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return ctx.Err()
 }

@@ -93,13 +93,12 @@ func (e *Engine) Tasks(ctx context.Context, f relay.TaskFilter) ([]relay.TaskRec
 	if err != nil {
 		return nil, "", err
 	}
-	if err := e.turn(ctx, f.Cursor); err != nil {
+	if err := e.nextPage(ctx, f.Cursor); err != nil {
 		return nil, "", err
 	}
 	start := time.Now()
 	tasks, next, err := store.Tasks(ctx, f)
-	e.reading.used(start)
-	e.meter.ObserveStore("tasks", start, err)
+	e.observe("tasks", start, err)
 	return tasks, next, err
 }
 

@@ -139,28 +139,15 @@ func (x *acceptArgs) awaited(a *relay.Accept, d *relay.NewDelivery) int {
 
 // acceptedAll sets the outcome of accepts of one partition.
 func (s *Store) acceptedAll(h *shard, accepts []*relay.Accept, c *call) {
-	if c.err != nil {
-		for _, a := range accepts {
-			s.accepted(h, a, nil, c.err)
-		}
-		return
-	}
 	counts := 0
 	if c.script == taskAcceptScript {
 		counts = taskCounts
 	}
-	list, _ := c.reply.([]any)
-	if len(list) != len(accepts)+counts {
-		err := malformed(c.script.name, c.reply)
-		for _, a := range accepts {
-			s.accepted(h, a, nil, err)
-		}
-		return
-	}
+	list, err := c.list(len(accepts) + counts)
 	for i, a := range accepts {
-		s.accepted(h, a, list[i], nil)
+		s.accepted(h, a, list[i], err)
 	}
-	if counts > 0 {
+	if err == nil && counts > 0 {
 		r := &reply{script: c.script.name, whole: c.reply, rest: list[len(accepts):]}
 		if n := r.taskCount(); r.done() == nil {
 			s.taskTally.set(h, n)

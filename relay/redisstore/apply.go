@@ -30,9 +30,19 @@ func (s *Store) Apply(ctx context.Context, b *relay.Batch) {
 }
 
 // apply runs the scripts of a batch in one pipeline, and returns what is still to be read of its leases.
-func (s *Store) apply(ctx context.Context, b *relay.Batch) (reads []*read) {
-	packed, rest := s.packedSettles(b)
-	settles, accepts := s.settleGroups(rest), s.acceptGroups(b.Accepts)
+func (s *Store) apply(ctx context.Context, b *relay.Batch) []*read {
+	packed, settles := s.packedSettles(b)
+	reads, left := s.applyTogether(ctx, packed, &relay.Batch{Settles: settles, Accepts: b.Accepts, Leases: b.Leases})
+	if len(left) > 0 {
+		s.applyTogether(ctx, nil, &relay.Batch{Settles: left})
+	}
+	return reads
+}
+
+// applyTogether does settles of deliveries in their events' records, and a batch. It returns what is still to be read of the
+// batch's leases, and those of the settles that are of deliveries that have left the records.
+func (s *Store) applyTogether(ctx context.Context, packed []*group[*packedEvent], b *relay.Batch) (reads []*read, left []*relay.Settle) {
+	settles, accepts := s.settleGroups(b.Settles), s.acceptGroups(b.Accepts)
 	leases := make([]*leasing, len(b.Leases))
 	calls := make([]*call, 0, len(packed)+len(settles)+len(accepts)+len(b.Leases))
 	for _, g := range packed {
@@ -50,7 +60,6 @@ func (s *Store) apply(ctx context.Context, b *relay.Batch) (reads []*read) {
 	}
 	s.run(ctx, calls...)
 
-	var left []*relay.Settle
 	for _, g := range packed {
 		left = append(left, s.packedSettled(g.shard, g.ops, calls[0])...)
 		calls = calls[1:]
@@ -70,28 +79,7 @@ func (s *Store) apply(ctx context.Context, b *relay.Batch) (reads []*read) {
 	}
 	reads = s.lease(ctx, leases)
 	s.applyEach(ctx, &single)
-	s.settleUnpacked(ctx, left)
-	return reads
-}
-
-// settleUnpacked does settles of deliveries that have left their events' records.
-func (s *Store) settleUnpacked(ctx context.Context, settles []*relay.Settle) {
-	if len(settles) == 0 {
-		return
-	}
-	groups := s.settleGroups(settles)
-	calls := make([]*call, len(groups))
-	for i, g := range groups {
-		calls[i] = s.settleCall(g.shard, g.ops)
-	}
-	s.run(ctx, calls...)
-	var single relay.Batch
-	for i, g := range groups {
-		if s.settledAll(g.shard, g.ops, calls[i]); apart(g.ops, calls[i]) {
-			single.Settles = append(single.Settles, g.ops...)
-		}
-	}
-	s.applyEach(ctx, &single)
+	return reads, left
 }
 
 // apart reports whether operations are to be done each by itself: Redis has refused them together, which need not be the fault

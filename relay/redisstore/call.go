@@ -49,6 +49,18 @@ func (c *call) command(ctx context.Context, whole bool) once {
 	return once{c.cmd}
 }
 
+// list returns the values that a script has returned, one for each of n operations; nils with an error.
+func (c *call) list(n int) ([]any, error) {
+	list, _ := c.reply.([]any)
+	switch {
+	case c.err != nil:
+		return make([]any, n), c.err
+	case len(list) != n:
+		return make([]any, n), malformed(c.script.name, c.reply)
+	}
+	return list, nil
+}
+
 // run runs scripts in one pipeline, in order as far as they are of one source. Each call has its own error.
 func (s *Store) run(ctx context.Context, calls ...*call) {
 	s.send(ctx, calls, false)

@@ -20,8 +20,9 @@ func (s *Store) Expire(ctx context.Context, source, destination string, age time
 	}
 	defer end()
 	// Of a Cluster one master may be away: the partitions of the others do not wait for it.
-	clocks, away := s.clocks(ctx, s.shards(source), destination)
-	shards := slices.DeleteFunc(slices.Clone(s.shards(source)), func(h *shard) bool { _, ok := clocks[h]; return !ok })
+	all := s.shards(source)
+	clocks, away := s.clocks(ctx, all, destination)
+	shards := slices.DeleteFunc(slices.Clone(all), func(h *shard) bool { _, ok := clocks[h]; return !ok })
 	old, err := s.pending(ctx, shards, destination, relay.MaxTouched, func(h *shard) string {
 		return strconv.FormatInt(clocks[h].run-age.Microseconds(), 10)
 	})
@@ -55,7 +56,7 @@ func (s *Store) Expire(ctx context.Context, source, destination string, age time
 		_ = s.look(ctx, touched...) // frees what waited for them, or the next look does
 		return expired, nil         // what failed is found again
 	}
-	return nil, err
+	return nil, errors.Join(away, err)
 }
 
 // expired returns those of some pending deliveries that a call has made dead letters.

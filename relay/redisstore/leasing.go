@@ -35,10 +35,7 @@ func (s *Store) newLeasing(op *relay.Lease) *leasing {
 	l := &leasing{op: op, left: min(op.Max, relay.MaxTouched/2)}
 	op.Err, op.Leased, op.Paused, op.Dead, op.Next = nil, nil, false, nil, -1
 	all := s.shards(op.Source)
-	first := 0
-	if len(all) > 1 {
-		first = int(s.turns.Add(1) % uint32(len(all)))
-	}
+	first := s.turn(len(all))
 	due := s.horizon.due(op, len(all))
 	for i := range all {
 		h := all[(first+i)%len(all)]
@@ -46,6 +43,9 @@ func (s *Store) newLeasing(op *relay.Lease) *leasing {
 	}
 	return l
 }
+
+// turn returns the number of the partition that is asked first: each time another one.
+func (s *Store) turn(partitions int) int { return int(s.turns.Add(1) % uint32(partitions)) }
 
 // leasingRounds bounds how often a lease goes to the partitions: once to those where something is known to be due, once to
 // all, once to those that had more than their share, and again where others took theirs meanwhile.

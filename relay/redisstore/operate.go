@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -120,36 +118,28 @@ func (s *Store) ReplayAll(ctx context.Context, source string, deliveries []relay
 	if err != nil {
 		return 0, 0, err
 	}
-	of := map[queueName]*call{}
-	var calls []*call
+	var letters []letter
 	for i, d := range deliveries {
-		h := found[d.EventID]
-		if h == nil {
-			continue // it is gone
+		if h := found[d.EventID]; h != nil { // else it is gone
+			letters = append(letters, letter{row: row{shard: h, destination: d.Destination, id: d.EventID}, place: i})
 		}
-		c := of[queueName{h, d.Destination}]
-		if c == nil {
-			c = &call{
-				script: replayAllScript, durable: true, keys: h.queue(h.block(blockSize+len(deliveries)), d.Destination),
-				args: []any{d.Destination, ago(p, begun)},
-			}
-			of[queueName{h, d.Destination}], calls = c, append(calls, c)
-		}
-		c.keys = append(c.keys, h.event(d.EventID))
-		c.args = append(c.args, d.EventID, p.Due(i).Microseconds())
 	}
-	if len(calls) == 0 {
+	if len(letters) == 0 {
 		return 0, len(deliveries), nil
 	}
-	s.run(ctx, calls...)
-	for _, c := range calls {
-		n, failed := 0, c.err
-		if failed == nil {
-			n, failed = c.count()
+	var calls []*call
+	groups := grouping(letters)
+	for _, group := range groups {
+		c := groupCall(replayAllScript, group)
+		c.args = append(c.args, group[0].destination, ago(p, begun))
+		for _, l := range group {
+			c.args = append(c.args, l.id, p.Due(l.place).Microseconds())
 		}
-		replayed, err = replayed+n, errors.Join(err, failed)
+		calls = append(calls, c)
 	}
-	return replayed, len(deliveries) - replayed, errors.Join(err, s.touched(ctx, maps.Keys(of)))
+	s.run(ctx, calls...)
+	replayed, err = counts(calls)
+	return replayed, len(deliveries) - replayed, errors.Join(err, s.touched(ctx, groups))
 }
 
 // Discard implements relay.Store.
@@ -191,47 +181,14 @@ func (s *Store) Discard(ctx context.Context, sel relay.Selection) (int, error) {
 	return n + done, s.look(ctx, shards...)
 }
 
-// queueName names the deliveries of a destination in one partition.
-type queueName struct {
-	*shard
-	destination string
-}
-
 // touched wakes the lanes of queues that were changed in bulk, and counts anew.
-func (s *Store) touched(ctx context.Context, queues iter.Seq[queueName]) error {
+func (s *Store) touched(ctx context.Context, groups [][]letter) error {
 	var shards []*shard
-	for q := range queues {
-		s.rouse(relay.DestinationName{Source: q.source, Destination: q.destination})
-		if !slices.Contains(shards, q.shard) {
-			shards = append(shards, q.shard)
-		}
+	for _, g := range groups {
+		s.rouse(relay.DestinationName{Source: g[0].source, Destination: g[0].destination})
+		shards = with(shards, g[0].shard)
 	}
 	return s.look(ctx, shards...)
-}
-
-// grouping parts letters into those of one queue, in the order of their first ones.
-func grouping(letters []letter) (groups [][]letter) {
-	of := map[queueName]int{}
-	for _, l := range letters {
-		q := queueName{l.shard, l.destination}
-		i, ok := of[q]
-		if !ok {
-			i = len(groups)
-			of[q], groups = i, append(groups, nil)
-		}
-		groups[i] = append(groups[i], l)
-	}
-	return groups
-}
-
-// groupCall begins a call on deliveries of one destination in one partition.
-func groupCall(script *script, group []letter) *call {
-	h, destination := group[0].shard, group[0].destination
-	c := &call{script: script, durable: true, keys: h.queue(h.block(blockSize+len(group)), destination)}
-	for _, l := range group {
-		c.keys = append(c.keys, h.event(l.id))
-	}
-	return c
 }
 
 // counts sums up what calls have counted.
@@ -248,8 +205,8 @@ func counts(calls []*call) (sum int, err error) {
 }
 
 // bulk does something with up to MaxTouched dead letters of a selection that come after a row, oldest first: with those
-// of each destination in one script of each partition. A script counts only what another gateway has not done meanwhile. next is the cursor
-// of the last row, and empty if there are no more.
+// of each destination in one script of each partition. A script counts only what another gateway has not done meanwhile. next
+// is the cursor of the last row, and empty if there are no more.
 func (s *Store) bulk(ctx context.Context, sel relay.Selection, from *row, do func([]letter) *call) (done int, next string, err error) {
 	ctx, end, err := s.enter(ctx)
 	if err != nil {
@@ -260,8 +217,8 @@ func (s *Store) bulk(ctx context.Context, sel relay.Selection, from *row, do fun
 	if err != nil {
 		return 0, "", err
 	}
-	touched := map[queueName]bool{}
-	defer func() { err = errors.Join(err, s.touched(ctx, maps.Keys(touched))) }()
+	var touched [][]letter
+	defer func() { err = errors.Join(err, s.touched(ctx, touched)) }()
 	for done < relay.MaxTouched {
 		n := relay.MaxTouched - done
 		letters, rows, err := s.letters(ctx, shelves, sel, from, false, n)
@@ -272,10 +229,11 @@ func (s *Store) bulk(ctx context.Context, sel relay.Selection, from *row, do fun
 			letters[i].place = done + i
 		}
 		var calls []*call
-		for _, group := range grouping(letters) {
+		groups := grouping(letters)
+		for _, group := range groups {
 			calls = append(calls, do(group))
-			touched[queueName{group[0].shard, group[0].destination}] = true
 		}
+		touched = append(touched, groups...)
 		if len(calls) > 0 {
 			s.run(ctx, calls...)
 		}

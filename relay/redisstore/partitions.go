@@ -57,7 +57,7 @@ func (s *Store) readPartitions(ctx context.Context, claim bool) error {
 		return misfit
 	}
 	if l := s.layout.Load(); l == nil || l.partitions != n {
-		s.layout.Store(&layout{keys: s.keys, partitions: n})
+		s.layout.Store(newLayout(s.keys, n))
 	}
 	if there != "" {
 		s.claimed.Store(true)

@@ -91,7 +91,7 @@ func TestUnexpectedReplies(t *testing.T) {
 		replies = append(replies, []any{reply})
 	}
 	s := &Store{keys: keys{"relay"}}
-	h := (&layout{keys: s.keys, partitions: 1}).of("vocals")[0]
+	h := newLayout(s.keys, 1).of("vocals")[0]
 	for _, reply := range replies {
 		want := func(call string, err error) {
 			t.Helper()

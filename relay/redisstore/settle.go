@@ -59,17 +59,9 @@ func (s *Store) settleCall(h *shard, settles []*relay.Settle) *call {
 
 // settledAll sets the outcome of settles of one partition.
 func (s *Store) settledAll(h *shard, settles []*relay.Settle, c *call) {
-	err := c.err
-	list, _ := c.reply.([]any)
-	if err == nil && len(list) != len(settles) {
-		err = malformed(c.script.name, c.reply)
-	}
+	list, err := c.list(len(settles))
 	for i, op := range settles {
-		if err != nil {
-			s.settled(h, op, nil, err)
-		} else {
-			s.settled(h, op, list[i], nil)
-		}
+		s.settled(h, op, list[i], err)
 	}
 }
 

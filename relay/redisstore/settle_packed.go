@@ -49,12 +49,12 @@ func (s *Store) packedSettles(b *relay.Batch) (groups []*group[*packedEvent], re
 	var events []*packedEvent
 	for _, op := range settles {
 		id := op.Leased.Event.ID
-		if apart[id] {
+		p := known[id]
+		if apart[id] || p != nil && len(p.ops) == 0xff {
 			rest = append(rest, op)
 			continue
 		}
-		p := known[id]
-		if p == nil || len(p.ops) == 0xff {
+		if p == nil {
 			p = &packedEvent{event: op.Leased.Event}
 			known[id], events = p, append(events, p)
 		}
@@ -106,18 +106,14 @@ func appendOutcome(b []byte, op *relay.Settle) []byte {
 
 // packedSettled sets the outcome of settles of one partition, and returns those that are still to be done.
 func (s *Store) packedSettled(h *shard, events []*packedEvent, c *call) (left []*relay.Settle) {
-	list, _ := c.reply.([]any)
+	list, err := c.list(len(events))
 	for i, p := range events {
-		switch {
-		case apart(events, c) || c.err == nil && len(list) == len(events) && list[i] == any(int64(0)):
+		if apart(events, c) || err == nil && list[i] == any(int64(0)) {
 			left = append(left, p.ops...)
-		case c.err == nil && (len(list) != len(events) || list[i] != any(int64(1))):
-			c.err = malformed(c.script.name, c.reply)
-			fallthrough
-		default:
-			for _, op := range p.ops {
-				s.settled(h, op, int64(1), c.err)
-			}
+			continue
+		}
+		for _, op := range p.ops {
+			s.settled(h, op, list[i], err)
 		}
 	}
 	return left

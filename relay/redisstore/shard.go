@@ -3,6 +3,7 @@ package redisstore
 import (
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"sync"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -29,22 +30,41 @@ type layout struct {
 	shards map[string][]*shard // by source
 }
 
-// of returns the partitions of a source: the same ones each time.
+func newLayout(k keys, partitions int) *layout {
+	return &layout{keys: k, partitions: partitions, shards: map[string][]*shard{}}
+}
+
+// of returns the partitions of a source: the same ones each time. Many of them take a while to make, which the other sources
+// do not wait for.
 func (l *layout) of(source string) []*shard {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.shards == nil {
-		l.shards = map[string][]*shard{}
-	}
 	all := l.shards[source]
-	for i := len(all); i < l.partitions; i++ {
-		all = append(all, l.make(source, i))
+	l.mu.Unlock()
+	if all != nil {
+		return all
+	}
+	all = make([]*shard, l.partitions)
+	for i := range all {
+		all[i] = l.make(source, i)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if first := l.shards[source]; first != nil {
+		return first
 	}
 	l.shards[source] = all
 	return all
 }
 
-// make makes a partition. Those of a source are spread evenly over the slots, and so over masters that have as many slots
+// with adds a partition to a list that does not have it.
+func with(shards []*shard, h *shard) []*shard {
+	if slices.Contains(shards, h) {
+		return shards
+	}
+	return append(shards, h)
+}
+
+// make returns a new partition. Those of a source are spread evenly over the slots, and so over masters that have as many slots
 // each: by chance alone one of three masters would often have half of them.
 func (l *layout) make(source string, number int) *shard {
 	if l.partitions == 1 {
@@ -78,10 +98,7 @@ func (l *layout) ofToken(source string, token uint64) *shard {
 // pick returns the partition of what is hashed. Which one that is must never change.
 func (l *layout) pick(source string, text []byte) *shard {
 	all := l.of(source)
-	if len(all) == 1 {
-		return all[0]
-	}
-	return all[int(crc32.ChecksumIEEE(text))%len(all)]
+	return all[crc32.ChecksumIEEE(text)%uint32(len(all))]
 }
 
 // tokenBits is how many bits of a lease's token the script counts in. Those above are the number of its partition, by which a

@@ -31,7 +31,7 @@ func (s *Store) leaseTasksOf(ctx context.Context, shards []*shard, l *relay.Task
 		calls[i] = taskLeaseCall(h, l, 0, 0)
 	}
 	s.run(ctx, calls...)
-	first, begin := int64(-1), int(s.turns.Add(1))
+	first, begin := int64(-1), s.turn(len(shards))
 	var due []*shard
 	for i := range shards {
 		i = (begin + i) % len(shards)
@@ -49,20 +49,21 @@ func (s *Store) leaseTasksOf(ctx context.Context, shards []*shard, l *relay.Task
 	if len(due) == 0 {
 		return nil, time.Duration(first) * time.Microsecond, err
 	}
-	pause, err := s.taskTurn(ctx, shards[0], l.Every)
-	if err != nil || pause > 0 {
-		return nil, pause, err
+	pause, failed := s.taskTurn(ctx, shards[0], l.Every)
+	if failed != nil || pause > 0 {
+		return nil, pause, failed
 	}
 	for _, h := range due {
-		some, _, err := s.leaseTasks(ctx, h, l, l.Max-len(leased), 0)
-		if leased = append(leased, some...); err != nil && len(leased) == 0 {
-			return nil, 0, err
-		}
+		some, _, failed := s.leaseTasks(ctx, h, l, l.Max-len(leased), 0)
+		leased, err = append(leased, some...), errors.Join(err, failed)
 		if len(leased) >= l.Max {
 			break
 		}
 	}
-	return leased, l.Every, nil
+	if len(leased) == 0 && err != nil {
+		return nil, 0, err
+	}
+	return leased, l.Every, nil // what failed is asked again next time
 }
 
 // taskTurn asks the partition that says so how long it is until some tasks of the source may be leased. Zero is this gateway's

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -83,13 +82,11 @@ func (s *Store) readTasks(ctx context.Context, rows []row) ([]relay.TaskRecord, 
 	pipe := s.client.Pipeline()
 	texts, dues := make([]*redis.StringCmd, len(rows)), make([]*redis.FloatCmd, len(rows))
 	for i, r := range rows {
-		if !slices.Contains(shards, r.shard) {
-			shards = append(shards, r.shard)
-		}
+		shards = with(shards, r.shard)
 		texts[i] = pipe.HGet(ctx, r.expectedTasks(), r.id)
 		dues[i] = pipe.ZScore(ctx, r.expectedDue(), r.id)
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
 		return nil, explain(err)
 	}
 	clocks, err := s.clocks(ctx, shards)
@@ -98,7 +95,7 @@ func (s *Store) readTasks(ctx context.Context, rows []row) ([]relay.TaskRecord, 
 	}
 	for i, r := range rows {
 		text, err := texts[i].Result()
-		if errors.Is(err, redis.Nil) {
+		if isNil(err) {
 			continue
 		}
 		if err != nil {

@@ -1,7 +1,6 @@
 package sqlitestore
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -40,7 +39,7 @@ func (a *ahead) deliveries(r *relay.EventRecord) error {
 		}
 	}
 	r.Deliveries = a.read[r.Seq]
-	slices.SortFunc(r.Deliveries, func(a, b relay.DeliveryRecord) int { return cmp.Compare(a.Destination, b.Destination) })
+	slices.SortFunc(r.Deliveries, byDestination)
 	return nil
 }
 

@@ -75,8 +75,7 @@ func (s *Store) dropExtents() error {
 // sought holds what a filter asks of the extents that events of its list may be in.
 type sought struct {
 	since, until int64
-	sources      int64 // a set of sourceBit
-	found        bool  // some source may have such events
+	sources      int64 // a set of sourceBit; empty if no event can be in the list
 }
 
 func (s *Store) sought(f *relay.EventFilter) (q sought) {
@@ -84,9 +83,11 @@ func (s *Store) sought(f *relay.EventFilter) (q sought) {
 	q.sources = -1
 	s.mem.Lock()
 	defer s.mem.Unlock()
-	source, known := s.sources[f.Source]
 	if f.Source != "" {
-		q.sources = sourceBit(source)
+		q.sources = 0
+		if source, known := s.sources[f.Source]; known {
+			q.sources = sourceBit(source)
+		}
 	}
 	to, in := int64(0), int64(0) // the sources with such a destination, and with deliveries in such a state
 	for _, d := range s.byID {
@@ -106,7 +107,6 @@ func (s *Store) sought(f *relay.EventFilter) (q sought) {
 	if f.State == relay.StatePending || f.State == relay.StateDead {
 		q.sources &= in
 	}
-	q.found = q.sources != 0 && (f.Source == "" || known)
 	return q
 }
 
@@ -116,15 +116,17 @@ func (q *sought) in(x *extent) bool {
 	return x.latest >= q.since && x.earliest < q.until && x.sources&q.sources != 0
 }
 
-// matching finds the extents of a list.
-const matching = `SELECT first, last FROM extent
-	WHERE first <= ?1 AND last >= ?2 AND latest >= ?3 AND earliest < ?4 AND sources & ?5 <> 0 ORDER BY first`
+// The extents of a list, without a look at those before the one that it begins in: they ascend by last, too.
+const (
+	extentsIn = `SELECT first, last FROM extent WHERE first >= coalesce((SELECT max(first) FROM extent WHERE first <= ?2), 0)
+	AND first <= ?1 AND last >= ?2 AND latest >= ?3 AND earliest < ?4 AND sources & ?5 <> 0 ORDER BY first `
+	newestExtents = extentsIn + "DESC LIMIT ?6"
+	oldestExtents = extentsIn + "LIMIT ?6"
+)
 
-// extents returns the extents in which a list goes on after an event, in its order.
-func (s *Store) extents(c *sqlitefile.Conn, q *sought, from int64, oldest bool) ([]extent, error) {
-	if !q.found {
-		return nil, nil
-	}
+// extents returns the extents in which a list goes on after an event, in its order: the first of them, if there are more than
+// most; all if that is negative.
+func (s *Store) extents(c *sqlitefile.Conn, q *sought, from int64, oldest bool, most int64) ([]extent, error) {
 	low, high := int64(0), from-1
 	if oldest {
 		low, high = from+1, never
@@ -150,10 +152,17 @@ func (s *Store) extents(c *sqlitefile.Conn, q *sought, from int64, oldest bool) 
 	} else if unknown {
 		all = append(all, everything(0, first-1))
 	}
-	st = c.Stmt(matching)
-	st.Bind(min(high, since), low, q.since, q.until, q.sources)
+	query := newestExtents
+	if oldest {
+		query = oldestExtents
+	}
+	st, old := c.Stmt(query), len(all)
+	st.Bind(min(high, since), low, q.since, q.until, q.sources, most)
 	if err := st.Each(func() { all = append(all, extent{first: st.ColumnInt64(0), last: st.ColumnInt64(1)}) }); err != nil {
 		return nil, err
+	}
+	if !oldest {
+		slices.Reverse(all[old:])
 	}
 	for _, x := range extentsOf(recent) {
 		if since = x.last; q.in(&x) {
@@ -208,39 +217,4 @@ func (x *extent) stmt(c *sqlitefile.Conn, q *sought, oldest bool) *sqlitefile.St
 		st.Bind(x.first, x.last, q.sources, q.since, q.until, scanned)
 	}
 	return st
-}
-
-// The events of a destination's dead letters.
-const (
-	deadIn     = "SELECT event FROM delivery INDEXED BY delivery_dead WHERE destination = ? AND state = " + sqlDead + " AND event >= ? AND event <= ? "
-	newestDead = deadIn + "ORDER BY event DESC LIMIT ?"
-	oldestDead = deadIn + "ORDER BY event LIMIT ?"
-)
-
-// deadEvents returns the next events of a list that have a dead letter, as many as one page looks at.
-func (s *Store) deadEvents(c *sqlitefile.Conn, f *relay.EventFilter, extents []extent) (events []int64, err error) {
-	low, high, query := extents[len(extents)-1].first, extents[0].last, newestDead
-	if f.Oldest {
-		low, high, query = extents[0].first, extents[len(extents)-1].last, oldestDead
-	}
-	var destinations []int64
-	s.mem.Lock()
-	for _, d := range s.byID {
-		if d.dead > 0 && (f.Source == "" || f.Source == d.source) {
-			destinations = append(destinations, d.id)
-		}
-	}
-	s.mem.Unlock()
-	for _, d := range destinations {
-		st := c.Stmt(query)
-		st.Bind(d, low, high, scanned)
-		if err := st.Each(func() { events = append(events, st.ColumnInt64(0)) }); err != nil {
-			return nil, err
-		}
-	}
-	slices.Sort(events)
-	if events = slices.Compact(events); !f.Oldest {
-		slices.Reverse(events)
-	}
-	return events[:min(len(events), scanned)], nil
 }

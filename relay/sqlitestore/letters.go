@@ -144,3 +144,42 @@ func (s *Store) deadPlaces(c *sqlitefile.Conn, sel relay.Selection, before lette
 	})
 	return found[:min(len(found), most)], reached, nil
 }
+
+// The events of a destination's dead letters.
+const (
+	deadIn     = "SELECT event FROM delivery INDEXED BY delivery_dead WHERE destination = ? AND state = " + sqlDead + " AND event >= ? AND event <= ? "
+	newestDead = deadIn + "ORDER BY event DESC LIMIT ?"
+	oldestDead = deadIn + "ORDER BY event LIMIT ?"
+)
+
+// deadEvents returns the next events of a list that have a dead letter, as many as one page looks at.
+func (s *Store) deadEvents(c *sqlitefile.Conn, f *relay.EventFilter, q *sought, from int64) (events []int64, err error) {
+	extents, err := s.extents(c, q, from, f.Oldest, -1)
+	if err != nil || len(extents) == 0 {
+		return nil, err
+	}
+	low, high, query := extents[len(extents)-1].first, extents[0].last, newestDead
+	if f.Oldest {
+		low, high, query = extents[0].first, extents[len(extents)-1].last, oldestDead
+	}
+	var destinations []int64
+	s.mem.Lock()
+	for _, d := range s.byID {
+		if d.dead > 0 && (f.Source == "" || f.Source == d.source) {
+			destinations = append(destinations, d.id)
+		}
+	}
+	s.mem.Unlock()
+	for _, d := range destinations {
+		st := c.Stmt(query)
+		st.Bind(d, low, high, scanned)
+		if err := st.Each(func() { events = append(events, st.ColumnInt64(0)) }); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(events)
+	if events = slices.Compact(events); !f.Oldest {
+		slices.Reverse(events)
+	}
+	return events[:min(len(events), scanned)], nil
+}

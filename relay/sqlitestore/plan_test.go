@@ -32,6 +32,8 @@ func TestPlans(t *testing.T) {
 		"oldest":              {"SELECT " + eventColumns + oldestFirst, "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"},
 		"deliveries ahead":    {deliveriesIn, "PRIMARY KEY (destination=? AND event>? AND event<?)"},
 		"packs ahead":         {packsIn, "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"},
+		"newest extents":      {newestExtents, "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"},
+		"oldest extents":      {oldestExtents, "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"},
 		"newest dead":         {newestDead, "delivery_dead (destination=? AND event>? AND event<?)"},
 		"oldest dead":         {oldestDead, "delivery_dead (destination=? AND event>? AND event<?)"},
 		"newest of a run":     {pagesBackward, "PRIMARY KEY (run=? AND kind=? AND low<?)"},

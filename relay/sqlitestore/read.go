@@ -38,7 +38,7 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 	}
 	limit := cmp.Or(max(f.Limit, 0), defaultLimit)
 	q := s.sought(&f)
-	err = s.read(ctx, func(c *sqlitefile.Conn) error {
+	err = s.read(ctx, func(c *sqlitefile.Conn) (err error) {
 		n := 0
 		deliveries := func(r *relay.EventRecord) error { return s.readDeliveries(c, r) }
 		take := func(st *sqlitefile.Stmt) (done bool, err error) {
@@ -61,18 +61,16 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 			}
 			return false, nil
 		}
-		extents, err := s.extents(c, &q, from, f.Oldest)
-		if err != nil || len(extents) == 0 {
-			return err
-		}
 		var seqs []int64
 		switch {
+		case q.sources == 0:
 		case f.TaskID != "":
 			seqs, err = s.eventsOf(c, f.TaskID, from, f.Oldest)
 		case f.State == relay.StateDead:
-			seqs, err = s.deadEvents(c, &f, extents)
+			seqs, err = s.deadEvents(c, &f, &q, from)
 		default:
 			deliveries = (&ahead{Store: s, conn: c, sources: q.sources, oldest: f.Oldest, high: -1}).deliveries
+			extents, err := s.extents(c, &q, from, f.Oldest, extentsAPage+1)
 			for i, x := range extents {
 				if i == extentsAPage {
 					next = strconv.FormatInt(extents[i-1].end(f.Oldest), 10)
@@ -140,7 +138,7 @@ const ofEvent = " FROM destination t CROSS JOIN delivery d ON d.destination = t.
 const deliveryColumns = "destination, state, due, tries, replay, variant, dead_at, reason"
 
 func (s *Store) readDeliveries(c *sqlitefile.Conn, r *relay.EventRecord) error {
-	st := c.Stmt("SELECT d.destination, d.state, d.due, d.tries, d.replay, d.variant, d.dead_at, d.reason" + ofEvent)
+	st := c.Stmt("SELECT " + deliveryColumns + ofEvent)
 	s.mem.Lock()
 	source := s.sources[r.Source]
 	s.mem.Unlock()
@@ -151,9 +149,11 @@ func (s *Store) readDeliveries(c *sqlitefile.Conn, r *relay.EventRecord) error {
 	}
 	p, err := readPack(c, r.Seq)
 	r.Deliveries = s.appendPacked(r.Deliveries, r.Seq, p)
-	slices.SortFunc(r.Deliveries, func(a, b relay.DeliveryRecord) int { return cmp.Compare(a.Destination, b.Destination) })
+	slices.SortFunc(r.Deliveries, byDestination)
 	return err
 }
+
+func byDestination(a, b relay.DeliveryRecord) int { return cmp.Compare(a.Destination, b.Destination) }
 
 func (s *Store) deliveryOf(st *sqlitefile.Stmt, event, now int64) relay.DeliveryRecord {
 	name, leased := s.whose(st.ColumnInt64(0), event)

@@ -10,8 +10,8 @@ import (
 // unverifiedInRow is how many callbacks in a row must fail verification for an alert: fewer are a scanner's or a slip.
 const unverifiedInRow = 5
 
-// Tally counts what became of callbacks and expected tasks, as alerts need it. Its zero value is empty. Its methods may be called concurrently,
-// and never wait.
+// Tally counts what became of callbacks and expected tasks, as alerts need it. Its zero value is empty. Its methods may be
+// called concurrently, and never wait.
 type Tally struct {
 	mu      sync.Mutex
 	sources map[string]*sourceTally

@@ -147,9 +147,7 @@ func (l *Lane) Accepted(reserved bool, d *relay.Leased, stored bool, before time
 func (l *Lane) start(d *relay.Leased, leasedAt time.Time, probe bool) {
 	d.LeasedAt = leasedAt
 	if l.machine.stopped || l.machine.dest == nil {
-		if probe {
-			l.machine.breaker.probing = false
-		}
+		l.machine.unanswered(probe)
 		l.release(d, nil)
 		return
 	}

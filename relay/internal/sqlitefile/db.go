@@ -235,7 +235,7 @@ func (d *DB) Read(ctx context.Context, f func(*Conn) error) error {
 	select {
 	case c = <-d.readers:
 	case <-ctx.Done():
-		return cmp.Or(d.closed(), d.Fault(), ctx.Err())
+		return cmp.Or(d.closed(), d.Fault(), d.tooLong(ctx, ctx.Err()))
 	}
 	defer func() { d.readers <- c }()
 	err := guard.Step(func() error {
@@ -256,10 +256,18 @@ func (d *DB) Read(ctx context.Context, f func(*Conn) error) error {
 		return nil
 	case d.closed() != nil:
 		return relay.ErrClosed // which interrupts
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Errorf("%w: %s %s: reading took too long: %w", relay.ErrUnavailable, d.o.Kind, d.o.Path, err)
+	case sqlite.ErrCode(err).ToPrimary() == sqlite.ResultInterrupt:
+		return d.tooLong(ctx, err)
 	}
 	return err
+}
+
+// tooLong returns an error of a read as one that wraps relay.ErrUnavailable, if the time for it is over.
+func (d *DB) tooLong(ctx context.Context, err error) error {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("%w: %s %s: reading took too long: %w", relay.ErrUnavailable, d.o.Kind, d.o.Path, err)
 }
 
 func (d *DB) closed() error {

@@ -40,6 +40,10 @@ local function task_of(key, payload)
   return size and redis.call('GETRANGE', payload, from - 1, from + size - 2) or redis.call('HGET', key, 'k')
 end
 
+local queues = {}
+for n = 1, count do
+  queues[n] = queue(SOURCE_KEYS + 1 + (n - 1) * 6)
+end
 local first = 4 + listed + count
 for i = first + 1, #ARGV do
   local id, key = ARGV[i], SOURCE_KEYS + count * 6 + 2 * (i - first) - 1
@@ -50,9 +54,9 @@ for i = first + 1, #ARGV do
   end
   if settled and run - settled >= most_settled or buried and run - buried >= most_buried then
     for n = 1, count do
-      local q = queue(SOURCE_KEYS + 1 + (n - 1) * 6)
+      local q = queues[n]
       local letter = e and select(2, place_of(e, ARGV[4 + listed + n]))
-      local s = redis.call('HGET', q.state, id)
+      local s = letter ~= LETTER_DELIVERED and redis.call('HGET', q.state, id)
       if letter == LETTER_DELIVERED then
         gone(n)
       elseif s then

@@ -36,7 +36,7 @@ end
 -- When the oldest was accepted of the deliveries that are leased in their events' records. Those whose lease ends first are
 -- looked at: leases have ends as old as they are.
 local held_since = {}
-local ids = redis.call('ZRANGE', HELD_PACKS, 0, 99)
+local ids = ARGV[1] and redis.call('ZRANGE', HELD_PACKS, 0, 99) or {}
 for i, r in ipairs(ids[1] and redis.call('HMGET', PACKS, unpack(ids)) or {}) do
   local e = r and parse_pack(r, ids[i])
   for _, name in ipairs(e and ARGV or {}) do
