@@ -102,7 +102,7 @@ func (c *consumer) distinct() int {
 	return len(c.ledger)
 }
 
-// flap is up and down by turns until it is stopped, and up then.
+// flap switches the consumer between down and up until stop is closed, and leaves it up.
 func (c *consumer) flap(stop <-chan struct{}) {
 	defer c.down.Store(false)
 	for {

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 )
 
 // gateway is a running Caddy with all sites that a measurement needs.
@@ -118,22 +120,50 @@ func (g *gateway) status() (s status, err error) {
 	return s, json.NewDecoder(resp.Body).Decode(&s)
 }
 
-// settled counts the deliveries of a source that this gateway has made, and whose settle is durable.
-func (g *gateway) settled(source string) (int, error) {
-	n, err := g.metric("caddy_relay_attempts_total", `result="delivered"`, fmt.Sprintf("source=%q", source))
-	return int(n), err
+// get reads an answer of the admin API.
+func (g *gateway) get(path string) ([]byte, error) { return read("http://" + g.admin + path) }
+
+// post asks the admin API for something, and reads the answer into v unless that is nil.
+func (g *gateway) post(path, body string, v any) error {
+	resp, err := http.Post("http://"+g.admin+path, "application/json", strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	switch {
+	case err != nil:
+		return err
+	case resp.StatusCode != http.StatusOK:
+		return fmt.Errorf("%s: %s %s", path, resp.Status, text)
+	case v == nil:
+		return nil
+	}
+	return json.Unmarshal(text, v)
 }
 
-// metric returns the sum of a metric's series that have all of the labels.
-func (g *gateway) metric(name string, labels ...string) (sum float64, err error) {
-	resp, err := http.Get("http://" + g.admin + "/metrics")
+// settled counts the deliveries of a source that this gateway has made, and whose settle is durable.
+func (g *gateway) settled(source string) (int, error) {
+	m, err := g.metrics()
 	if err != nil {
 		return 0, err
 	}
-	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		series, value, _ := strings.Cut(lines.Text(), " ")
+	n, err := m.sum("caddy_relay_attempts_total", `result="delivered"`, fmt.Sprintf("source=%q", source))
+	return int(n), err
+}
+
+// metrics holds all metrics of a gateway, as they are exposed.
+type metrics string
+
+func (g *gateway) metrics() (metrics, error) {
+	text, err := g.get("/metrics")
+	return metrics(text), err
+}
+
+// sum returns the sum of a metric's series that have all of the labels: 0 where there is none.
+func (m metrics) sum(name string, labels ...string) (sum float64, err error) {
+	for line := range strings.Lines(string(m)) {
+		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if found, _, _ := strings.Cut(series, "{"); found != name ||
 			slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(series, l) }) {
 			continue
@@ -144,20 +174,12 @@ func (g *gateway) metric(name string, labels ...string) (sum float64, err error)
 		}
 		sum += n
 	}
-	return sum, lines.Err()
+	return sum, nil
 }
 
 // pause holds a destination, so that its deliveries are stored and nothing more.
 func (g *gateway) pause(source, destination string) error {
-	resp, err := http.Post("http://"+g.admin+"/relay/destinations/"+source+"/"+destination+"/pause", "application/json", nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("pausing %s: %s", destination, resp.Status)
-	}
-	return nil
+	return g.post(api.PausePath(source, destination), "", nil)
 }
 
 // memory returns the resident memory of the gateway, now and at its highest, in MiB.

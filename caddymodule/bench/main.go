@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -106,7 +107,23 @@ func (b *bench) binaries() []binary {
 	return []binary{{b.base, " (base)"}, {b.binary, " (now)"}}
 }
 
+// check refuses the names of parts and stores that there are not: nothing would be measured, or something else.
+func (s *settings) check() error {
+	for only := range strings.SplitSeq(s.only, ",") {
+		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == only }) {
+			return fmt.Errorf("-only: there is no %q to measure", only)
+		}
+	}
+	if !slices.Contains([]string{"", sqlite, "redis"}, s.store) {
+		return fmt.Errorf("-store: expected %s or redis, not %q", sqlite, s.store)
+	}
+	return nil
+}
+
 func run(s settings) error {
+	if err := s.check(); err != nil {
+		return err
+	}
 	body, err := os.ReadFile(s.body)
 	if err != nil {
 		return err
@@ -122,7 +139,7 @@ func run(s settings) error {
 	defer os.RemoveAll(work)
 	b.dir = work
 	if b.binary == "" {
-		if b.binary, err = servers.Build(work); err != nil {
+		if b.binary, err = servers.Build(work, servers.Gateway); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 // million measures what a store with many events costs those who look at it, and those who call meanwhile.
@@ -64,13 +66,9 @@ func (b *bench) onMany(kind string, measure func(*many) error) (err error) {
 
 // fill writes events into the store: so many dead letters among them, and so many that wait.
 func (m *many) fill(dead, waiting, tasks int) error {
-	fill := filepath.Join(m.dir, "fill")
-	if _, err := os.Stat(fill); err != nil {
-		build := exec.Command("go", "build", "-o", fill, "./internal/fill")
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			return fmt.Errorf("building what fills stores: %w", err)
-		}
+	fill, err := servers.Build(m.dir, servers.Fill)
+	if err != nil {
+		return err
 	}
 	begun := time.Now()
 	cmd := exec.Command(fill, "-store", m.kind, "-at", m.at, "-mark", taskMark, "-events", strconv.Itoa(m.events),
@@ -121,11 +119,9 @@ func (m *many) look() (err error) {
 	if err := errors.Join(m.lists(), m.dashboard()); err != nil {
 		return err
 	}
-	now, highest, err := m.memory()
-	if err != nil {
+	if err := m.tellMemory("resident memory after the lists"); err != nil {
 		return err
 	}
-	m.tell("resident memory after the lists", fmt.Sprintf("%d MiB, %d at its highest", now, highest), "≤ 256 MiB")
 	return errors.Join(m.readers(), m.redrive(dead))
 }
 
@@ -145,12 +141,16 @@ func (m *many) backlog() (err error) {
 	if _, err := m.rate(m.gateway, "/music", m.callback, m.connections)(); err != nil {
 		return err
 	}
+	return m.tellMemory("resident memory then")
+}
+
+// tellMemory adds a row about the gateway's resident memory.
+func (m *many) tellMemory(what string) error {
 	now, highest, err := m.memory()
-	if err != nil {
-		return err
+	if err == nil {
+		m.tell(what, fmt.Sprintf("%d MiB, %d at its highest", now, highest), "≤ 256 MiB")
 	}
-	m.tell("resident memory then", fmt.Sprintf("%d MiB, %d at its highest", now, highest), "≤ 256 MiB")
-	return nil
+	return err
 }
 
 // tell adds a row about this store.

@@ -16,9 +16,7 @@ import (
 // asked is how often each list is read, after once that is not measured.
 const asked = 9
 
-// get reads an answer of the admin API.
-func (m *many) get(path string) ([]byte, error) { return read("http://" + m.admin + path) }
-
+// read returns the body of an answer, which must be 200.
 func read(address string) ([]byte, error) {
 	resp, err := http.Get(address) //nolint:noctx // it ends with the gateway
 	if err != nil {
@@ -30,25 +28,6 @@ func read(address string) ([]byte, error) {
 		err = fmt.Errorf("%s: %s %s", address, resp.Status, body)
 	}
 	return body, err
-}
-
-// post asks the admin API for something, and reads the answer into v unless that is nil.
-func (m *many) post(path, body string, v any) error {
-	resp, err := http.Post("http://"+m.admin+path, "application/json", strings.NewReader(body))
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	switch {
-	case err != nil:
-		return err
-	case resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("%s: %s %s", path, resp.Status, text)
-	case v == nil:
-		return nil
-	}
-	return json.Unmarshal(text, v)
 }
 
 // page is an answer with a list.
@@ -169,7 +148,7 @@ func (m *many) list(what, path string) error {
 			rows += " and more"
 		}
 	}
-	m.tell(what+rows, fmt.Sprintf("%s, worst %s", milliseconds(quantile(took, .5)), milliseconds(quantile(took, 1))), "≤ 50 ms")
+	m.tell(what+rows, spread(took), "≤ 50 ms")
 	return nil
 }
 
@@ -205,7 +184,11 @@ func (m *many) dashboard() error {
 		}
 		took, requests = append(took, time.Since(start)), 1+len(seen)+len(answers)
 	}
-	m.tell(fmt.Sprintf("the dashboard's first view, %d requests", requests),
-		fmt.Sprintf("%s, worst %s", milliseconds(quantile(took, .5)), milliseconds(quantile(took, 1))), "")
+	m.tell(fmt.Sprintf("the dashboard's first view, %d requests", requests), spread(took), "")
 	return nil
+}
+
+// spread returns the median of some times, and the worst.
+func spread(took []time.Duration) string {
+	return fmt.Sprintf("%s, worst %s", milliseconds(quantile(took, .5)), milliseconds(quantile(took, 1)))
 }

@@ -29,11 +29,15 @@ type look struct {
 // look reads the counters of gateways and Redis.
 func (b *bench) look(gateways []*gateway) (l look, err error) {
 	for _, g := range gateways {
-		allocations, err := g.metric("go_memstats_mallocs_total")
+		m, err := g.metrics()
 		if err != nil {
 			return l, err
 		}
-		commits, err := g.metric("caddy_relay_store_duration_seconds_count", `operation="apply"`)
+		allocations, err := m.sum("go_memstats_mallocs_total")
+		if err != nil {
+			return l, err
+		}
+		commits, err := m.sum("caddy_relay_store_duration_seconds_count", `operation="apply"`)
 		if err != nil {
 			return l, err
 		}

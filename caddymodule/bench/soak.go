@@ -32,6 +32,8 @@ const (
 // soak sends callbacks at half the rate that the gateway sustains, to a steady consumer and to one that fails a third of
 // the time, and shows that nothing grows: neither the process nor the store.
 func (b *bench) soak() (err error) {
+	// What follows is of this part alone.
+	defer func(s settings, perSource, perTo string) { b.settings, b.perSource, b.perTo = s, perSource, perTo }(b.settings, b.perSource, b.perTo)
 	b.store = cmp.Or(b.store, sqlite)
 	store := func(string) string { return sqlite }
 	if b.store == "redis" {
@@ -133,15 +135,22 @@ func (f *fan) held() ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	heap, err := g.metric("go_memstats_heap_alloc_bytes")
+	m, err := g.metrics()
 	if err != nil {
 		return nil, err
 	}
-	goroutines, err := g.metric("go_goroutines")
+	heap, err := m.sum("go_memstats_heap_alloc_bytes")
 	if err != nil {
 		return nil, err
 	}
-	waiting, err := g.metric("caddy_relay_deliveries", `state="pending"`)
+	goroutines, err := m.sum("go_goroutines")
+	if err != nil {
+		return nil, err
+	}
+	if heap == 0 || goroutines == 0 {
+		return nil, errors.New("/metrics lacks go_memstats_heap_alloc_bytes or go_goroutines")
+	}
+	waiting, err := m.sum("caddy_relay_deliveries", `state="pending"`)
 	if err != nil {
 		return nil, err
 	}

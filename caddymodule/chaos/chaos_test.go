@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // `make chaos SEED=… STORE=…`.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	binary, err := servers.Build(t.TempDir())
+	binary, err := servers.Binary(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +36,9 @@ func TestChaos(t *testing.T) {
 			t.Log(report)
 			if report.Failed() {
 				t.Error("what was promised is violated")
+			}
+			if report.Callbacks == 0 || report.Requests == 0 {
+				t.Error("nothing was sent, or nothing arrived")
 			}
 		})
 	}

@@ -40,7 +40,7 @@ type consumer struct {
 	mood   mood
 	server *http.Server // nil while it is away
 	served sync.WaitGroup
-	recent []*request // the last that were entered
+	recent []*request // the last that were recorded
 }
 
 func newConsumer(name string, l *ledger) (*consumer, error) {
@@ -95,7 +95,7 @@ func (c *consumer) now() mood {
 	return c.mood
 }
 
-// ServeHTTP enters the request in the ledger, and answers as the mood is.
+// ServeHTTP records the request in the ledger, and answers as the mood is.
 func (c *consumer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -131,7 +131,7 @@ func (c *consumer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// enter enters a request in the ledger. Its body must be that of the callback.
+// enter records a request in the ledger, and checks that its body is the callback's.
 func (c *consumer) enter(header http.Header, body []byte) *request {
 	number := func(name string) int {
 		n, _ := strconv.Atoi(header.Get(name))
@@ -158,7 +158,7 @@ func (c *consumer) enter(header http.Header, body []byte) *request {
 	return entry
 }
 
-// answer sends a status. It is entered first: the gateway may act on it at once.
+// answer sends a status. It is recorded first: the gateway may act on it at once.
 func (c *consumer) answer(w http.ResponseWriter, entry *request, status int) {
 	c.ledger.end(entry, status, false)
 	w.WriteHeader(status)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -25,13 +26,20 @@ var harms = []harm{
 	{"kill", killGateway, nothing},
 	{"stop", stopGateway, nothing},
 	{"log", stallLog, nothing},
-	{"descriptors", exhaustDescriptors, command("prlimit")},
+	{"descriptors", exhaustDescriptors, nothing},
 	{"files", harmFiles, embedded},
 	{"disk", fillDisk, ownDisk},
 	{"redis-kill", killRedis, shared},
 	{"redis-stop", stopRedis, shared},
 	{"redis-full", fillRedis, shared},
 	{"redis-refuses", refuseRedis, shared},
+}
+
+// unknown returns the names that no fault has.
+func unknown(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return slices.ContainsFunc(harms, func(h harm) bool { return h.name == name })
+	})
 }
 
 func nothing(*world) string { return "" }
@@ -41,7 +49,7 @@ func between(rng *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(rng.Int64N(int64(most-least)))
 }
 
-// harmAll does one fault, or several at once, after the other, until ctx ends.
+// harmAll runs faults, one or several at a time, until ctx ends.
 func (w *world) harmAll(ctx context.Context, rng *rand.Rand, faults []harm) error {
 	pause := func() { wait(ctx, between(rng, 100*time.Millisecond, time.Second)) }
 	for pause(); ctx.Err() == nil; pause() {

@@ -6,20 +6,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
-)
 
-func command(name string) func(*world) string {
-	return func(*world) string {
-		if _, err := exec.LookPath(name); err != nil {
-			return "the command " + name
-		}
-		return ""
-	}
-}
+	"golang.org/x/sys/unix"
+)
 
 func embedded(w *world) string {
 	if w.redis != nil {
@@ -38,17 +30,25 @@ func exhaustDescriptors(ctx context.Context, w *world, rng *rand.Rand) error {
 	if err != nil {
 		return nil // it was killed meanwhile
 	}
-	limit := func(n int) {
-		_ = exec.Command("prlimit", "--pid", fmt.Sprint(pid), fmt.Sprintf("--nofile=%d:", n)).Run() // as above
+	var former unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &former); err != nil {
+		return mayBeGone(err)
 	}
-	limit(len(open) + rng.IntN(8))
+	few := unix.Rlimit{Cur: uint64(len(open) + rng.IntN(8)), Max: former.Max}
+	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &few, nil); err != nil {
+		return mayBeGone(err)
+	}
 	wait(ctx, between(rng, 500*time.Millisecond, 2*time.Second))
-	limit(descriptors)
-	return nil
+	return mayBeGone(unix.Prlimit(pid, unix.RLIMIT_NOFILE, &former, nil))
 }
 
-// descriptors is how many a gateway may have open.
-const descriptors = 4096
+// mayBeGone returns an error of a process, unless that was killed meanwhile.
+func mayBeGone(err error) error {
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
+}
 
 // noticedWithin is how long a gateway may need to notice that somebody has touched its files.
 const noticedWithin = 1500 * time.Millisecond
@@ -90,10 +90,10 @@ func harmFiles(ctx context.Context, w *world, rng *rand.Rand) error {
 	return w.healthy(g)
 }
 
-// ownDisk mounts a small disk for the data of an embedded store, unless it is mounted.
+// ownDisk returns what is lacking for a disk of the store's own, or nothing.
 func ownDisk(w *world) string {
-	if w.redis != nil {
-		return "an embedded store"
+	if lacks := embedded(w); lacks != "" {
+		return lacks
 	}
 	if w.disk == "" {
 		return "a mount of its own (needs root)"

@@ -17,7 +17,7 @@ func shared(w *world) string {
 	return ""
 }
 
-// harmMaster has the master for a fault of its own.
+// harmMaster runs harm on the master, while no other fault touches it.
 func (w *world) harmMaster(kind string, harm func(*servers.Redis) error) error {
 	w.redis.fate.Lock()
 	defer w.redis.fate.Unlock()
@@ -27,7 +27,7 @@ func (w *world) harmMaster(kind string, harm func(*servers.Redis) error) error {
 	}
 	defer w.ledger.begin(kind, -1)()
 	err = harm(master)
-	if w.redis.sentinel != nil {
+	if w.redis.failsOver() {
 		wait(context.Background(), failoverTime)
 	}
 	return err

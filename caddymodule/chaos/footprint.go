@@ -2,8 +2,8 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -50,41 +50,36 @@ func (w *world) quiet(ctx context.Context, g *gateway) (f footprint, err error) 
 		}
 	}
 	// A collection, so that what is in use can be told from what was.
-	if _, err := g.text(ctx, "/debug/pprof/heap?gc=1"); err != nil {
+	if _, err := g.call(ctx, http.MethodGet, "/debug/pprof/heap?gc=1", nil, nil); err != nil {
 		return f, err
 	}
-	metrics, err := g.text(ctx, "/metrics")
-	if err != nil {
+	var metrics string
+	if _, err := g.call(ctx, http.MethodGet, "/metrics", nil, &metrics); err != nil {
 		return f, err
 	}
 	for line := range strings.Lines(metrics) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		n, _ := strconv.ParseFloat(value, 64)
+		var measured *int
 		switch name {
 		case "go_goroutines":
-			f.goroutines = int(n)
+			measured = &f.goroutines
 		case "go_memstats_heap_alloc_bytes":
-			f.heap = int(n)
+			measured = &f.heap
+		default:
+			continue
 		}
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return f, fmt.Errorf("/metrics: %s: %w", name, err)
+		}
+		*measured = int(n)
+	}
+	if f.goroutines == 0 || f.heap == 0 {
+		return f, errors.New("/metrics lacks go_goroutines or go_memstats_heap_alloc_bytes")
 	}
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", g.running().Cmd.Process.Pid))
 	f.descriptors = len(open)
 	return f, err
-}
-
-// text reads a page of the admin endpoint.
-func (g *gateway) text(ctx context.Context, path string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.admin+path, nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := adminClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return string(text), err
 }
 
 // leaks checks that a gateway uses no more than before the storm; what was under way may take a moment to end.
@@ -95,7 +90,7 @@ func (w *world) leaks(ctx context.Context, g *gateway) {
 		if f, err = w.quiet(ctx, g); err != nil {
 			return err
 		}
-		if more := f.exceeds(w.before[g.n]); more != "" {
+		if more := f.exceeds(g.before); more != "" {
 			return fmt.Errorf("gateway %d has %s", g.n, more)
 		}
 		return nil
@@ -104,7 +99,7 @@ func (w *world) leaks(ctx context.Context, g *gateway) {
 		w.ledger.violates("leaked", "%v; open are %v", err, openFiles(g.running().Cmd.Process.Pid))
 	}
 	w.log("gateway %d: %d goroutines, %d descriptors, %d KiB; before the storm %d, %d, %d KiB", g.n, f.goroutines, f.descriptors, f.heap>>10,
-		w.before[g.n].goroutines, w.before[g.n].descriptors, w.before[g.n].heap>>10)
+		g.before.goroutines, g.before.descriptors, g.before.heap>>10)
 }
 
 // openFiles counts the descriptors of a process by what they are of.

@@ -30,6 +30,7 @@ type gateway struct {
 	address string // of its site
 	admin   string
 	ledger  *ledger
+	before  footprint  // what it used before the storm
 	fate    sync.Mutex // held while it must not be killed by anyone else
 
 	mu       sync.Mutex
@@ -63,7 +64,7 @@ func (g *gateway) configure(config string) error {
 	return os.Rename(fresh, g.file())
 }
 
-// file is not on the disk of the gateway's data, which may be full.
+// file returns the path of the configuration, which is not on the disk of the data: that may be full.
 func (g *gateway) file() string { return g.home + ".caddyfile" }
 
 // database is the file of an embedded store.
@@ -93,22 +94,24 @@ func (g *gateway) running() *servers.Process {
 
 // kill ends the process as a crash would.
 func (g *gateway) kill() {
-	g.mu.Lock()
-	process := g.process
-	g.check(process)
-	g.expected = false
-	g.mu.Unlock()
+	process := g.release()
 	process.Kill()
+	g.check(process)
 }
 
-// check enters a process that has ended by itself, or has met a panic.
-func (g *gateway) check(p *servers.Process) {
-	if p == nil {
-		return
-	}
-	if g.expected && p.HasEnded() {
+// release returns the process, which may end from now on. It records a violation if that has ended by itself.
+func (g *gateway) release() *servers.Process {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p := g.process; g.expected && p.HasEnded() {
 		g.ledger.violates("ended", "gateway %d ended by itself with %s:\n%s", g.n, p.Cmd.ProcessState, strings.Join(p.Last(30), "\n"))
 	}
+	g.expected = false
+	return g.process
+}
+
+// check records a violation if a process that has ended has logged a panic.
+func (g *gateway) check(p *servers.Process) {
 	for _, alarm := range []string{"panic", "DATA RACE", "fatal error"} {
 		if lines := p.Logged(alarm); len(lines) > 0 {
 			g.ledger.violates("ended", "gateway %d logs %s", g.n, lines[0])
@@ -118,27 +121,24 @@ func (g *gateway) check(p *servers.Process) {
 
 // stop ends the process in good order.
 func (g *gateway) stop() error {
-	g.mu.Lock()
-	process := g.process
-	g.check(process)
-	g.expected = false
-	g.mu.Unlock()
+	process := g.release()
 	if process == nil {
 		return nil
 	}
 	_ = process.Cmd.Process.Signal(syscall.SIGCONT)
-	if err := process.Stop(patience); err != nil {
+	err := process.Stop(patience)
+	if err != nil {
 		process.Kill()
-		return err
 	}
-	return nil
+	g.check(process)
+	return err
 }
 
 // adminClient keeps no connections: each reload replaces the admin server, which then closes those it has.
 var adminClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * patience}
 
-// call asks the admin endpoint. A body that is a text is a Caddyfile, any other is sent as JSON. An answer of 200 is decoded
-// into out, if there is one.
+// call sends a request to the admin endpoint. A body that is a text is a Caddyfile, any other is sent as JSON. An answer of 200
+// is decoded into out unless that is nil, or copied if that is a *string.
 func (g *gateway) call(ctx context.Context, method, path string, body, out any) (status int, err error) {
 	contentType, payload := "application/json", []byte(nil)
 	switch body := body.(type) {
@@ -166,10 +166,15 @@ func (g *gateway) call(ctx context.Context, method, path string, body, out any) 
 		return resp.StatusCode, err
 	case resp.StatusCode != http.StatusOK:
 		return resp.StatusCode, fmt.Errorf("%s: %s: %s", path, resp.Status, bytes.TrimSpace(answer))
-	case out != nil:
-		return resp.StatusCode, json.Unmarshal(answer, out)
 	}
-	return resp.StatusCode, nil
+	switch out := out.(type) {
+	case nil:
+	case *string:
+		*out = string(answer)
+	default:
+		err = json.Unmarshal(answer, out)
+	}
+	return resp.StatusCode, err
 }
 
 // load replaces the configuration, and keeps it for the next start.
@@ -180,7 +185,7 @@ func (g *gateway) load(ctx context.Context, config string) error {
 	return g.configure(config)
 }
 
-// status asks for the status.
+// status returns the gateway's status.
 func (g *gateway) status(ctx context.Context) (s api.Status, err error) {
 	_, err = g.call(ctx, http.MethodGet, api.PathStatus, nil, &s)
 	return s, err

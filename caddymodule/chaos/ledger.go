@@ -37,9 +37,8 @@ type ledger struct {
 	begun time.Time
 
 	mu        sync.Mutex
-	answered  map[callback]map[string]time.Time // when each event id was first answered by 200
-	sent      int
-	statuses  map[int]int // of answers; 0 where there was none
+	answered  map[callback]map[string]bool // the event ids that were answered by 200
+	statuses  map[int]int                  // of answers; 0 where there was none
 	slowest   time.Duration
 	requests  map[delivery][]*request
 	order     []delivery          // the same, by first arrival
@@ -70,14 +69,14 @@ type pause struct {
 func newLedger() *ledger {
 	return &ledger{
 		begun:    time.Now(),
-		answered: map[callback]map[string]time.Time{}, statuses: map[int]int{},
+		answered: map[callback]map[string]bool{}, statuses: map[int]int{},
 		requests: map[delivery][]*request{}, events: map[string]callback{},
 		replays: map[delivery]int{}, operated: map[string]int{},
 		violation: map[string][]string{}, count: map[string]int{},
 	}
 }
 
-// violates enters a violation.
+// violates records a violation.
 func (l *ledger) violates(kind, format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -91,25 +90,22 @@ func (l *ledger) violatesLocked(kind, format string, args ...any) {
 	}
 }
 
-// answer enters the answer to a sender, or that there was none.
+// answer records the answer to a sender, or that there was none.
 func (l *ledger) answer(c callback, status int, event string, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sent++
 	l.statuses[status]++
 	if status != 200 {
 		return
 	}
 	l.slowest = max(l.slowest, took)
 	if l.answered[c] == nil {
-		l.answered[c] = map[string]time.Time{}
+		l.answered[c] = map[string]bool{}
 	}
-	if _, known := l.answered[c][event]; !known {
-		l.answered[c][event] = time.Now()
-	}
+	l.answered[c][event] = true
 }
 
-// arrive enters a request of a consumer.
+// arrive records a request of a consumer.
 func (l *ledger) arrive(d delivery, c callback, attempt, replay int) *request {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,7 +118,7 @@ func (l *ledger) arrive(d delivery, c callback, attempt, replay int) *request {
 	return r
 }
 
-// end enters how a request ended. The first entry counts.
+// end records how a request ended. The first record counts.
 func (l *ledger) end(r *request, status int, cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -131,7 +127,7 @@ func (l *ledger) end(r *request, status int, cut bool) {
 	}
 }
 
-// cutOff enters that a consumer has closed its connections: what it has just answered may not have arrived.
+// cutOff records that a consumer has closed its connections: what it has just answered may not have arrived.
 func (l *ledger) cutOff(requests []*request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -142,7 +138,7 @@ func (l *ledger) cutOff(requests []*request) {
 	}
 }
 
-// begin enters that something is harmed, until the fault is over.
+// begin records that something is harmed, until the fault is over.
 func (l *ledger) begin(kind string, gateway int) (over func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -155,7 +151,7 @@ func (l *ledger) begin(kind string, gateway int) (over func()) {
 	}
 }
 
-// paused enters that a destination is paused, until its end is asked for.
+// paused records that a destination is paused, until its end is asked for.
 func (l *ledger) paused(consumer string) (over func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -168,14 +164,14 @@ func (l *ledger) paused(consumer string) (over func()) {
 	}
 }
 
-// operate enters what became of an operation.
+// operate records what became of an operation.
 func (l *ledger) operate(name string, status int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.operated[fmt.Sprint(name, " ", status)]++
 }
 
-// replayed enters that a replay of a delivery was confirmed.
+// replayed records that a replay of a delivery was confirmed.
 func (l *ledger) replayed(d delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

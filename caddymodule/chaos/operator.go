@@ -9,7 +9,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 )
 
-// operator does what operators do, at random, until its context ends. It leaves nothing paused.
+// operator does what operators do, at random, until its context ends. mend resumes what it leaves paused.
 type operator struct {
 	w      *world
 	rng    *rand.Rand
@@ -43,7 +43,7 @@ func (o *operator) run(ctx context.Context) {
 	}
 }
 
-// ask makes a request, and enters its status.
+// ask sends a request, records its status in the ledger, and reports whether it succeeded.
 func (o *operator) ask(ctx context.Context, g *gateway, name, method, path string, body, out any) bool {
 	begun := time.Now()
 	status, err := g.call(ctx, method, path, body, out)
@@ -106,9 +106,9 @@ func (o *operator) look(ctx context.Context, g *gateway) {
 }
 
 // reload reloads every second: mostly something that is right, and else something that must be refused.
-func (w *world) reload(ctx context.Context, rng *rand.Rand, every time.Duration) {
+func (w *world) reload(ctx context.Context, rng *rand.Rand) {
 	for {
-		wait(ctx, every)
+		wait(ctx, time.Second)
 		if ctx.Err() != nil {
 			return
 		}

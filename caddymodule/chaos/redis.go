@@ -88,6 +88,9 @@ func (r *redis) master() (*servers.Redis, error) {
 	return nil, fmt.Errorf("the Sentinel knows no master: %s", info)
 }
 
+// failsOver reports whether a Sentinel may promote a replica. There may be no Redis.
+func (r *redis) failsOver() bool { return r != nil && r.sentinel != nil }
+
 // store returns the arguments of the gateways' `store` option.
 func (r *redis) store() string {
 	address, more := r.servers[0].Address, ""

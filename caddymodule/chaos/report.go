@@ -18,6 +18,7 @@ type Report struct {
 	Repeated   int           // of them, beyond the first of an attempt
 	Replays    int           // confirmed
 	Faults     map[string]int
+	Without    []string // faults that the machine or the store does not allow
 	Operations map[string]int
 	Starved    int // how often the machine was too busy to tell what is late
 	Violations []string
@@ -34,8 +35,8 @@ func (r Report) String() string {
 		verdict = "VIOLATED"
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s seed %d: %s: %d callbacks answered 200 (answers %v, the slowest 200 after %s), %d requests at consumers (%d repeat an attempt), %d replays, faults %v, operations %v, %d times without the processor, in %s",
-		r.Store, r.Seed, verdict, r.Callbacks, r.Tries, r.Slowest.Round(time.Millisecond), r.Requests, r.Repeated, r.Replays, r.Faults, r.Operations, r.Starved, r.Took.Round(time.Second))
+	fmt.Fprintf(&text, "%s seed %d: %s: %d callbacks answered 200 (answers %v, the slowest 200 after %s), %d requests at consumers (%d repeat an attempt), %d replays, faults %v (without %v), operations %v, %d times without the processor, in %s",
+		r.Store, r.Seed, verdict, r.Callbacks, r.Tries, r.Slowest.Round(time.Millisecond), r.Requests, r.Repeated, r.Replays, r.Faults, r.Without, r.Operations, r.Starved, r.Took.Round(time.Second))
 	for _, v := range r.Violations {
 		text.WriteString("\n\t" + v)
 	}
@@ -48,8 +49,8 @@ func (w *world) report() Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := Report{
-		Options: w.Options, Callbacks: len(l.answered), Tries: maps.Clone(l.statuses), Slowest: l.slowest,
-		Faults: map[string]int{}, Operations: l.operated, Took: time.Since(l.begun), Starved: len(l.gaps),
+		Options: w.Options, Callbacks: len(l.answered), Tries: l.statuses, Slowest: l.slowest,
+		Faults: map[string]int{}, Without: w.without, Operations: l.operated, Took: time.Since(l.begun), Starved: len(l.gaps),
 	}
 	for _, n := range l.replays {
 		r.Replays += n
@@ -65,10 +66,9 @@ func (w *world) report() Report {
 			}
 		}
 	}
-	for _, kind := range l.kinds() {
+	for _, kind := range slices.Sorted(maps.Keys(l.count)) {
 		r.Violations = append(r.Violations, fmt.Sprintf("%s: %d", kind, l.count[kind]))
 		r.Violations = append(r.Violations, l.violation[kind]...)
 	}
-	r.Violations = slices.Clip(r.Violations)
 	return r
 }

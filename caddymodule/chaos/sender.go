@@ -22,18 +22,17 @@ type sender struct {
 	gateways []*gateway
 	ledger   *ledger
 	client   *http.Client
-	shares   []share
 }
 
-// share is how many of a hundred callbacks go to a source.
-type share struct {
+// shares are how many of a hundred callbacks go to each source.
+var shares = []struct {
 	source string
 	of100  int
-}
+}{{plainSource, 64}, {orderedSource, 12}, {doomedSource, 8}, {rubbishSource, 8}, {movedSource, 8}}
 
-func newSender(gateways []*gateway, l *ledger, shares []share) *sender {
+func newSender(gateways []*gateway, l *ledger) *sender {
 	return &sender{
-		gateways: gateways, ledger: l, shares: shares,
+		gateways: gateways, ledger: l,
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}, Timeout: patience},
 	}
 }
@@ -75,7 +74,7 @@ var stages = []string{"text", "first", "complete"}
 
 // send sends the nth callback, or the three of an ordered task, each once the one before was answered.
 func (s *sender) send(ctx context.Context, prefix string, n int) {
-	c := callback{source: s.source(n), task: fmt.Sprintf("%s-%06d", prefix, n)}
+	c := callback{source: sourceOf(n), task: fmt.Sprintf("%s-%06d", prefix, n)}
 	if c.source != orderedSource {
 		s.insist(ctx, c, n)
 		return
@@ -87,15 +86,16 @@ func (s *sender) send(ctx context.Context, prefix string, n int) {
 	}
 }
 
-func (s *sender) source(n int) string {
+// sourceOf returns the source of the nth callback.
+func sourceOf(n int) string {
 	at := n * 37 % 100 // every source comes up early
-	for _, share := range s.shares {
+	for _, share := range shares {
 		if at < share.of100 {
 			return share.source
 		}
 		at -= share.of100
 	}
-	return s.shares[0].source
+	return shares[0].source
 }
 
 // insist sends a callback until it is answered by 200; each twentieth goes to two gateways at once. The callbacks of an
@@ -121,7 +121,7 @@ func (s *sender) insist(ctx context.Context, c callback, n int) bool {
 	}
 }
 
-// try sends a callback once, and enters the answer.
+// try sends a callback once, records the answer, and reports whether it is 200.
 func (s *sender) try(ctx context.Context, c callback, g *gateway) bool {
 	// What is under way at the end of the run is not cut off, so that its answer is known.
 	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodPost, "http://"+g.address+"/"+c.source, strings.NewReader(c.body()))

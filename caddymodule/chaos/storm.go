@@ -25,19 +25,21 @@ func (w *world) warmUp(ctx context.Context) error {
 	if err := w.drain(ctx); err != nil {
 		return err
 	}
-	w.before = map[int]footprint{}
 	for _, g := range w.gateways {
-		f, err := w.quiet(ctx, g)
-		if err != nil {
+		var err error
+		if g.before, err = w.quiet(ctx, g); err != nil {
 			return err
 		}
-		w.before[g.n] = f
 	}
 	return nil
 }
 
 // storm harms everything under load, and mends it.
 func (w *world) storm(ctx context.Context) error {
+	faults, err := w.possible()
+	if err != nil {
+		return err
+	}
 	rng := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(w.Seed, stream)) }
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -50,12 +52,10 @@ func (w *world) storm(ctx context.Context) error {
 	taking.Go(func() { o.run(ctx) })
 	taking.Go(func() { w.moods(ctx, rng(2), w.moodsOf()) })
 
-	var err error
 	if w.Rounds > 0 {
 		err = w.killRounds(ctx, rng(3))
 	} else {
-		taking.Go(func() { w.reload(ctx, rng(4), time.Second) })
-		faults := w.possible()
+		taking.Go(func() { w.reload(ctx, rng(4)) })
 		harming, over := context.WithTimeout(ctx, w.Duration)
 		defer over()
 		err = w.harmAll(harming, rng(3), faults)
@@ -66,18 +66,25 @@ func (w *world) storm(ctx context.Context) error {
 	return errors.Join(err, w.mend(context.WithoutCancel(ctx), o))
 }
 
-// possible returns the faults to choose from.
-func (w *world) possible() (faults []harm) {
+// possible returns the faults to choose from: none where gateways are only killed, and else one at least.
+func (w *world) possible() (faults []harm, err error) {
+	if w.Rounds > 0 {
+		return nil, nil
+	}
 	for _, h := range harms {
 		switch lacks := h.lacks(w); {
 		case !w.wants(h.name):
 		case lacks != "":
 			w.log("without %s: there is not %s", h.name, lacks)
+			w.without = append(w.without, h.name)
 		default:
 			faults = append(faults, h)
 		}
 	}
-	return faults
+	if len(faults) == 0 {
+		return nil, fmt.Errorf("none of the faults %v can be done here", w.without)
+	}
+	return faults, nil
 }
 
 // moodsOf returns the moods of the consumers. Where throughput matters, none makes the gateway wait.

@@ -7,17 +7,16 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 	"github.com/callbackrelay/caddy-relay/caddymodule/fakeprovider"
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 const (
@@ -45,19 +44,13 @@ func newTasks(gateways []*gateway, dir string, seed uint64) (*tasks, error) {
 	if err := os.MkdirAll(archive, 0o700); err != nil {
 		return nil, err
 	}
-	var turn atomic.Int32
+	var addresses []string
+	for _, g := range gateways {
+		addresses = append(addresses, g.address)
+	}
 	t := &tasks{archive: archive, expected: map[string]bool{}, client: &http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true, // a connection that is kept stays with one gateway
-		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-			first := int(turn.Add(1))
-			for i := range gateways {
-				conn, err = new(net.Dialer).DialContext(ctx, network, gateways[(first+i)%len(gateways)].address)
-				if err == nil {
-					break
-				}
-			}
-			return conn, err
-		},
+		DialContext:       servers.DialAny(addresses...),
 	}}}
 	const speed = 60 // a callback that was not taken comes again after 1, 5 and 15 seconds
 	var err error

@@ -5,7 +5,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"sort"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/caddymodule/api"
@@ -40,9 +39,6 @@ func (w *world) judge(ctx context.Context) {
 	}
 	for _, g := range w.gateways {
 		w.leaks(ctx, g)
-		g.mu.Lock()
-		g.check(g.process)
-		g.mu.Unlock()
 	}
 	w.log("judging")
 	if w.tasks != nil {
@@ -60,7 +56,7 @@ func (w *world) judge(ctx context.Context) {
 	}
 	l.checkOrder()
 	// An operation is answered without a wait for replicas: a failover may take it back.
-	if w.redis == nil || w.redis.sentinel == nil {
+	if !w.redis.failsOver() {
 		l.checkReplays()
 		l.checkPauses(w.redis != nil)
 	}
@@ -88,7 +84,7 @@ func (l *ledger) checkEvents(events map[string]stored, shared *redis) {
 		}
 	}
 	for id, c := range l.events {
-		if _, ok := events[id]; !ok && (shared == nil || shared.sentinel == nil) {
+		if _, ok := events[id]; !ok && !shared.failsOver() {
 			l.violatesLocked("lost", "event %s of %v was delivered, and is not in the store", id, c)
 		}
 	}
@@ -166,7 +162,7 @@ func (l *ledger) checkRepeats(d delivery, requests []*request) (doubts []doubt) 
 	return doubts
 }
 
-// repeats enters a request that nothing explains.
+// repeats records a repeated request that nothing explains. The caller holds mu.
 func (l *ledger) repeats(d doubt) {
 	l.violatesLocked("repeated", "%s of %v at %s: attempt %d (replay %d) answered %d at %s after %s, then attempt %d (replay %d) at %s",
 		d.event, l.events[d.event], d.consumer, d.before.attempt, d.before.replay, d.before.status, l.at(d.before.arrived), d.before.ended.Sub(d.before.arrived),
@@ -310,14 +306,4 @@ func (l *ledger) checkPauses(shared bool) {
 			}
 		}
 	}
-}
-
-// kinds returns the kinds of violations that were found.
-func (l *ledger) kinds() []string {
-	kinds := make([]string, 0, len(l.count))
-	for kind := range l.count {
-		kinds = append(kinds, kind)
-	}
-	sort.Strings(kinds)
-	return kinds
 }

@@ -36,6 +36,21 @@ type Options struct {
 // Stores are those that a run can harm: an embedded one, a Redis, and one that a Sentinel fails over to its replica.
 var Stores = []string{"sqlite", "redis", "sentinel"}
 
+// Check returns an error that names the store or the faults which there are not.
+func (o *Options) Check() error {
+	if !slices.Contains(Stores, o.Store) {
+		return fmt.Errorf("there is no store %q: choose one of %v", o.Store, Stores)
+	}
+	if names := unknown(o.Faults); len(names) > 0 {
+		var all []string
+		for _, h := range harms {
+			all = append(all, h.name)
+		}
+		return fmt.Errorf("there are no faults %q: choose some of %v", names, all)
+	}
+	return nil
+}
+
 // world is everything that takes part in a run.
 type world struct {
 	Options
@@ -44,11 +59,11 @@ type world struct {
 	gateways  []*gateway
 	consumers map[string]*consumer
 	sender    *sender
-	tasks     *tasks  // nil where none are submitted
-	redis     *redis  // nil with an embedded store
-	disk      string  // a disk of the store's own; empty where there is none
-	variant   variant // of the configuration
-	before    map[int]footprint
+	tasks     *tasks   // nil where none are submitted
+	redis     *redis   // nil with an embedded store
+	disk      string   // a disk of the store's own; empty where there is none
+	variant   variant  // of the configuration
+	without   []string // faults that cannot be done here
 }
 
 // newWorld starts everything. The caller ends it, also after an error.
@@ -80,11 +95,11 @@ func newWorld(o Options) (*world, error) {
 			return w, err
 		}
 	}
-	w.sender = newSender(w.gateways, w.ledger, []share{{plainSource, 64}, {orderedSource, 12}, {doomedSource, 8}, {rubbishSource, 8}, {movedSource, 8}})
+	w.sender = newSender(w.gateways, w.ledger)
 	return w, nil
 }
 
-// place makes the folders, the store where it is shared, and the gateways.
+// place creates the folders and the gateways, and starts the store if they share one.
 func (w *world) place() error {
 	gateways := 1
 	if w.Store != "sqlite" {
@@ -153,9 +168,11 @@ func (w *world) end() error {
 	return errors.Join(append(failures, os.RemoveAll(w.Dir))...)
 }
 
-// Run makes a run, and returns its report. The error, where there is one, says that the run could not be made; what it found is in
-// the report.
+// Run harms gateways as the options say, and returns what it found. An error means that the run could not be completed.
 func Run(ctx context.Context, o Options) (report Report, err error) {
+	if err := o.Check(); err != nil {
+		return report, err
+	}
 	w, err := newWorld(o)
 	defer func() { err = errors.Join(err, w.end()) }()
 	if err != nil {
@@ -173,5 +190,8 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 		return report, err
 	}
 	w.judge(ctx)
-	return w.report(), nil
+	for _, g := range w.gateways { // before the report: what they log at their end counts
+		err = errors.Join(err, g.stop())
+	}
+	return w.report(), err
 }

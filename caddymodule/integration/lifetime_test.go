@@ -6,17 +6,16 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/caddymodule/fakeprovider"
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 // lifeSpeed is how many times faster than the provider's the tests' time passes: it calls again after 1, 5 and 15 seconds.
@@ -76,20 +75,14 @@ func newLife(t *testing.T, scale lifeScale, gateways ...*gateway) *life {
 		t: t, scale: scale, gateways: gateways, archive: t.TempDir(), answered: map[string]bool{},
 		consumers: map[string]*consumer{"billing": newConsumer(t), "library": newConsumer(t)},
 	}
-	var turn atomic.Int32
+	var addresses []string
+	for _, g := range gateways {
+		addresses = append(addresses, g.address)
+	}
 	l.client = &http.Client{Timeout: patience, Transport: &http.Transport{
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
 		DisableKeepAlives: true, // a connection that is kept stays with one gateway
-		DialContext: func(ctx context.Context, network, _ string) (conn net.Conn, err error) {
-			first := int(turn.Add(1))
-			for i := range gateways {
-				conn, err = new(net.Dialer).DialContext(ctx, network, gateways[(first+i)%len(gateways)].address)
-				if err == nil {
-					break
-				}
-			}
-			return conn, err
-		},
+		DialContext:       servers.DialAny(addresses...),
 	}}
 	var err error
 	l.provider, err = fakeprovider.Start(fakeprovider.Options{

@@ -4,7 +4,6 @@
 package integration
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -14,23 +13,4 @@ import (
 // binary is the Caddy under test.
 var binary string
 
-func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if binary = os.Getenv("RELAY_CADDY"); binary != "" {
-		return m.Run()
-	}
-	dir, err := os.MkdirTemp("", "relay-integration-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	if binary, err = servers.Build(dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(servers.Main(&binary, m.Run)) }

@@ -30,7 +30,7 @@ const (
 	page   = 4096
 )
 
-// newFate throws the dice.
+// newFate returns a random fate.
 func newFate(random *rand.Rand) *fate {
 	f := &fate{
 		random: random, block: []int64{0, page, sector}[random.IntN(3)],

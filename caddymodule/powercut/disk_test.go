@@ -208,7 +208,7 @@ func (h *handle) changed(c *call, ch *change) error {
 	return nil
 }
 
-// synced makes changes certain, which were done before the sync began.
+// synced applies the given changes to what is certain: they were done before the sync began.
 func (n *inode) synced(done []*change) {
 	certain := map[*change]bool{}
 	for _, ch := range done {

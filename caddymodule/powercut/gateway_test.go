@@ -71,10 +71,10 @@ func (g *gateway) configure(options, site string) {
 	}
 }
 
-// data is the disk.
+// data returns the folder that stands for the disk.
 func (g *gateway) data() string { return filepath.Join(g.home, "data") }
 
-// makeFolder makes a folder on the disk, and does not sync its name.
+// makeFolder creates a folder on the disk, and does not sync its name.
 func (g *gateway) makeFolder(name string) {
 	g.t.Helper()
 	g.copyDisk()

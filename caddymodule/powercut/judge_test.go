@@ -188,7 +188,7 @@ func acceptOne(s relay.Store) error {
 	return a.Err
 }
 
-// whole has SQLite look through a file.
+// whole checks a file with SQLite's integrity_check.
 func whole(path string) error {
 	out, err := exec.Command("sqlite3", path, "PRAGMA integrity_check").CombinedOutput()
 	if verdict := strings.TrimSpace(string(out)); err == nil && verdict != "ok" {

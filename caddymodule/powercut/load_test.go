@@ -71,7 +71,7 @@ func (l *load) take() (n int) {
 	return l.next
 }
 
-// body is the nth callback. Most are small, as callbacks are; some take many pages of a database.
+// body returns the body of the nth callback. Most are small, as callbacks are; some take many pages of a database.
 func body(n int) string {
 	size := 300
 	if n%20 == 0 {

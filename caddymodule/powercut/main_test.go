@@ -7,7 +7,6 @@
 package powercut
 
 import (
-	"fmt"
 	"os"
 	"strconv"
 	"testing"
@@ -18,24 +17,7 @@ import (
 // binary is the Caddy under test.
 var binary string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	if binary = os.Getenv("RELAY_CADDY"); binary != "" {
-		return m.Run()
-	}
-	dir, err := os.MkdirTemp("", "relay-powercut-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	if binary, err = servers.Build(dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(servers.Main(&binary, m.Run)) }
 
 // cuts returns how often the power is cut in a recording: RELAY_POWER_CUTS times, or by default as often as time allows in
 // `make test`.

@@ -96,7 +96,7 @@ func (f *Folder) put(ctx context.Context, name string, r io.Reader) (err error) 
 	return syncFolder(root, folder)
 }
 
-// make makes the folder, and its name durable if that was not done yet: it may be there, but not for certain.
+// make creates the folder, and syncs its name unless that was done before: a folder that exists may not be durable yet.
 func (f *Folder) make() error {
 	if _, err := os.Stat(f.folder); err == nil && f.made.Load() {
 		return nil
@@ -131,8 +131,8 @@ func (f *Folder) room() error {
 	return nil
 }
 
-// makeFolder makes a folder with its parents, and makes their names durable: those that are there, too, since whoever made
-// them may have been killed before, or be about to.
+// makeFolder creates a folder with its parents, and syncs their names, also of those that exist: whoever created them may have
+// been killed before the sync, or be about to.
 func makeFolder(root *os.Root, folder string) error {
 	if folder == "." {
 		return nil

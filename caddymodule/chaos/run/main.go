@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -50,8 +49,9 @@ func run() error {
 		chosen = []string{"sqlite", "redis"}
 	}
 	for _, store := range chosen {
-		if !slices.Contains(chaos.Stores, store) {
-			return fmt.Errorf("-store: expected sqlite, redis, sentinel or both, not %q", store)
+		o.Store = store
+		if err := o.Check(); err != nil {
+			return err
 		}
 	}
 	work, err := os.MkdirTemp("", "relay-chaos-")
@@ -60,7 +60,7 @@ func run() error {
 	}
 	defer os.RemoveAll(work)
 	if o.Binary == "" {
-		if o.Binary, err = servers.Build(work); err != nil {
+		if o.Binary, err = servers.Build(work, servers.Gateway); err != nil {
 			return err
 		}
 	}

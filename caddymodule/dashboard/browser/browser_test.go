@@ -6,9 +6,10 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 // patience is how long the whole test may take.
@@ -19,12 +20,9 @@ func TestDashboard(t *testing.T) {
 	if _, err := os.Stat("node_modules/playwright-core"); err != nil {
 		t.Fatal("playwright-core is not installed: run `make browser`")
 	}
-	binary := os.Getenv("RELAY_CADDY")
-	if binary == "" {
-		binary = filepath.Join(t.TempDir(), "caddy")
-		if out, err := exec.Command("go", "build", "-o", binary, "../../caddy").CombinedOutput(); err != nil {
-			t.Fatalf("building the gateway: %v\n%s", err, out)
-		}
+	binary, err := servers.Binary(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -24,4 +25,20 @@ func FreeAddress() (string, error) {
 		return listener.Addr().String(), listener.Close()
 	}
 	return "", errors.New("no port is free")
+}
+
+// DialAny returns a dialer that connects to one address after the other, as a load balancer does, and to the next where nobody
+// listens. It is a Transport's DialContext, and leaves aside the address that it is asked for.
+func DialAny(addresses ...string) func(ctx context.Context, network, _ string) (net.Conn, error) {
+	var turn atomic.Int32
+	return func(ctx context.Context, network, _ string) (conn net.Conn, err error) {
+		first := int(turn.Add(1))
+		for i := range addresses {
+			conn, err = new(net.Dialer).DialContext(ctx, network, addresses[(first+i)%len(addresses)])
+			if err == nil {
+				break
+			}
+		}
+		return conn, err
+	}
 }

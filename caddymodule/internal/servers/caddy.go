@@ -7,19 +7,46 @@ import (
 	"path/filepath"
 )
 
-// gateway is the package of the gateway's binary.
-const gateway = "github.com/callbackrelay/caddy-relay/caddymodule/caddy"
+// The packages of this repository that Build is asked for.
+const (
+	Gateway = "github.com/callbackrelay/caddy-relay/caddymodule/caddy"
+	Fill    = "github.com/callbackrelay/caddy-relay/internal/fill"
+)
 
-// Build builds the gateway's binary in a folder, and returns its path.
-func Build(dir string) (string, error) {
-	binary := filepath.Join(dir, "caddy")
-	build := exec.Command("go", "build", "-o", binary, gateway)
+// Build builds the binary of a package in a folder, and returns its path.
+func Build(dir, pkg string) (string, error) {
+	binary := filepath.Join(dir, filepath.Base(pkg))
+	build := exec.Command("go", "build", "-o", binary, pkg)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
-		return "", fmt.Errorf("building the gateway: %w", err)
+		return "", fmt.Errorf("building %s: %w", pkg, err)
 	}
 	return binary, nil
+}
+
+// Binary returns the path of the gateway's binary: the one that RELAY_CADDY names, or one that is built in dir.
+func Binary(dir string) (string, error) {
+	if named := os.Getenv("RELAY_CADDY"); named != "" {
+		return named, nil
+	}
+	return Build(dir, Gateway)
+}
+
+// Main sets binary to the path of the gateway's binary, runs tests, and returns their exit code. A binary that was built for
+// them is removed.
+func Main(binary *string, tests func() int) int {
+	dir, err := os.MkdirTemp("", "relay-gateway-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if *binary, err = Binary(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return tests()
 }
 
 // Caddy returns a command of a gateway's binary, which keeps its data below home.

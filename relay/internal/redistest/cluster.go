@@ -14,12 +14,17 @@ import (
 // bounds are the first slots of the masters, and the one past the last.
 var bounds = [...]int{0, 5461, 10923, 16384}
 
+// clusterArgs returns the arguments of a node of a Cluster.
+func clusterArgs(more []string) []string {
+	return append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, more...)
+}
+
 // Cluster starts a Cluster of three masters, and ends it with the test.
 func Cluster(t testing.TB, args ...string) []*Server {
 	t.Helper()
 	var masters []*Server
 	for range 3 {
-		masters = append(masters, Start(t, append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, args...)...))
+		masters = append(masters, Start(t, clusterArgs(args)...))
 	}
 	for i, m := range masters {
 		m.Do(t, "CLUSTER", "ADDSLOTSRANGE", bounds[i], bounds[i+1]-1)
@@ -44,7 +49,7 @@ func Cluster(t testing.TB, args ...string) []*Server {
 // ClusterMaster adds a master without slots to a Cluster, which all of its nodes know when this returns.
 func ClusterMaster(t testing.TB, masters []*Server, args ...string) *Server {
 	t.Helper()
-	added := Start(t, append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, args...)...)
+	added := Start(t, clusterArgs(args)...)
 	host, port, err := net.SplitHostPort(masters[0].Addr)
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +112,7 @@ func ClusterReplica(t testing.TB, master *Server, others ...*Server) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	replica := Start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+	replica := Start(t, clusterArgs(nil)...)
 	replica.Do(t, "CLUSTER", "MEET", host, port)
 	id, own := fmt.Sprint(master.Do(t, "CLUSTER", "MYID")), fmt.Sprint(replica.Do(t, "CLUSTER", "MYID"))
 	for _, m := range masters {

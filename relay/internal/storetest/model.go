@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -373,7 +374,7 @@ func (m *model) take(d *modelDelivery, l *relay.Leased, atAccept bool) {
 		want = d.event.variants[d.variant-1]
 	}
 	age := max(0, m.clock-d.since)
-	if l.Event.ID != d.event.ID || string(l.Event.Body) != string(want.Body) || !sameHeaders(l.Event.Headers, want.Headers) ||
+	if l.Event.ID != d.event.ID || string(l.Event.Body) != string(want.Body) || !maps.Equal(l.Event.Headers, want.Headers) ||
 		l.Tries != d.tries || l.Used != d.used || l.Replay != d.replay || l.Age > age+2*slack || l.Age < age {
 		m.fail("leased %+v with %q %v; want tries %d, used %d, replay %d, age %v, %q %v",
 			l, l.Event.Body, l.Event.Headers, d.tries, d.used, d.replay, age, want.Body, want.Headers)

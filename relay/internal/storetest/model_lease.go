@@ -172,7 +172,7 @@ func (m *model) settle(d *modelDelivery, state relay.State, reason string) (free
 	return d.event.free(d.destination)
 }
 
-// free lets what waits for a delivery wait no more, and returns what did.
+// free releases what waits for a delivery, and returns it.
 func (ev *modelEvent) free(destination string) (freed []string) {
 	for _, d := range ev.deliveries {
 		if d.behind == destination {

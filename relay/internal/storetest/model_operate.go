@@ -15,14 +15,14 @@ func (m *model) wanted(what string, got, want int) {
 	}
 }
 
-// again makes a settled delivery pending, due after a delay: a replay counts from then.
+// again sets a settled delivery to pending, due after a delay: a replay counts from then.
 func (m *model) again(d *modelDelivery, variant int, delay time.Duration) {
 	d.state, d.due, d.used, d.variant, d.behind, d.voided, d.retried = relay.StatePending, m.clock+delay, 0, variant, "", false, false
 	d.fresh, d.since, d.reason, d.deadAt, d.last = false, d.due, "", time.Time{}, nil
 	d.replay++
 }
 
-// replay makes a delivery of an event pending anew, or makes it, and reports whether it could.
+// replay sets a delivery of an event to pending, adding it if there is none, and reports whether it could.
 func (m *model) replay(ev *modelEvent, destination string, variant int, p relay.Pace, place int) bool {
 	d := ev.to(destination)
 	switch {

@@ -9,8 +9,6 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-func sameHeaders(a, b relay.Headers) bool { return maps.Equal(a, b) }
-
 // shownCount checks the tallies of a destination.
 func (m *model) shownCount(destination string, c relay.Count) {
 	m.t.Helper()
@@ -82,11 +80,11 @@ func (m *model) shownEvent(r *relay.EventRecord, whole bool) {
 	if !whole {
 		return
 	}
-	if !bytes.Equal(r.Body, ev.Body) || !sameHeaders(r.Headers, ev.Headers) || len(r.Variants) != len(ev.variants) || !slices.Equal(sorted(r.Files), sorted(ev.files)) {
+	if !bytes.Equal(r.Body, ev.Body) || !maps.Equal(r.Headers, ev.Headers) || len(r.Variants) != len(ev.variants) || !slices.Equal(sorted(r.Files), sorted(ev.files)) {
 		m.fail("read %+v; want %q, %v, %d variants, files %v", r, ev.Body, ev.Headers, len(ev.variants), ev.files)
 	}
 	for i, v := range r.Variants {
-		if v.N != i+1 || !bytes.Equal(v.Body, ev.variants[i].Body) || !sameHeaders(v.Headers, ev.variants[i].Headers) {
+		if v.N != i+1 || !bytes.Equal(v.Body, ev.variants[i].Body) || !maps.Equal(v.Headers, ev.variants[i].Headers) {
 			m.fail("variant %d of %s reads %+v", i+1, ev.ID, v)
 		}
 	}
