@@ -196,6 +196,15 @@ func (c *Committer) linger(stop <-chan struct{}) {
 	}
 }
 
+// crowded reports whether a step was of a crowd. Where stores are shared, outcomes do not wait for others: what finds no free
+// slot meanwhile is written apart there, which costs more than can be saved.
+func crowded(store relay.Store, accepts, settles int) bool {
+	if store.PerSource() && settles > 0 {
+		return false
+	}
+	return accepts >= crowdedAccepts || accepts+settles >= crowdedAll
+}
+
 // guarded makes a step of which a panic ends neither the process nor the committer (12).
 func (c *Committer) guarded(store relay.Store) (more bool) {
 	start := time.Now()
@@ -268,7 +277,7 @@ func (c *Committer) step(store relay.Store) bool {
 	before := time.Now()
 	Apply(store, &batch)
 	c.rest = 0
-	if len(accepts) >= crowdedAccepts || len(accepts)+len(settles) >= crowdedAll {
+	if crowded(store, len(accepts), len(settles)) {
 		c.rest = min(time.Since(before), longestRest)
 	}
 	err := Failure(&batch)
