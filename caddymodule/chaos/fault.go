@@ -27,6 +27,7 @@ var harms = []harm{
 	{"stop", stopGateway, nothing},
 	{"log", stallLog, nothing},
 	{"descriptors", exhaustDescriptors, nothing},
+	{"syncs", harmSyncs, canTrace},
 	{"files", harmFiles, embedded},
 	{"disk", fillDisk, ownDisk},
 	{"redis-kill", killRedis, shared},

@@ -189,6 +189,9 @@ func (w *world) resolve(ctx context.Context, d doubt) {
 // isExplained reports whether an event, as its gateway shows it, has the attempt before as one that nobody answered in time.
 func (d doubt) isExplained(e api.Event) bool {
 	for _, delivery := range e.Deliveries {
+		if e.Source != movedSource && delivery.Destination != d.consumer {
+			continue
+		}
 		for n, a := range delivery.Attempts {
 			if n+1 == d.before.attempt && a.Status == 0 && a.DurationMS >= (attemptTimeout-100*time.Millisecond).Milliseconds() {
 				return true

@@ -248,11 +248,14 @@ func TestExplanation(t *testing.T) {
 		event api.Event
 		want  bool
 	}{
-		"discarded":                  {api.Event{}, true},
-		"given up":                   {shown(api.Attempt{DurationMS: attemptTimeout.Milliseconds()}), true},
-		"answered in time":           {shown(api.Attempt{Status: http.StatusOK, DurationMS: 20}), false},
-		"failed at once":             {shown(api.Attempt{DurationMS: 20}), false},
-		"never recorded":             {shown(), false},
+		"discarded":        {api.Event{}, true},
+		"given up":         {shown(api.Attempt{DurationMS: attemptTimeout.Milliseconds()}), true},
+		"answered in time": {shown(api.Attempt{Status: http.StatusOK, DurationMS: 20}), false},
+		"failed at once":   {shown(api.Attempt{DurationMS: 20}), false},
+		"never recorded":   {shown(), false},
+		"given up, by another": {api.Event{Deliveries: []api.Delivery{
+			{Destination: "flaky"}, {Destination: "steady", Attempts: []api.Attempt{{DurationMS: attemptTimeout.Milliseconds()}}},
+		}}, false},
 		"given up, the attempt then": {shown(api.Attempt{Status: 500}, api.Attempt{DurationMS: attemptTimeout.Milliseconds()}), false},
 	} {
 		if got := after.isExplained(test.event); got != test.want {
