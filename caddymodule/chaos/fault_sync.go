@@ -25,6 +25,8 @@ func canTrace(*world) string {
 // that, and lets it go: the system call is made late, or not at all. It harms the spool where a Redis is shared.
 func harmSyncs(ctx context.Context, w *world, rng *rand.Rand) error {
 	g := w.anyGateway(rng)
+	g.hold.Lock()
+	defer g.hold.Unlock()
 	over := w.ledger.begin("syncs", g.n)
 	defer over()
 	kinds := []string{

@@ -239,11 +239,12 @@ func (l *ledger) settledBy(answered time.Time) time.Time {
 	return by
 }
 
-// checkOverlaps checks that no two requests of a delivery were under way at the same time.
+// checkOverlaps checks that no two requests of a delivery were under way at the same time, unless Redis's clock, by which leases
+// end, was set meanwhile.
 func (l *ledger) checkOverlaps(d delivery, requests []*request) {
 	for i, r := range requests[1:] {
 		before := requests[i]
-		if l.starved(before.arrived, r.arrived.Add(noticeTime)) {
+		if l.starved(before.arrived, r.arrived.Add(noticeTime)) || l.clockSet(before.arrived, r.arrived) {
 			continue
 		}
 		if before.ended.IsZero() || before.ended.After(r.arrived.Add(noticeTime)) {
@@ -251,6 +252,13 @@ func (l *ledger) checkOverlaps(d delivery, requests []*request) {
 				before.attempt, l.at(before.arrived), l.at(before.ended), before.status, r.attempt, l.at(r.arrived))
 		}
 	}
+}
+
+// clockSet reports whether Redis's clock was not the right one at some moment between two.
+func (l *ledger) clockSet(from, to time.Time) bool {
+	return slices.ContainsFunc(l.faults, func(f *fault) bool {
+		return f.kind == redisClock && f.from.Before(to) && (f.to.IsZero() || f.to.After(from))
+	})
 }
 
 // at returns a time as seconds since the run began.
