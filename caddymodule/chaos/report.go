@@ -17,6 +17,8 @@ type Report struct {
 	Requests   int           // of consumers
 	Repeated   int           // of them, beyond the first of an attempt
 	Replays    int           // confirmed
+	Protocols  map[string]int
+	Moods      map[mood]int // of consumers
 	Faults     map[string]int
 	Without    []string // faults that the machine or the store does not allow
 	Operations map[string]int
@@ -35,8 +37,8 @@ func (r Report) String() string {
 		verdict = "VIOLATED"
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s seed %d: %s: %d callbacks answered 200 (answers %v, the slowest 200 after %s), %d requests at consumers (%d repeat an attempt), %d replays, faults %v (without %v), operations %v, %d times without the processor, in %s",
-		r.Store, r.Seed, verdict, r.Callbacks, r.Tries, r.Slowest.Round(time.Millisecond), r.Requests, r.Repeated, r.Replays, r.Faults, r.Without, r.Operations, r.Starved, r.Took.Round(time.Second))
+	fmt.Fprintf(&text, "%s seed %d: %s: %d callbacks answered 200 (answers %v, the slowest 200 after %s), %d requests at consumers (%d repeat an attempt; %v), which were %v, %d replays, faults %v (without %v), operations %v, %d times without the processor, in %s",
+		r.Store, r.Seed, verdict, r.Callbacks, r.Tries, r.Slowest.Round(time.Millisecond), r.Requests, r.Repeated, r.Protocols, r.Moods, r.Replays, r.Faults, r.Without, r.Operations, r.Starved, r.Took.Round(time.Second))
 	for _, v := range r.Violations {
 		text.WriteString("\n\t" + v)
 	}
@@ -50,7 +52,7 @@ func (w *world) report() Report {
 	defer l.mu.Unlock()
 	r := Report{
 		Options: w.Options, Callbacks: len(l.answered), Tries: l.statuses, Slowest: l.slowest,
-		Faults: map[string]int{}, Without: w.without, Operations: l.operated, Took: time.Since(l.begun), Starved: len(l.gaps),
+		Protocols: l.protocols, Moods: l.moods, Faults: map[string]int{}, Without: w.without, Operations: l.operated, Took: time.Since(l.begun), Starved: len(l.gaps),
 	}
 	for _, n := range l.replays {
 		r.Replays += n
