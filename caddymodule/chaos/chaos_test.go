@@ -24,7 +24,7 @@ func TestChaos(t *testing.T) {
 	for _, o := range []chaos.Options{
 		{Store: "sqlite", Seed: 2007, Duration: 10 * time.Second},
 		{Store: "redis", Seed: 7, Duration: 4 * time.Second, Faults: []string{
-			"stop", "log", "descriptors", "syncs", "clock", "redis-full", "redis-refuses",
+			"log", "descriptors", "syncs", "clock", "redis-full", "redis-refuses",
 		}},
 	} {
 		t.Run(o.Store, func(t *testing.T) {

@@ -35,7 +35,7 @@ func (c callback) id() string { return strings.Trim(c.task+"-"+c.stage, "-") }
 
 func ordered(stage int) callback { return callback{orderedSource, "ordered", stages[stage]} }
 
-// tell tells a story in which all that was promised is kept, faults and their consequences included.
+// tell returns a story in which all that was promised is kept, faults and their consequences included.
 func tell(t *testing.T) *story {
 	t.Helper()
 	s := &story{t: t, ledger: newLedger(), events: map[string]stored{}}
