@@ -64,7 +64,7 @@ type world struct {
 	sender    *sender
 	tasks     *tasks   // nil where none are submitted
 	redis     *redis   // nil with an embedded store
-	disk      string   // a disk of the store's own; empty where there is none
+	disk      string   // a disk of the first gateway's own; empty where there is none
 	variant   variant  // of the configuration
 	without   []string // faults that cannot be done here
 }
@@ -122,7 +122,7 @@ func (w *world) place() error {
 			return err
 		}
 		w.gateways = append(w.gateways, g)
-		if w.redis == nil && w.wants("disk") && mount(home) == nil {
+		if n == 0 && w.wants("disk") && mount(home) == nil {
 			w.disk = home
 		}
 	}
