@@ -283,3 +283,26 @@ func TestRefusedChannel(t *testing.T) {
 		awaitWake(t, other, relay.DestinationName{Source: "vocals", Destination: "one"}, 2*time.Second)
 	}
 }
+
+// What is wrong with the gateway's credentials is told by the names of the store's options, and with the server's.
+func TestCredentialsAreNamed(t *testing.T) {
+	redis := redistest.Start(t, "--requirepass", "right-one")
+	for _, test := range []struct{ username, password, want string }{
+		{"", "wrong-one", "check username and password of the store"},
+		{"gateway", "right-one", "check username and password of the store"},
+		{"", "", "set password in the store"},
+	} {
+		var log memory
+		s := open(t, func(o *redisstore.Options) {
+			o.Addresses, o.Username, o.Password = []string{redis.Addr}, test.username, test.password
+			o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		err := s.Health(t.Context())
+		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "-one") {
+			t.Errorf("%q: health is %v", test.want, err)
+		}
+		if text := log.String(); !strings.Contains(text, redis.Addr) || !strings.Contains(text, test.want) {
+			t.Errorf("%q: the log says\n%s", test.want, text)
+		}
+	}
+}
