@@ -6,6 +6,7 @@
 # make chaos SEED=<n> STORE=sqlite|redis|sentinel|both   faults of every kind against real gateways, and a ledger of what they answered
 # make chaos ROUNDS=100 RATE=2000   gateways killed at random instants under load
 # make soak    half an hour at half the sustained rate, STORE=sqlite or redis; writes its readings and charts to .run
+# make vuln    known vulnerabilities of Go and of the modules, as far as the gateway reaches them
 # make lint, make fmt, make prose
 
 # xcaddy's own flags, for everything: binaries, vet and lint then share one build cache. Nothing here needs git.
@@ -44,7 +45,7 @@ OUTSIDE := ./caddymodule/integration $(POWERCUT) $(CHAOS)
 BROWSER := ./caddymodule/dashboard/browser
 
 .NOTPARALLEL:
-.PHONY: run build test bench bench-compare chaos soak fmt format vet lint prose race unit conformance goldens outside integration powercut browser smoke tools
+.PHONY: run build test bench bench-compare chaos soak fmt format vet lint prose race unit conformance goldens outside integration powercut browser smoke vuln tools
 
 run:
 	@mkdir -p .run
@@ -170,6 +171,13 @@ tools:
 		npm install --prefix .bin/node --no-audit --no-fund --ignore-scripts $(NODE)@$(NODE_VERSION)
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# The newest database comes as a module, so that whatever brings Go's modules brings it too. It changes by itself: not a part of the tests.
+vuln:
+	go run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) \
+		-db "file://$$(go mod download -json golang.org/x/vulndb@latest | sed -n 's/^.*"Dir": "\(.*\)",$$/\1/p')/data/osv" ./...
+
+GOVULNCHECK_VERSION := v1.9.0
 
 # The picture of packages in docs/architecture.md; a unit test fails if it is out of date.
 architecture:
