@@ -63,8 +63,8 @@ func TestSilence(t *testing.T) {
 		}
 	}
 	for name, serve := range map[string]http.HandlerFunc{
-		"at once":   func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-		"midway": func(w http.ResponseWriter, r *http.Request) { speak(w, `{"store":`); <-r.Context().Done() },
+		"at once": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"midway":  func(w http.ResponseWriter, r *http.Request) { speak(w, `{"store":`); <-r.Context().Done() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
