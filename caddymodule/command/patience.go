@@ -28,7 +28,7 @@ func (s *silence) Error() string {
 		s.address, s.within)
 }
 
-// attention gives up a request once the gateway is silent for too long.
+// attention ends a request once the gateway is silent for too long.
 type attention struct {
 	within time.Duration
 	timer  *time.Timer

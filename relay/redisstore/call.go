@@ -182,7 +182,7 @@ func explain(err error) error {
 	return fmt.Errorf("%w: redis: %w%s", relay.ErrUnavailable, err, remedy(err))
 }
 
-// remedies say what to do about answers that name the gateway's own settings in Redis's words.
+// remedies list what to do about answers that blame the gateway's own settings in Redis's words.
 var remedies = []struct{ prefix, text string }{
 	{"WRONGPASS", "Redis does not know this user with this password: check username and password of the store, and whether Redis has switched the user off"},
 	{"NOAUTH", "Redis wants a password: set password in the store, and username if the user is not default"},

@@ -284,7 +284,7 @@ func TestRefusedChannel(t *testing.T) {
 	}
 }
 
-// What is wrong with the gateway's credentials is told by the names of the store's options, and with the server's.
+// Wrong credentials are told by the names of the store's options, and with the server's.
 func TestCredentialsAreNamed(t *testing.T) {
 	redis := redistest.Start(t, "--requirepass", "right-one")
 	for _, test := range []struct{ username, password, want string }{

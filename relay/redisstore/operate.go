@@ -13,7 +13,7 @@ import (
 
 // Replay implements relay.Store.
 func (s *Store) Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error) {
-	ctx, end, err := s.begin(ctx)
+	ctx, end, err := s.beginForOperator(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -105,7 +105,7 @@ func ago(p relay.Pace, at time.Time) int64 {
 // ReplayAll implements relay.Store. The deliveries of each destination are replayed in one script of each partition.
 func (s *Store) ReplayAll(ctx context.Context, source string, deliveries []relay.DeliveryName, p relay.Pace) (replayed, skipped int, err error) {
 	begun := time.Now()
-	ctx, end, err := s.begin(ctx)
+	ctx, end, err := s.beginForOperator(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
