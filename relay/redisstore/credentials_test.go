@@ -207,7 +207,7 @@ func TestEveryCallIsRefused(t *testing.T) {
 		_, _, errs["dead letters"] = s.DeadLetters(ctx, all, 10, "")
 		_, _, errs["replay"] = s.Replay(ctx, a.Event.ID, []string{"one"}, 0)
 		_, _, errs["redrive"] = s.Redrive(ctx, all, relay.Pace{}, "")
-		_, errs["discard"] = s.Discard(ctx, all)
+		_, _, errs["discard"] = s.Discard(ctx, all, "")
 		errs["pause"] = s.Pause(ctx, "vocals", "one", true)
 		_, errs["expire"] = s.Expire(ctx, "vocals", "one", 0)
 		_, errs["purge"] = s.Purge(ctx, relay.PurgePolicy{DefaultWindow: time.Hour})

@@ -91,7 +91,7 @@ type Store struct {
 
 	troubles troubles
 
-	leaving context.Context // ends when Close begins, and with it what operators wait for
+	leaving context.Context // ends when Close has waited for a batch's time, and with it what operators wait for
 	leave   context.CancelFunc
 	closing context.Context
 	close   context.CancelFunc
@@ -270,8 +270,10 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
-	s.leave()
+	late := time.AfterFunc(s.options.Timeout, s.leave)
 	s.calls.Wait()
+	late.Stop()
+	s.leave()
 	s.close()
 	s.loops.Wait()
 	defer logs.remove(s.log)
