@@ -160,7 +160,7 @@ func (r *replaying) flush(ctx context.Context) error {
 	r.placed += len(batch)
 	start := time.Now()
 	replayed, skipped, err := r.store.ReplayAll(ctx, r.source, batch, r.pace)
-	r.meter.ObserveStore("replay", start, err)
+	r.observe("replay", start, err)
 	r.replayed += replayed
 	progressed(ctx, len(batch))
 	if err == nil {
