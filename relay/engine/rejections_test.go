@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -182,35 +181,5 @@ func TestAdmit(t *testing.T) {
 	}
 	if _, err := g.Admit(t.Context(), "other", header, []byte(`{}`)); !errors.Is(err, relay.ErrNotFound) {
 		t.Errorf("no source: %v", err)
-	}
-}
-
-// Callers who are refused over and over do not flood the log: their count is there, and the last one's address.
-func TestRefusedCallersInTheLog(t *testing.T) {
-	var log strings.Builder // written by the reporter alone, and read once that has ended
-	g := newGateway(t, destination(t, "a", newConsumer(t, nil).URL))
-	g.source.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	g.source.Allow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	g.Push(g.settings())
-	for range 500 {
-		g.send(callback("task"))
-	}
-	g.source.Observe = true
-	for range 500 {
-		g.send(callback("task"))
-	}
-	if err := g.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for text, want := range map[string]int{
-		`msg="callback rejected: `:      10,
-		`msg="more callbacks rejected,`: 1,
-		`msg="callback from an address`: 10,
-		`msg="more callbacks from`:      1,
-		`count=490 within=1m0s`:         2,
-	} {
-		if n := strings.Count(log.String(), text); n != want {
-			t.Errorf("%d lines with %s, want %d:\n%s", n, text, want, log.String())
-		}
 	}
 }

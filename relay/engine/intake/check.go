@@ -3,7 +3,6 @@ package intake
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -25,7 +24,8 @@ func (in *Intake) checkRequest(r *http.Request, src *relay.Source, client netip.
 			return &rejection{http.StatusForbidden, relay.ResultDenied, "address_not_allowed", "This address may not call.", nil}
 		}
 		in.params.Meter.Source(src.Name).Count(relay.ResultDeniedObserved)
-		in.logObserved(src, r.RemoteAddr, client)
+		in.params.Report.Logger(src.Logger).Warn("callback from an address that is not allowed: it is let in, since allow_mode is observe",
+			"source", src.Name, "result", relay.ResultDeniedObserved, "remote_addr", r.RemoteAddr, "client_ip", client.String())
 	}
 	if _, encoded := r.Header["Content-Encoding"]; encoded {
 		return &rejection{http.StatusUnsupportedMediaType, relay.ResultInvalid, "unsupported_encoding", "The body must not be encoded.", nil}
@@ -40,19 +40,6 @@ func (in *Intake) checkRequest(r *http.Request, src *relay.Source, client netip.
 		cb.Query = r.URL.Query()
 	}
 	return nil
-}
-
-// logObserved logs a callback that would be refused by its address, or counts it where there are many.
-func (in *Intake) logObserved(src *relay.Source, remote string, client netip.Addr) {
-	log := func() *slog.Logger {
-		return in.params.Report.Logger(src.Logger).With("source", src.Name, "result", relay.ResultDeniedObserved,
-			"remote_addr", remote, "client_ip", client.String())
-	}
-	if in.restraint.allow(reason{src.Name, relay.ResultDeniedObserved}, func(held int) {
-		log().Warn("more callbacks from addresses that are not allowed, of which the last one is shown, were let in", "count", held, "within", lineEvery)
-	}) {
-		log().Warn("callback from an address that is not allowed: it is let in, since allow_mode is observe")
-	}
 }
 
 // allowed reports whether the source lists the client's address.

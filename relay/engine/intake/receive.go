@@ -4,7 +4,6 @@ package intake
 import (
 	"bytes"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"time"
@@ -33,7 +32,6 @@ type Intake struct {
 	budget     *budget // of bodies that are being read
 	refused    *budget // of those whose callbacks are refused already
 	rejections *rejections
-	restraint  restraint
 }
 
 // New returns an intake.
@@ -60,28 +58,15 @@ func (in *Intake) Receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 		receipt.Result = rej.result
 		in.count(m, src, rej.result)
 		reject(w, rej)
-		in.logRejection(src, rej, r.RemoteAddr, client)
+		log := in.params.Report.Logger(src.Logger).With("source", src.Name, "status", rej.status, "reason", rej.code,
+			"remote_addr", r.RemoteAddr, "client_ip", client.String())
+		if rej.reason != nil {
+			log = log.With("error", rej.reason)
+		}
+		log.Warn("callback rejected: " + rej.message)
 	}
 	m.AckDuration.Observe(time.Since(start).Seconds())
 	return receipt
-}
-
-// logRejection logs a rejected callback, or counts it where there are many.
-func (in *Intake) logRejection(src *relay.Source, rej *rejection, remote string, client netip.Addr) {
-	log := func() *slog.Logger {
-		return in.params.Report.Logger(src.Logger).With("source", src.Name, "status", rej.status, "reason", rej.code,
-			"remote_addr", remote, "client_ip", client.String())
-	}
-	if !in.restraint.allow(reason{src.Name, rej.code}, func(held int) {
-		log().Warn("more callbacks rejected, of which the last one's addresses are shown: "+rej.message, "count", held, "within", lineEvery)
-	}) {
-		return
-	}
-	line := log()
-	if rej.reason != nil {
-		line = line.With("error", rej.reason)
-	}
-	line.Warn("callback rejected: " + rej.message)
 }
 
 // count counts a callback before it is answered: whoever has the answer finds it in the metrics.
@@ -170,9 +155,8 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 // ErrUnkept is why a callback that conflicts with an event cannot be stored.
 var ErrUnkept = errors.New("the event has as many variants as are kept, or is past its retention")
 
-// Stop ends what looks after bodies and counts log lines, and waits for that.
+// Stop ends what looks after bodies, and waits for that.
 func (in *Intake) Stop() {
-	in.restraint.stop()
 	in.budget.overdue.Stop()
 	in.refused.overdue.Stop()
 }
