@@ -165,10 +165,12 @@ func (s *Store) accepted(h *shard, a *relay.Accept, value any, err error) {
 	var seq int64
 	var tokens []int64
 	r := &reply{}
-	if n, ok := value.(int64); ok && n >= leastSeq { // all leased
+	if n, letters, ok := plainly(value, len(a.Deliveries)); ok {
 		seq, tokens = n, make([]int64, len(a.Deliveries))
 		for i := range tokens {
-			tokens[i] = -(n + int64(i) + 1)
+			if letters == "" || letters[i:i+1] == letterLeased {
+				tokens[i] = -(n + int64(i) + 1)
+			}
 		}
 	} else {
 		r = readReply(acceptScript.name, value)
@@ -216,6 +218,25 @@ func (s *Store) accepted(h *shard, a *relay.Accept, value any, err error) {
 		})
 	}
 }
+
+// plainly reads the sequence of an event all of whose deliveries are in its record, and their letters, which are empty if all are
+// leased.
+func plainly(value any, deliveries int) (seq int64, letters string, ok bool) {
+	switch v := value.(type) {
+	case int64:
+		return v, "", v >= leastSeq
+	case string:
+		if len(v) != deliveries+seqDigits {
+			return 0, "", false
+		}
+		seq, err := strconv.ParseInt(v[deliveries:], 10, 64)
+		return seq, v[:deliveries], err == nil
+	}
+	return 0, "", false
+}
+
+// seqDigits is how many digits a script writes a sequence in.
+const seqDigits = 16
 
 // leastSeq is less than any sequence, which is Redis's time in microseconds or later, and more than what else a script returns.
 const leastSeq = 1 << 40

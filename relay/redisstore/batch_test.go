@@ -83,7 +83,7 @@ func TestARefusalIsNoOthers(t *testing.T) {
 	s := open(t)
 	first := newAccept("one")
 	accept(t, s, first)
-	for name, key := range map[string]string{"before it writes": "q:bad:pending", "having written": "q:bad:state"} {
+	for name, key := range map[string]string{"before it writes": "q:bad:pending", "having written": "q:bad:due"} {
 		t.Run(name, func(t *testing.T) {
 			bad, good, last := newAccept("bad"), newAccept("one", "two"), newAccept("one")
 			for _, a := range []*relay.Accept{good, last} {
@@ -113,7 +113,7 @@ func TestARefusalIsNoOthers(t *testing.T) {
 		})
 	}
 
-	// Of settles: one whose event's hash holds something else.
+	// Of settles: one that stored a file, whose event's hash holds something else.
 	var ops []*relay.Settle
 	for i := range 3 {
 		a := newAccept("third")
@@ -121,6 +121,7 @@ func TestARefusalIsNoOthers(t *testing.T) {
 		l := lease(t, s, "third", 1).Leased[0]
 		ops = append(ops, &relay.Settle{Leased: l, Outcome: relay.OutcomeDelivered, Attempt: &relay.Attempt{At: time.Now()}})
 		if i == 1 {
+			ops[i].Files = []relay.File{{Field: "a"}}
 			at := t.Name() + ":{vocals}:e:" + a.Event.ID
 			server.Do(t, "DEL", at)
 			server.Do(t, "SET", at, "something else")

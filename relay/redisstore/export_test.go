@@ -42,7 +42,7 @@ local function skewed()
 end
 `
 	for _, s := range []*script{
-		acceptScript, settleScript, packedScript, leaseScript, replayScript, replayAllScript, redriveScript, reassignScript, discardScript,
+		acceptScript, settleScript, leaseScript, replayScript, replayAllScript, redriveScript, reassignScript, discardScript,
 		expireScript, purgeScript, forgetScript, pauseScript, watchScript,
 		taskAcceptScript, taskExpectScript, taskLeaseScript, taskTurnScript, taskSettleScript, taskPurgeScript,
 	} {

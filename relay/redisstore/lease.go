@@ -13,29 +13,23 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-func leaseCall(h *shard, l *relay.Lease, most int) *call {
-	return &call{script: leaseScript, keys: h.queue(h.block(blockSize), l.Destination), args: []any{
-		l.Destination, most, l.For.Microseconds(), l.Probe,
-	}}
-}
-
 // leaseWidth is how many values lease.lua gives of a delivery.
 const leaseWidth = 8
 
 // leased reads what a lease gave in one partition, and how long it is until something is due there. The payloads are still to
 // be read.
-func (s *Store) leased(h *shard, l *relay.Lease, c *call) (reads []*read, next time.Duration, paused bool, err error) {
-	if c.err != nil {
-		return nil, 0, false, c.err
+func (s *Store) leased(h *leasingShard, l *relay.Lease) (reads []*read, next time.Duration, paused bool, err error) {
+	if h.err != nil {
+		return nil, 0, false, h.err
 	}
-	r := c.read()
+	r := h.reply
 	held, expired, wait := r.number() == 1, r.number(), r.number()
 	count := r.groups(leaseWidth)
 	reads = make([]*read, count)
 	for i := range reads {
 		id, n := r.text(), r.numbers(leaseWidth-1)
 		reads[i] = &read{
-			lease: l, shard: h, variant: int(n[4]),
+			lease: l, shard: h.shard, variant: int(n[4]),
 			leased: &relay.Leased{
 				Event:       &relay.Event{ID: id, Source: l.Source, Seq: n[6]},
 				Destination: l.Destination, Token: h.token(n[0]),
@@ -47,7 +41,7 @@ func (s *Store) leased(h *shard, l *relay.Lease, c *call) (reads []*read, next t
 	if err := r.done(); err != nil {
 		return nil, 0, false, err
 	}
-	s.tally.add(h, l.Destination, func(c *relay.Count) {
+	s.tally.add(h.shard, l.Destination, func(c *relay.Count) {
 		c.LeaseExpired += expired
 		c.InFlight += int64(count) - expired
 		c.Pending -= int64(count) - expired

@@ -15,7 +15,6 @@ type leasing struct {
 	left   int // how many more may be leased
 	shards []*leasingShard
 	asked  []*leasingShard // in this round
-	calls  []*call         // for those
 	reads  []*read
 	paused bool
 	err    error
@@ -28,6 +27,8 @@ type leasingShard struct {
 	due, asked bool
 	filled     bool // its quota of the last round
 	quota      int  // of this round
+	reply      *reply
+	err        error
 }
 
 // newLeasing begins a lease. Each one begins at another partition, so that none is passed over for long.
@@ -51,13 +52,12 @@ func (s *Store) turn(partitions int) int { return int(s.turns.Add(1) % uint32(pa
 // all, once to those that had more than their share, and again where others took theirs meanwhile.
 const leasingRounds = 4
 
-// round makes the calls of a round, none if the lease is over. It asks no partition for more than its share of what is left.
-func (l *leasing) round(ctx context.Context, s *Store, n int) []*call {
+// ask chooses the partitions that a round asks, none if the lease is over. None is asked for more than its share of what is left.
+func (l *leasing) ask(ctx context.Context, s *Store, n int) {
 	before := l.asked
-	l.asked, l.calls = nil, nil
+	l.asked = nil
 	switch probe := l.op.Probe && len(l.shards) > 1; {
 	case l.left == 0 || n == leasingRounds:
-		return nil
 	case probe && n == 1: // after what the batch writes
 		l.aim(ctx, s)
 	case probe && n > 1: // where leases that had expired came before what was aimed at
@@ -67,10 +67,6 @@ func (l *leasing) round(ctx context.Context, s *Store, n int) []*call {
 	case !probe:
 		l.choose(n)
 	}
-	for _, h := range l.asked {
-		l.calls = append(l.calls, leaseCall(h.shard, l.op, h.quota))
-	}
-	return l.calls
 }
 
 // choose chooses the partitions that a round asks, and the share of each.
@@ -108,10 +104,10 @@ func share(n int, among []*leasingShard) {
 	}
 }
 
-// took reads what the calls of a round have given.
+// took reads what the partitions of a round have given.
 func (l *leasing) took(s *Store) {
-	for i, h := range l.asked {
-		reads, next, paused, err := s.leased(h.shard, l.op, l.calls[i])
+	for _, h := range l.asked {
+		reads, next, paused, err := s.leased(h, l.op)
 		h.asked, h.due, h.filled = true, false, false
 		if err != nil {
 			l.err = err
@@ -135,25 +131,74 @@ func (l *leasing) end(s *Store) {
 	}
 }
 
-// lease goes on with leases whose first round is done, and returns what is still to be read of them.
-func (s *Store) lease(ctx context.Context, leasings []*leasing) (reads []*read) {
-	for n := 1; ; n++ {
-		var calls []*call
-		for _, l := range leasings {
-			if l.ended {
-				continue
+// round is what leases ask of partitions at the same time: of each partition in one script, unless that is too much for one.
+type round struct {
+	calls []*call
+	asked [][]*leasingShard // by call
+}
+
+// nextRound makes the n-th round of leases.
+func (s *Store) nextRound(ctx context.Context, leasings []*leasing, n int) (r round) {
+	type asking struct {
+		op *relay.Lease
+		of *leasingShard
+	}
+	var all []asking
+	for _, l := range leasings {
+		if l.ended {
+			continue
+		}
+		l.ask(ctx, s, n)
+		for _, h := range l.asked {
+			all = append(all, asking{l.op, h})
+		}
+	}
+	for _, g := range grouped(all, func(a asking) (h *shard, touched, bytes int) {
+		return a.of.shard, 2 * a.of.quota, 0 // as many leases that have expired may be looked at
+	}) {
+		c := &call{script: leaseScript, keys: g.shard.block(blockSize * len(g.ops))}
+		asked := make([]*leasingShard, len(g.ops))
+		for i, a := range g.ops {
+			c.keys = g.shard.queue(c.keys, a.op.Destination)
+			c.args = append(c.args, a.op.Destination, a.of.quota, a.op.For.Microseconds(), a.op.Probe)
+			asked[i] = a.of
+		}
+		r.calls, r.asked = append(r.calls, c), append(r.asked, asked)
+	}
+	return r
+}
+
+// done hands the partitions what their scripts have returned.
+func (r *round) done() {
+	for i, c := range r.calls {
+		list, err := c.list(len(r.asked[i]))
+		for j, h := range r.asked[i] {
+			if h.reply, h.err = nil, err; err == nil {
+				h.reply = readReply(c.script.name, list[j])
 			}
-			l.took(s)
-			next := l.round(ctx, s, n)
-			if len(next) == 0 { // what later leases of the batch take is not seen yet
+		}
+	}
+}
+
+// lease goes on with leases whose first round was made, and returns what is still to be read of them.
+func (s *Store) lease(ctx context.Context, leasings []*leasing, r round) (reads []*read) {
+	for n := 1; ; n++ {
+		r.done()
+		for _, l := range leasings {
+			if !l.ended {
+				l.took(s)
+			}
+		}
+		r = s.nextRound(ctx, leasings, n)
+		for _, l := range leasings {
+			if !l.ended && len(l.asked) == 0 { // what later leases of the batch take is not seen yet
 				l.end(s)
 				reads = append(reads, l.reads...)
 			}
-			calls = append(calls, next...)
 		}
-		if len(calls) == 0 {
+		if len(r.calls) == 0 {
 			return slices.Clip(reads)
 		}
-		s.run(ctx, calls...)
+		s.run(ctx, r.calls...)
 	}
 }

@@ -74,3 +74,25 @@ local function queue(first)
     state = KEYS[first + 3], dead = KEYS[first + 4], order = KEYS[first + 5],
   }
 end
+
+-- next_in returns when the next delivery of a queue is due, and when the next lease ends; each HELD or later where there is none.
+local function next_in(q)
+  local due, lease = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES'), redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
+  return tonumber(due[2] or HELD), tonumber(lease[2] or HELD)
+end
+
+-- places_of returns the places of destinations in an event's record, by their names, and the names by their places. Most events
+-- of a script have the same.
+local known_places = {}
+local function places_of(names)
+  local places = known_places[names]
+  if not places then
+    places = {}
+    for name in string.gmatch(names, '%S+') do
+      local n = #places + 1
+      places[n], places[name] = name, n
+    end
+    known_places[names] = places
+  end
+  return places
+end
