@@ -138,7 +138,7 @@ local function save_all()
   end
   save(unpack(counts))
 end
+save_all() -- now: Redis may refuse what follows
 if at == #ARGV and not left[1] then
-  save_all()
   return replies
 end
