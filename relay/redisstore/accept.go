@@ -165,7 +165,8 @@ func (s *Store) accepted(h *shard, a *relay.Accept, value any, err error) {
 	var seq int64
 	var tokens []int64
 	r := &reply{}
-	if n, letters, ok := plainly(value, len(a.Deliveries)); ok {
+	n, letters, ok := plainly(value, len(a.Deliveries))
+	if ok {
 		seq, tokens = n, make([]int64, len(a.Deliveries))
 		for i := range tokens {
 			if letters == "" || letters[i:i+1] == letterLeased {
@@ -177,8 +178,7 @@ func (s *Store) accepted(h *shard, a *relay.Accept, value any, err error) {
 		result, first, seq, age, beside = relay.Result(r.number()), r.text(), r.number(), r.number(), r.text()
 		tokens = r.numbers(r.groups(1))
 	}
-	n := len(tokens)
-	if result < relay.Accepted || result > acceptedBefore || n != len(a.Deliveries) && (n > 0 || result == relay.Accepted) ||
+	if result < relay.Accepted || result > acceptedBefore || len(tokens) != len(a.Deliveries) && (len(tokens) > 0 || result == relay.Accepted) ||
 		result == relay.Unexpected && a.Ends == relay.NotEnding {
 		r.fail()
 	}
@@ -193,6 +193,9 @@ func (s *Store) accepted(h *shard, a *relay.Accept, value any, err error) {
 	ev := a.Event
 	if beside != "" {
 		ev = ev.Separated(beside)
+	}
+	if waiting := strings.Count(letters, letterWaiting); waiting > 0 {
+		s.recent.add(ev, waiting)
 	}
 	for i, token := range tokens {
 		name := relay.DestinationName{Source: a.Event.Source, Destination: a.Deliveries[i].Destination}
