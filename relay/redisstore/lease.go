@@ -13,48 +13,67 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// leaseWidth is how many values lease.lua gives of a delivery.
-const leaseWidth = 8
+// firstLeases is what the script returns, where it would return 1 if the destination is paused, of leases that are all of deliveries
+// in their events' records.
+const firstLeases = 2
+
+// The script returns so many values of a delivery, and of one in its event's record.
+const (
+	leaseWidth      = 8
+	firstLeaseWidth = 4
+)
 
 // leased reads what a lease gave in one partition, and how long it is until something is due there. The payloads are still to
-// be read.
+// be read, where they are not known.
 func (s *Store) leased(h *leasingShard, l *relay.Lease) (reads []*read, next time.Duration, paused bool, err error) {
 	if h.err != nil {
 		return nil, 0, false, h.err
 	}
 	r := h.reply
-	held, expired, wait := r.number() == 1, r.number(), r.number()
-	count := r.groups(leaseWidth)
-	reads = make([]*read, count)
-	for i := range reads {
-		id, n := r.text(), r.numbers(leaseWidth-1)
-		e := &relay.Event{ID: id, Source: l.Source, Seq: n[6]}
-		known := false
-		if n[0] < 0 && l.Destination != relay.ArchiveName {
-			if kept := s.recent.take(id); kept != nil && kept.Seq == e.Seq {
-				e, known = kept, true
-			}
+	kind, expired, wait := r.number(), r.number(), r.number()
+	if kind == firstLeases {
+		run := r.digits()
+		for range r.groups(firstLeaseWidth) {
+			id, place, seq, accepted := r.text(), r.number(), r.digits(), r.digits()
+			reads = append(reads, &read{lease: l, shard: h.shard, leased: &relay.Leased{
+				Event: &relay.Event{ID: id, Source: l.Source, Seq: seq}, Destination: l.Destination,
+				Token: h.token(place - seq), Age: time.Duration(max(0, run-accepted)) * time.Microsecond,
+			}})
 		}
-		reads[i] = &read{
-			lease: l, shard: h.shard, variant: int(n[4]), known: known,
-			leased: &relay.Leased{
-				Event:       e,
-				Destination: l.Destination, Token: h.token(n[0]),
-				Tries: int(n[1]), Used: int(n[2]), Replay: int(n[3]),
+	} else {
+		for range r.groups(leaseWidth) {
+			id, n := r.text(), r.numbers(leaseWidth-1)
+			reads = append(reads, &read{lease: l, shard: h.shard, variant: int(n[4]), leased: &relay.Leased{
+				Event: &relay.Event{ID: id, Source: l.Source, Seq: n[6]}, Destination: l.Destination,
+				Token: h.token(n[0]), Tries: int(n[1]), Used: int(n[2]), Replay: int(n[3]),
 				Age: time.Duration(n[5]) * time.Microsecond,
-			},
+			}})
 		}
 	}
 	if err := r.done(); err != nil {
 		return nil, 0, false, err
 	}
+	for _, r := range reads {
+		r.recall(&s.recent)
+	}
 	s.tally.add(h.shard, l.Destination, func(c *relay.Count) {
 		c.LeaseExpired += expired
-		c.InFlight += int64(count) - expired
-		c.Pending -= int64(count) - expired
-		c.Paused = held
+		c.InFlight += int64(len(reads)) - expired
+		c.Pending -= int64(len(reads)) - expired
+		c.Paused = kind == 1
 	})
-	return reads, max(-1, time.Duration(wait)*time.Microsecond), held, nil
+	return reads, max(-1, time.Duration(wait)*time.Microsecond), kind == 1, nil
+}
+
+// recall completes a delivery whose event is kept. An archive's is read all the same, for the files.
+func (r *read) recall(c *recent) {
+	l := r.leased
+	if l.Token&packedToken == 0 || l.Destination == relay.ArchiveName {
+		return
+	}
+	if e := c.take(l.Event.ID); e != nil && e.Seq == l.Event.Seq {
+		l.Event, r.known = e, true
+	}
 }
 
 // read is a leased delivery whose payload is still to be read.

@@ -87,13 +87,13 @@ const acceptedBefore = relay.Unexpected + 1
 var constants = fmt.Sprintf(`local PENDING, EXPIRED, LEASED, DELIVERED, DEAD = %q, %q, %q, %q, %q
 local ACCEPTED, DUPLICATE, CONFLICT, UNKEPT, REPLAYED, ACCEPTED_BEFORE = %d, %d, %d, %d, %d, %d
 local OUTCOME_DELIVERED, OUTCOME_RETRY, OUTCOME_DEAD = '%d', '%d', '%d'
-local LETTER_LEASED, LETTER_DELIVERED, LETTER_WAITING, LETTER_UNPACKED, NOBODY, PLAIN, SOURCE_KEYS, LAYOUT = %q, %q, %q, %q, %q, %d, %d, %q
+local LETTER_LEASED, LETTER_DELIVERED, LETTER_WAITING, LETTER_UNPACKED, NOBODY, PLAIN, FIRST_LEASES, SOURCE_KEYS, LAYOUT = %q, %q, %q, %q, %q, %d, %d, %d, %q
 local MAX_TOUCHED, MAX_VARIANTS, MAX_FILES, HELD, PROOF_HEADER_PATTERN, CONFLICT_HEADER, CONFLICT_HEADER_PATTERN = %d, %d, %d, %d, %q, %q, %q
 `,
 	statusPending, statusExpired, statusLeased, statusDelivered, statusDead,
 	relay.Accepted, relay.Duplicate, relay.Conflict, relay.Unkept, relay.Replayed, acceptedBefore,
 	relay.OutcomeDelivered, relay.OutcomeRetry, relay.OutcomeDead,
-	letterLeased, letterDelivered, letterWaiting, letterUnpacked, nobody, settlePlain, blockKeys, layoutName,
+	letterLeased, letterDelivered, letterWaiting, letterUnpacked, nobody, settlePlain, firstLeases, blockKeys, layoutName,
 	relay.MaxTouched, relay.MaxVariants, relay.MaxFiles, int64(held), strings.ReplaceAll(relay.ProofHeader, "-", "%-"), relay.ConflictHeader, strings.ReplaceAll(relay.ConflictHeader, "-", "%-"),
 )
 

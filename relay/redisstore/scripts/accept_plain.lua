@@ -153,7 +153,7 @@ local function enter(route, id, number)
   if not route.waiting[1] then
     return number
   end
-  local due = text(due_at(number))
+  local due = first_number == now and number_text or text(due_at(number)) -- the same, as long as fewer than one comes each microsecond
   for _, q in ipairs(route.waiting) do
     append(q.add_pending, run_text, id)
     append(q.add_due, due, id)

@@ -3,6 +3,7 @@
 -- ARGV: per destination: its name, most, duration, 1 for a probe
 -- Returns per destination {1 if paused, leases that had expired, time until the next is due or -1,
 --           per delivery: id, token (negative if it is in its event's record), tries, used, replay, variant, age, seq}
+--         or {FIRST_LEASES, 0, time until the next is due or -1, run, per delivery: id, place in its event's record, seq, accepted}
 --
 -- Where all that is leased of a destination is in events' records, which is the common case, it is done right here.
 local leases, fields, left = {}, {}, MAX_TOUCHED
@@ -37,7 +38,7 @@ local function lease_plain(l)
   if not more and l.held then
     return nil -- when those end that are in events' records, is for lease_other to say
   end
-  local reply, entries, ends = { 0, 0, 0 }, {}, text(now + l.last)
+  local reply, entries, ends = { FIRST_LEASES, 0, 0, run_text }, {}, text(now + l.last)
   for i, r in ipairs(ids[1] and redis.call('HMGET', PACKS, unpack(ids)) or {}) do
     if not r then
       return nil
@@ -47,9 +48,8 @@ local function lease_plain(l)
     if not place or string.sub(letters, place, place) ~= LETTER_WAITING then
       return nil
     end
-    local n = i * 8 - 4
-    reply[n], reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = ids[i], place - number, 0, 0, 0, 0
-    reply[n + 6], reply[n + 7] = math.max(0, run - accepted), tonumber(number)
+    local n = i * 4
+    reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = ids[i], place, number, accepted
     entries[2 * i - 1], entries[2 * i] = ends, ids[i]
   end
   if ids[1] then

@@ -91,26 +91,36 @@ local function take(command, key, list)
   return {}
 end
 
+-- digits are small numbers as text.
+local digits = setmetatable({}, { __index = function(t, n)
+  t[n] = text(n)
+  return t[n]
+end })
+
+-- Captures of long texts that differ are most of what this costs.
+local HEAD, TAIL = '^(%S*) (%-?%d+) (%-?%d+) ()%S+ %S+ %S+ %S* ([^\n]*)', '^(%S+ %S+) %S+(.*)$'
 local replies, left, unheld, to_packs, to_done, k = {}, {}, {}, {}, {}, 0
 for i, head in ipairs(heads) do
   local r, id, n = packs[i], ids[i], string.byte(head)
   if r then
-    local letters, open, dead, numbers, at, lasts, names, attempts = string.match(r, '^(%S*) (%-?%d+) (%-?%d+) (%d+ %d+) (%d+) (%S*) ([^\n]*)(.*)$')
+    local letters, open, dead, rest, names = string.match(r, HEAD)
     local ended
     if dead == '0' then
       letters, ended = settle_packed(id, letters, places_of(names), head, n)
     end
     if dead == '0' and letters then
       replies[i], open = 1, open - n
-      if open <= 0 then
-        at = run_text
-        to_done[#to_done + 1] = run_text .. ' ' .. id
-      end
       if ended and not string.find(letters, LETTER_LEASED, 1, true) then
         unheld[#unheld + 1] = id
       end
-      to_packs[k + 1] = id
-      to_packs[k + 2] = letters .. ' ' .. open .. ' 0 ' .. numbers .. ' ' .. at .. ' ' .. lasts .. ' ' .. names .. attempts .. string.sub(head, n * 3 + 2)
+      if open > 0 then
+        rest = string.sub(r, rest)
+      else
+        local numbers, tail = string.match(r, TAIL, rest)
+        rest = numbers .. ' ' .. run_text .. tail
+        to_done[#to_done + 1] = run_text .. ' ' .. id
+      end
+      to_packs[k + 1], to_packs[k + 2] = id, letters .. ' ' .. digits[open] .. ' 0 ' .. rest .. string.sub(head, n * 3 + 2)
       k = k + 2
     end
   end
