@@ -6,6 +6,7 @@
 # make chaos SEED=<n> STORE=sqlite|redis|sentinel|both   faults of every kind against real gateways, and a ledger of what they answered
 # make chaos ROUNDS=100 RATE=2000   gateways killed at random instants under load
 # make soak    half an hour at half the sustained rate, STORE=sqlite or redis; writes its readings and charts to .run
+# make vuln    known vulnerabilities of Go and of the modules, as far as the gateway reaches them
 # make lint, make fmt, make prose
 
 # xcaddy's own flags, for everything: binaries, vet and lint then share one build cache. Nothing here needs git.
@@ -15,11 +16,15 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false -trimpath -tags=nobadger,nomysql,no
 # The sequences that the stores' model tries are the same each time, so that what fails is due to a change. RAPID_SEED=0 draws new ones.
 export RAPID_SEED ?= 1534545229746596954
 
+# Tests that share nothing and wait more than they work run beside each other, more of them than there are cores.
+PARALLEL := -parallel 4
+
 # The race detector needs cgo. It leaves out SQLite, which is C that was translated to Go and works on memory of its own:
 # watched, it needs five times as long, and finds nothing of the gateway's.
-RACE := CGO_ENABLED=1 go test -race '-gcflags=modernc.org/...=-race=false' -count=1
-INTEGRATION := go test -count=1 ./caddymodule/integration
+RACE := CGO_ENABLED=1 go test -race '-gcflags=modernc.org/...=-race=false' -count=1 $(PARALLEL)
+INTEGRATION := go test -count=1 $(PARALLEL) ./caddymodule/integration
 CHAOS := ./caddymodule/chaos
+POWERCUT := ./caddymodule/powercut
 
 LINT_VERSION := v2.15.0
 LINT := .bin/golangci-lint-$(LINT_VERSION)/golangci-lint
@@ -36,11 +41,11 @@ export PATH := $(CURDIR)/.bin/node/node_modules/$(NODE)/bin:$(PATH)
 STORES := ./relay/internal/storetest ./relay/internal/sqlitefile ./relay/sqlitestore ./relay/spool
 ON_REDIS := ./relay/redisstore ./relay/engine
 GLUE := ./caddymodule
-OUTSIDE := ./caddymodule/integration ./caddymodule/powercut $(CHAOS)
+OUTSIDE := ./caddymodule/integration $(POWERCUT) $(CHAOS)
 BROWSER := ./caddymodule/dashboard/browser
 
 .NOTPARALLEL:
-.PHONY: run build test bench bench-compare chaos soak fmt format vet lint prose race unit conformance goldens integration powercut browser smoke tools
+.PHONY: run build test bench bench-compare chaos soak fmt format vet lint prose race unit conformance goldens outside integration powercut browser smoke vuln tools
 
 run:
 	@mkdir -p .run
@@ -63,7 +68,7 @@ build:
 	go run -C caddymodule/xcaddy .
 
 # The order is from cheap to dear. The last step relays a callback through the very binary that xcaddy.json gives.
-test: tools format vet lint race integration powercut browser build smoke
+test: tools format vet lint race outside build smoke
 
 format: $(LINT)
 	$(LINT) fmt --diff
@@ -102,13 +107,17 @@ goldens:
 # A file of 100,000 events, which would take minutes with the race detector.
 MIGRATION := go test -count=1 -run TestMigrateLarge ./relay/sqlitestore
 
-# The short form of chaos runs beside the others.
+# Everything that looks at built binaries. The long integration tests begin first, and the others follow each other beside them.
+outside: $(BROWSER)/node_modules
+	$(INTEGRATION) $(CHAOS) $(POWERCUT) $(BROWSER)
+
+# The parts of it. The short form of chaos runs beside the integration tests.
 integration:
 	$(INTEGRATION) $(CHAOS)
 
 # What a loss of power leaves. RELAY_POWER_CUTS=1000 cuts it that often in each recording.
 powercut:
-	go test -count=1 ./caddymodule/powercut
+	go test -count=1 $(POWERCUT)
 
 # The dashboard in a headless Chromium. SCREENSHOTS=<folder> keeps pictures of its pages.
 browser: $(BROWSER)/node_modules
@@ -162,6 +171,13 @@ tools:
 		npm install --prefix .bin/node --no-audit --no-fund --ignore-scripts $(NODE)@$(NODE_VERSION)
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# The newest database comes as a module, so that whatever brings Go's modules brings it too. It changes by itself: not a part of the tests.
+vuln:
+	go run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) \
+		-db "file://$$(go mod download -json golang.org/x/vulndb@latest | sed -n 's/^.*"Dir": "\(.*\)",$$/\1/p')/data/osv" ./...
+
+GOVULNCHECK_VERSION := v1.9.0
 
 # The picture of packages in docs/architecture.md; a unit test fails if it is out of date.
 architecture:

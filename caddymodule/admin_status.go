@@ -59,6 +59,7 @@ func viewStore(s *engine.StoreStatus) api.StoreStatus {
 		Driver:          s.Driver,
 		Location:        s.Location,
 		FreeBytes:       s.FreeBytes,
+		Unread:          s.Unread,
 		EvictionPolicy:  s.EvictionPolicy,
 		AppendOnly:      s.AppendOnly,
 		AppendFsync:     s.AppendFsync,

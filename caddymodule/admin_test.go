@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -351,7 +352,8 @@ func TestAdminStoreClosed(t *testing.T) {
 	g := newGateway(t)
 	c := newConsumer(t, http.StatusOK)
 	// A directory in the place of the file: whoever removes it needs no restart.
-	g.mustLoad(`{"store":{"driver":"sqlite","path":"`+t.TempDir()+`"}}`, to(t, c.URL, nil))
+	dir := t.TempDir()
+	g.mustLoad(`{"store":{"driver":"sqlite","path":"`+dir+`"}}`, to(t, c.URL, nil))
 	if status, _ := g.call("vocals", `{"code":200,"data":{"task_id":"a"}}`); status != http.StatusServiceUnavailable {
 		t.Errorf("status %d", status)
 	}
@@ -360,9 +362,17 @@ func TestAdminStoreClosed(t *testing.T) {
 			t.Errorf("%s: status %d, %v", path, status, answer)
 		}
 	}
-	if store := mustAdmin(t, http.MethodGet, "/relay/status", "")["store"].(map[string]any); store["up"] != false || store["error"] == "" {
+	if store := mustAdmin(t, http.MethodGet, "/relay/status", "")["store"].(map[string]any); store["up"] != false || store["error"] == "" ||
+		store["driver"] != "sqlite" || store["location"] != dir || store["unread"] != true || store["free_bytes"] != -1.0 {
 		t.Errorf("store: %v", store)
 	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the store is open", func() bool {
+		store := mustAdmin(t, http.MethodGet, "/relay/status", "")["store"].(map[string]any)
+		return store["up"] == true && store["unread"] == nil
+	})
 }
 
 func TestViewDelivery(t *testing.T) {

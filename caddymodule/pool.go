@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"log/slog"
 	"runtime/debug"
+	"strings"
 
 	"github.com/callbackrelay/caddy-relay/relay/engine"
 
@@ -29,6 +30,7 @@ func acquireEngine(store Store) (*pooledEngine, error) {
 	value, _, err := engines.LoadOrNew(identity, func() (caddy.Destructor, error) {
 		p := &pooledEngine{identity: identity, loggers: newLoggers(), store: store}
 		options := store.Options()
+		options.Driver, options.Location, _ = strings.Cut(identity, ":")
 		options.Metrics = metrics
 		options.Logger = slog.New(latestLog{loggers: p.loggers})
 		options.Version = version(debug.ReadBuildInfo())

@@ -139,6 +139,8 @@ type StoreInfo struct {
 	Driver    string
 	Location  string
 	FreeBytes int64 // -1 where unknown
+	// Unread is set until the store has been read once since it was opened, as while Redis is away: no count is known then.
+	Unread bool
 	// EvictionPolicy is Redis's policy at maxmemory, as far as has been seen: noeviction is the one that loses nothing.
 	// It is unknown where Redis does not say.
 	EvictionPolicy string

@@ -26,10 +26,7 @@ func (w *watch) draw(store string, perSecond int) []byte {
 		html.EscapeString(store), perSecond, end.Round(time.Minute), soakDown, soakUp+soakDown)
 	for i, name := range soaked {
 		x, y := i%chartsAcross*cellWide+chartLeft, i/chartsAcross*cellHigh+chartTop+28
-		highest := 1.0
-		for _, r := range w.readings {
-			highest = max(highest, r.values[i])
-		}
+		highest := max(1, w.highest(i))
 		fmt.Fprintf(&svg, `<text x="%d" y="%d">%s</text>`+"\n", x, y-8, html.EscapeString(name))
 		fmt.Fprintf(&svg, `<text x="%d" y="%d" text-anchor="end">%.0f</text><text x="%d" y="%d" text-anchor="end">0</text>`+"\n", x-6, y+10, highest, x-6, y+chartHigh)
 		fmt.Fprintf(&svg, `<text x="%d" y="%d" text-anchor="end">%.0f min</text>`+"\n", x+chartWide, y+chartHigh+16, end.Minutes())

@@ -15,8 +15,14 @@ import (
 	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
-// soaked names the values that a soak watches, in the order of its columns and charts.
-var soaked = []string{"memory MiB", "heap MiB", "goroutines", "descriptors", "store MiB", "waiting deliveries"}
+// soaked names the values that a soak watches, in the order of its columns and charts. The log is the embedded store's; it
+// fills and is emptied again and again, so that it is held to its size and not to what it was before.
+var soaked = []string{"memory MiB", "heap MiB", "goroutines", "descriptors", "store MiB", logSize, waitingDeliveries}
+
+const (
+	logSize           = "log MiB"
+	waitingDeliveries = "waiting deliveries"
+)
 
 // How the soak spends its time. Events are kept, and keys remembered, for soakRetention only, so that a store that purges
 // what it should stops growing long before the end.
@@ -27,6 +33,8 @@ const (
 	soakEvery     = 5 * time.Second  // a reading
 	// A soak may end with this much more than it had after its first third. The heap's garbage alone moves by half of it.
 	soakGrowth = 1.15
+	// The log is emptied at 64 MiB, or after the step that went beyond.
+	soakLog = 80.0
 )
 
 // soak sends callbacks at half the rate that the gateway sustains, to a steady consumer and to one that fails a third of
@@ -158,29 +166,34 @@ func (f *fan) held() ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	size, err := f.storeSize()
-	return []float64{float64(memory), heap / mib, goroutines, float64(len(descriptors)), size / mib, waiting}, err
+	size, log, err := f.storeSize()
+	return []float64{float64(memory), heap / mib, goroutines, float64(len(descriptors)), size / mib, log / mib, waiting}, err
 }
 
-// storeSize returns the bytes of the database's files, or the memory that Redis uses for its data.
-func (f *fan) storeSize() (size float64, err error) {
+// storeSize returns the bytes of the database's files and of their logs, or the memory that Redis uses for its data.
+func (f *fan) storeSize() (size, log float64, err error) {
 	if f.server != nil {
-		return redisMemory(f.server)
+		size, err = redisMemory(f.server)
+		return size, 0, err
 	}
 	err = filepath.WalkDir(f.dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !strings.Contains(filepath.Base(path), ".db") {
 			return err
 		}
 		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a log that has just been removed
-		}
-		if err == nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // a log that has just been removed
+			return nil
+		case err != nil:
+			return err
+		case strings.HasSuffix(path, "-wal"):
+			log += float64(info.Size())
+		default:
 			size += float64(info.Size())
 		}
-		return err
+		return nil
 	})
-	return size, err
+	return size, log, err
 }
 
 // redisMemory asks a Redis for its used_memory.
@@ -222,7 +235,8 @@ func (w *watch) write(file string) (err error) {
 }
 
 // verdict adds a row for each value, and fails where the last third of the soak holds more than the middle one, whose
-// medians are over many rounds of the flapping consumer. Waiting deliveries rise and fall with it, and are only shown.
+// medians are over many rounds of the flapping consumer, or where the log was not emptied. Waiting deliveries rise and fall
+// with the consumer, and are only shown.
 func (w *watch) verdict(b *bench) (err error) {
 	third := len(w.readings) / 3
 	if third < 3 {
@@ -230,10 +244,18 @@ func (w *watch) verdict(b *bench) (err error) {
 	}
 	for i, name := range soaked {
 		middle, last := w.typical(i, third, 2*third), w.typical(i, 2*third, len(w.readings))
+		if name == logSize {
+			highest := w.highest(i)
+			b.row("soak on "+b.store+": "+name+", at its highest", "", fmt.Sprintf("%.0f", highest), "", fmt.Sprintf("≤ %.0f", soakLog))
+			if highest > soakLog {
+				err = errors.Join(err, fmt.Errorf("the log grew to %.0f MiB and was not emptied", highest))
+			}
+			continue
+		}
 		ratio := last / max(middle, 1)
 		b.row("soak on "+b.store+": "+name+", last third against the middle one", fmt.Sprintf("%.0f", middle), fmt.Sprintf("%.0f", last),
 			fmt.Sprintf("%.2f", ratio), fmt.Sprintf("≤ %.2f", soakGrowth))
-		if ratio > soakGrowth && name != "waiting deliveries" {
+		if ratio > soakGrowth && name != waitingDeliveries {
 			err = errors.Join(err, fmt.Errorf("%s grew from %.0f to %.0f", name, middle, last))
 		}
 	}
@@ -247,4 +269,12 @@ func (w *watch) typical(value, from, to int) float64 {
 		all = append(all, r.values[value])
 	}
 	return median(all)
+}
+
+// highest returns the highest value that was read.
+func (w *watch) highest(value int) (highest float64) {
+	for _, r := range w.readings {
+		highest = max(highest, r.values[value])
+	}
+	return highest
 }

@@ -7,11 +7,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
+	"github.com/callbackrelay/caddy-relay/internal/dnstest"
 )
 
 // mood is how a consumer behaves.
@@ -28,28 +30,49 @@ const (
 	endless  mood = "endless"   // answers 200 with a body that does not end
 	gone     mood = "gone"      // answers 410, which is final
 	away     mood = "away"      // listens to nobody
+	silent   mood = "silent"    // never reads again from the connections that are open, and answers 200 on others
+	moving   mood = "moving"    // the same, and listens at another address from now on, which its name has
 )
 
-// consumer is one destination's server. Its address stays the same while it is away.
+// consumer is one destination's server, which speaks HTTP/1.1, and HTTP/2 without TLS. Its port stays the same, and its
+// address too until it moves.
 type consumer struct {
-	name    string
-	address string
-	ledger  *ledger
+	name   string
+	port   uint16
+	names  *dnstest.Server
+	ledger *ledger
 
-	mu     sync.Mutex
-	mood   mood
-	server *http.Server // nil while it is away
-	served sync.WaitGroup
-	recent []*request // the last that were recorded
+	mu       sync.Mutex
+	mood     mood
+	moves    int            // how often it has moved
+	listener *wires         // nil while it is away
+	servers  []*http.Server // of the addresses where it has been since it was away
+	served   sync.WaitGroup
+	recent   []*request // the last that were recorded
 }
 
-func newConsumer(name string, l *ledger) (*consumer, error) {
+func newConsumer(name string, names *dnstest.Server, l *ledger) (*consumer, error) {
 	address, err := servers.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	c := &consumer{name: name, address: address, ledger: l}
+	free, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	c := &consumer{name: name, port: free.Port(), names: names, ledger: l}
 	return c, c.be(fine)
+}
+
+// host is the name that leads to the consumer, for those who ask its name server.
+func (c *consumer) host() string { return c.name + ".consumers.test" }
+
+// protocol returns the line of a transport that speaks HTTP/2, for one of the consumers.
+func (c *consumer) protocol() string {
+	if c.name == "ordered" {
+		return "\t\t\t\tversions h2c 2\n"
+	}
+	return ""
 }
 
 // be changes the mood.
@@ -57,30 +80,50 @@ func (c *consumer) be(m mood) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mood = m
-	if m == away {
+	switch {
+	case m == away:
 		c.leave()
 		return nil
+	case c.listener == nil:
+		return c.listen()
+	case m == silent:
+		c.listener.silence()
+		c.ledger.silenced(c.recent)
+	case m == moving:
+		c.listener.silence()
+		_ = c.listener.Close()
+		c.ledger.silenced(c.recent)
+		c.moves++
+		return c.listen()
 	}
-	if c.server != nil {
-		return nil
-	}
-	listener, err := net.Listen("tcp", c.address)
-	if err != nil {
-		return err
-	}
-	c.server = &http.Server{Handler: c, ReadHeaderTimeout: patience}
-	server := c.server
-	c.served.Go(func() { _ = server.Serve(listener) })
 	return nil
 }
 
-// leave closes the listener and all connections.
-func (c *consumer) leave() {
-	if c.server != nil {
-		_ = c.server.Close()
-		c.server = nil
-		c.ledger.cutOff(c.recent)
+// listen listens at the address that the consumer has now. The caller holds mu.
+func (c *consumer) listen() error {
+	const addresses = 8
+	address := netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + c.moves%addresses)})
+	listener, err := net.Listen("tcp", netip.AddrPortFrom(address, c.port).String())
+	if err != nil {
+		return err
 	}
+	c.names.Set(c.host(), address)
+	server := &http.Server{Handler: c, ReadHeaderTimeout: patience, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	c.listener, c.servers = newWires(listener), append(c.servers, server)
+	wires := c.listener
+	c.served.Go(func() { _ = server.Serve(wires) })
+	return nil
+}
+
+// leave closes the listener and all connections. The caller holds mu.
+func (c *consumer) leave() {
+	for _, server := range c.servers {
+		_ = server.Close()
+	}
+	c.listener, c.servers = nil, nil
+	c.ledger.cutOff(c.recent)
 }
 
 // close ends the consumer.
@@ -102,9 +145,10 @@ func (c *consumer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // the gateway was killed, or gave up
 	}
 	m := c.now()
+	c.ledger.came(r.Proto)
 	entry := c.enter(r.Header, body)
 	switch m {
-	case fine, away:
+	case fine, away, silent, moving:
 		c.answer(w, entry, http.StatusOK)
 	case failing:
 		c.answer(w, entry, http.StatusInternalServerError)
@@ -182,10 +226,14 @@ func (c *consumer) cut(w http.ResponseWriter, entry *request, m mood) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	c.ledger.end(entry, 0, true)
 	if err != nil {
-		return
+		panic(http.ErrAbortHandler) // HTTP/2, of which the stream is reset
 	}
 	defer conn.Close()
-	tcp, ok := conn.(*net.TCPConn)
+	over, ok := conn.(*wire)
+	if !ok {
+		return
+	}
+	tcp, ok := over.Conn.(*net.TCPConn)
 	if !ok {
 		return
 	}

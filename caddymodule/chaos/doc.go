@@ -9,7 +9,7 @@
 //	split      one callback became several events
 //	altered    a consumer got a body that was not sent
 //	repeated   a request repeats an earlier one, and no fault explains it
-//	overlaps   two attempts of one delivery ran at the same time
+//	overlaps   two attempts of one delivery ran at the same time, while nobody set the clock by which leases end
 //	disorder   a callback of a task arrived before an earlier one was delivered, where `order task` is set
 //	paused     a callback came while its destination was paused
 //	refused    a sender or an operator was refused, and no fault explains it
@@ -17,4 +17,8 @@
 //	late       an answer came after `ack_within`
 //	leaked     memory, goroutines or descriptors did not return to where they were
 //	ended      a gateway ended by itself, or reported a panic
+//
+// All faults are real: signals, a disk that is full, system calls that strace has fail or wait, and clocks of single processes,
+// whose code that reads the clock is replaced in their memory. Redis's clock is set by a minute at most, by which deliveries are
+// late then; by more, the end of a run would have to be waited for as long.
 package chaos

@@ -27,10 +27,13 @@ var harms = []harm{
 	{"stop", stopGateway, nothing},
 	{"log", stallLog, nothing},
 	{"descriptors", exhaustDescriptors, nothing},
+	{"syncs", harmSyncs, canTrace},
+	{"clock", setClock, canSetClocks},
 	{"files", harmFiles, embedded},
 	{"disk", fillDisk, ownDisk},
 	{"redis-kill", killRedis, shared},
 	{"redis-stop", stopRedis, shared},
+	{redisClock, setRedisClock, canSetRedisClock},
 	{"redis-full", fillRedis, shared},
 	{"redis-refuses", refuseRedis, shared},
 }
@@ -92,6 +95,8 @@ func (w *world) killOne(ctx context.Context, g *gateway, pause time.Duration) er
 // stopGateway suspends a gateway.
 func stopGateway(ctx context.Context, w *world, rng *rand.Rand) error {
 	g := w.anyGateway(rng)
+	g.hold.Lock()
+	defer g.hold.Unlock()
 	over := w.ledger.begin("stop", g.n)
 	defer over()
 	process := g.running().Cmd.Process

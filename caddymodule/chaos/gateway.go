@@ -32,6 +32,7 @@ type gateway struct {
 	ledger  *ledger
 	before  footprint  // what it used before the storm
 	fate    sync.Mutex // held while it must not be killed by anyone else
+	hold    sync.Mutex // held while it is suspended or traced; nobody else may do so then
 
 	mu       sync.Mutex
 	process  *servers.Process

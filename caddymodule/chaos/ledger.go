@@ -48,6 +48,8 @@ type ledger struct {
 	pauses    []*pause
 	gaps      [][2]time.Time // in which the machine was too busy
 	operated  map[string]int // operations of the operator, by name and status
+	moods     map[mood]int   // how often a consumer took each
+	protocols map[string]int // of requests at consumers
 	violation map[string][]string
 	count     map[string]int // of violations, by kind
 }
@@ -71,7 +73,7 @@ func newLedger() *ledger {
 		begun:    time.Now(),
 		answered: map[callback]map[string]bool{}, statuses: map[int]int{},
 		requests: map[delivery][]*request{}, events: map[string]callback{},
-		replays: map[delivery]int{}, operated: map[string]int{},
+		replays: map[delivery]int{}, operated: map[string]int{}, moods: map[mood]int{}, protocols: map[string]int{},
 		violation: map[string][]string{}, count: map[string]int{},
 	}
 }
@@ -123,7 +125,7 @@ func (l *ledger) end(r *request, status int, cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if r.ended.IsZero() {
-		r.status, r.cut, r.ended = status, cut, time.Now()
+		r.status, r.cut, r.ended = status, r.cut || cut, time.Now()
 	}
 }
 
@@ -134,6 +136,19 @@ func (l *ledger) cutOff(requests []*request) {
 	for _, r := range requests {
 		if r.ended.IsZero() || time.Since(r.ended) < 100*time.Millisecond {
 			r.cut = true
+		}
+	}
+}
+
+// silenced records that nothing passes any more on a consumer's connections: what is under way there ends unseen, when the gateway
+// gives up.
+func (l *ledger) silenced(requests []*request) {
+	l.cutOff(requests)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range requests {
+		if r.ended.IsZero() {
+			r.ended = r.arrived.Add(attemptTimeout)
 		}
 	}
 }
@@ -169,6 +184,20 @@ func (l *ledger) operate(name string, status int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.operated[fmt.Sprint(name, " ", status)]++
+}
+
+// took records that a consumer has a mood.
+func (l *ledger) took(m mood) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.moods[m]++
+}
+
+// came records by which protocol a request came.
+func (l *ledger) came(protocol string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.protocols[protocol]++
 }
 
 // replayed records that a replay of a delivery was confirmed.

@@ -163,7 +163,9 @@ func (w *world) moods(ctx context.Context, rng *rand.Rand, moods map[string][]mo
 			if time.Now().Before(next[name]) {
 				continue
 			}
-			if err := w.consumers[name].be(choice[rng.IntN(len(choice))]); err != nil {
+			m := choice[rng.IntN(len(choice))]
+			w.ledger.took(m)
+			if err := w.consumers[name].be(m); err != nil {
 				w.ledger.violates("refused", "consumer %s: %v", name, err)
 			}
 			next[name] = time.Now().Add(time.Duration(200+rng.IntN(800)) * time.Millisecond)

@@ -16,7 +16,10 @@ type Report struct {
 	Slowest    time.Duration // of the answers
 	Requests   int           // of consumers
 	Repeated   int           // of them, beyond the first of an attempt
+	RepeatedBy time.Duration // after the first of its attempt, the latest
 	Replays    int           // confirmed
+	Protocols  map[string]int
+	Moods      map[mood]int // of consumers
 	Faults     map[string]int
 	Without    []string // faults that the machine or the store does not allow
 	Operations map[string]int
@@ -35,8 +38,8 @@ func (r Report) String() string {
 		verdict = "VIOLATED"
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s seed %d: %s: %d callbacks answered 200 (answers %v, the slowest 200 after %s), %d requests at consumers (%d repeat an attempt), %d replays, faults %v (without %v), operations %v, %d times without the processor, in %s",
-		r.Store, r.Seed, verdict, r.Callbacks, r.Tries, r.Slowest.Round(time.Millisecond), r.Requests, r.Repeated, r.Replays, r.Faults, r.Without, r.Operations, r.Starved, r.Took.Round(time.Second))
+	fmt.Fprintf(&text, "%s seed %d: %s: %d callbacks answered 200 (answers %v, the slowest 200 after %s), %d requests at consumers (%d repeat an attempt, %s after it at most; %v), which were %v, %d replays, faults %v (without %v), operations %v, %d times without the processor, in %s",
+		r.Store, r.Seed, verdict, r.Callbacks, r.Tries, r.Slowest.Round(time.Millisecond), r.Requests, r.Repeated, r.RepeatedBy.Round(time.Millisecond), r.Protocols, r.Moods, r.Replays, r.Faults, r.Without, r.Operations, r.Starved, r.Took.Round(time.Second))
 	for _, v := range r.Violations {
 		text.WriteString("\n\t" + v)
 	}
@@ -50,7 +53,7 @@ func (w *world) report() Report {
 	defer l.mu.Unlock()
 	r := Report{
 		Options: w.Options, Callbacks: len(l.answered), Tries: l.statuses, Slowest: l.slowest,
-		Faults: map[string]int{}, Without: w.without, Operations: l.operated, Took: time.Since(l.begun), Starved: len(l.gaps),
+		Protocols: l.protocols, Moods: l.moods, Faults: map[string]int{}, Without: w.without, Operations: l.operated, Took: time.Since(l.begun), Starved: len(l.gaps),
 	}
 	for _, n := range l.replays {
 		r.Replays += n
@@ -63,6 +66,7 @@ func (w *world) report() Report {
 		for i, later := range requests[1:] {
 			if later.attempt == requests[i].attempt && later.replay == requests[i].replay {
 				r.Repeated++
+				r.RepeatedBy = max(r.RepeatedBy, later.arrived.Sub(requests[i].arrived))
 			}
 		}
 	}

@@ -147,14 +147,22 @@ func (s *sender) try(ctx context.Context, c callback, g *gateway) bool {
 		return false
 	}
 	s.ledger.answer(c, resp.StatusCode, resp.Header.Get("Relay-Event-Id"), took)
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusServiceUnavailable && !s.ledger.suspended(g.n, begun) {
-		s.ledger.violates("refused", "gateway %d answers %s %s: %d %s", g.n, c.source, c.task, resp.StatusCode, text)
-	}
-	if took > ackWithin+answerTolerance && !s.ledger.suspended(g.n, begun) {
-		s.ledger.violates("late", "gateway %d answered %s %s by %d after %s (sent %s after the start)",
-			g.n, c.source, c.task, resp.StatusCode, took, begun.Sub(s.ledger.begun).Round(time.Millisecond))
-	}
+	s.ledger.checkAnswer(c, g.n, resp.StatusCode, text, begun, took)
 	return resp.StatusCode == http.StatusOK
+}
+
+// checkAnswer checks that a gateway answered a callback by 200 or 503, and in time.
+func (l *ledger) checkAnswer(c callback, gateway, status int, text []byte, begun time.Time, took time.Duration) {
+	refused, late := status != http.StatusOK && status != http.StatusServiceUnavailable, took > ackWithin+answerTolerance
+	if !refused && !late || l.suspended(gateway, begun) {
+		return
+	}
+	if refused {
+		l.violates("refused", "gateway %d answers %s %s: %d %s", gateway, c.source, c.task, status, text)
+	}
+	if late {
+		l.violates("late", "gateway %d answered %s %s by %d after %s (sent %s after the start)", gateway, c.source, c.task, status, took, l.at(begun))
+	}
 }
 
 func (s *sender) close() { s.client.CloseIdleConnections() }

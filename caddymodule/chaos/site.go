@@ -46,8 +46,10 @@ var firstVariant = variant{slots: slots, breaker: "off", moved: "old"}
 func (w *world) config(g *gateway, v variant) string {
 	var sites strings.Builder
 	destination := func(name, consumer, more string) string {
-		return fmt.Sprintf("\t\tto %s http://%s/%s {\n\t\t\ttimeout %s\n\t\t\tmax_in_flight %d\n\t\t\tretry exponential 100ms 1s 10000\n%s\t\t}\n",
-			name, w.consumers[consumer].address, name, attemptTimeout, v.slots, more)
+		c := w.consumers[consumer]
+		return fmt.Sprintf("\t\tto %s http://%s:%d/%s {\n\t\t\ttimeout %s\n\t\t\tmax_in_flight %d\n\t\t\tretry exponential 100ms 1s 10000\n"+
+			"%s\t\t\ttransport http {\n\t\t\t\tresolvers %s\n%s\t\t\t}\n\t\t}\n",
+			name, c.host(), c.port, name, attemptTimeout, v.slots, more, w.names.Address, c.protocol())
 	}
 	source := func(name, destinations string) {
 		fmt.Fprintf(&sites, "\trelay /%[1]s %[1]s {\n\t\tack_within %s\n%s\t}\n", name, ackWithin, destinations)

@@ -93,7 +93,7 @@ func (w *world) moodsOf() map[string][]mood {
 		quick := []mood{fine, fine, fine, failing}
 		return map[string][]mood{"flaky": quick, "ordered": quick, "judge": {fine, gone}, "moved": quick, "tasks": quick}
 	}
-	all := []mood{fine, fine, fine, fine, failing, busy, slow, hanging, reset, halfShut, endless, away}
+	all := []mood{fine, fine, fine, fine, failing, busy, slow, hanging, reset, halfShut, endless, away, silent, moving}
 	return map[string][]mood{"steady": {fine, fine, fine, slow}, "flaky": all, "ordered": all, "judge": {fine, gone, gone, reset}, "moved": all, "tasks": all}
 }
 

@@ -44,11 +44,18 @@ func (w *world) judge(ctx context.Context) {
 	if w.tasks != nil {
 		w.tasks.check(ctx, w, events)
 	}
-	l := w.ledger
+	for _, d := range w.ledger.compare(events, w.redis) {
+		w.resolve(ctx, d)
+	}
+}
+
+// compare records in what the ledger and the store's events violate what was promised. It returns what only a gateway can
+// explain. There may be no Redis.
+func (l *ledger) compare(events map[string]stored, shared *redis) (doubts []doubt) {
 	l.mu.Lock()
-	l.checkEvents(events, w.redis)
+	defer l.mu.Unlock()
+	l.checkEvents(events, shared)
 	l.checkAnswered()
-	var doubts []doubt
 	for d, requests := range l.requests {
 		inOrder(requests)
 		doubts = append(doubts, l.checkRepeats(d, requests)...)
@@ -56,14 +63,11 @@ func (w *world) judge(ctx context.Context) {
 	}
 	l.checkOrder()
 	// An operation is answered without a wait for replicas: a failover may take it back.
-	if !w.redis.failsOver() {
+	if !shared.failsOver() {
 		l.checkReplays()
-		l.checkPauses(w.redis != nil)
+		l.checkPauses(shared != nil)
 	}
-	l.mu.Unlock()
-	for _, d := range doubts {
-		w.resolve(ctx, d)
-	}
+	return doubts
 }
 
 // checkEvents checks that every event is settled, and that what consumers got is stored. An id that was told while a callback was in
@@ -174,21 +178,27 @@ func (l *ledger) repeats(d doubt) {
 func (w *world) resolve(ctx context.Context, d doubt) {
 	var e api.Event
 	_, err := w.gateways[0].call(ctx, http.MethodGet, api.EventPath(d.event), nil, &e)
-	if err == nil {
-		if len(e.Deliveries) == 0 {
-			return
-		}
-		for _, delivery := range e.Deliveries {
-			for n, a := range delivery.Attempts {
-				if n+1 == d.before.attempt && a.Status == 0 && a.DurationMS >= (attemptTimeout-100*time.Millisecond).Milliseconds() {
-					return
-				}
-			}
-		}
+	if err == nil && d.isExplained(e) {
+		return
 	}
 	w.ledger.mu.Lock()
 	defer w.ledger.mu.Unlock()
 	w.ledger.repeats(d)
+}
+
+// isExplained reports whether an event, as its gateway shows it, has the attempt before as one that nobody answered in time.
+func (d doubt) isExplained(e api.Event) bool {
+	for _, delivery := range e.Deliveries {
+		if e.Source != movedSource && delivery.Destination != d.consumer {
+			continue
+		}
+		for n, a := range delivery.Attempts {
+			if n+1 == d.before.attempt && a.Status == 0 && a.DurationMS >= (attemptTimeout-100*time.Millisecond).Milliseconds() {
+				return true
+			}
+		}
+	}
+	return len(e.Deliveries) == 0
 }
 
 // explained reports whether a fault stands between two requests, before the first of them was settled.
@@ -229,11 +239,12 @@ func (l *ledger) settledBy(answered time.Time) time.Time {
 	return by
 }
 
-// checkOverlaps checks that no two requests of a delivery were under way at the same time.
+// checkOverlaps checks that no two requests of a delivery were under way at the same time, unless Redis's clock, by which leases
+// end, was set meanwhile.
 func (l *ledger) checkOverlaps(d delivery, requests []*request) {
 	for i, r := range requests[1:] {
 		before := requests[i]
-		if l.starved(before.arrived, r.arrived.Add(noticeTime)) {
+		if l.starved(before.arrived, r.arrived.Add(noticeTime)) || l.clockSet(before.arrived, r.arrived) {
 			continue
 		}
 		if before.ended.IsZero() || before.ended.After(r.arrived.Add(noticeTime)) {
@@ -241,6 +252,13 @@ func (l *ledger) checkOverlaps(d delivery, requests []*request) {
 				before.attempt, l.at(before.arrived), l.at(before.ended), before.status, r.attempt, l.at(r.arrived))
 		}
 	}
+}
+
+// clockSet reports whether Redis's clock was not the right one at some moment between two.
+func (l *ledger) clockSet(from, to time.Time) bool {
+	return slices.ContainsFunc(l.faults, func(f *fault) bool {
+		return f.kind == redisClock && f.from.Before(to) && (f.to.IsZero() || f.to.After(from))
+	})
 }
 
 // at returns a time as seconds since the run began.

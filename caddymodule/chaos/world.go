@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/internal/dnstest"
 )
 
 // Options are the settings of a run.
@@ -58,10 +60,11 @@ type world struct {
 	ledger    *ledger
 	gateways  []*gateway
 	consumers map[string]*consumer
+	names     *dnstest.Server // of the consumers
 	sender    *sender
 	tasks     *tasks   // nil where none are submitted
 	redis     *redis   // nil with an embedded store
-	disk      string   // a disk of the store's own; empty where there is none
+	disk      string   // a disk of the first gateway's own; empty where there is none
 	variant   variant  // of the configuration
 	without   []string // faults that cannot be done here
 }
@@ -72,9 +75,13 @@ func newWorld(o Options) (*world, error) {
 	if err := w.place(); err != nil {
 		return w, err
 	}
+	var err error
+	if w.names, err = dnstest.Start(); err != nil {
+		return w, err
+	}
 	for _, names := range consumersOf {
 		for _, name := range names {
-			c, err := newConsumer(name, w.ledger)
+			c, err := newConsumer(name, w.names, w.ledger)
 			if err != nil {
 				return w, err
 			}
@@ -82,7 +89,6 @@ func newWorld(o Options) (*world, error) {
 		}
 	}
 	if w.Tasks {
-		var err error
 		if w.tasks, err = newTasks(w.gateways, w.Dir, w.Seed); err != nil {
 			return w, err
 		}
@@ -116,7 +122,7 @@ func (w *world) place() error {
 			return err
 		}
 		w.gateways = append(w.gateways, g)
-		if w.redis == nil && w.wants("disk") && mount(home) == nil {
+		if n == 0 && w.wants("disk") && mount(home) == nil {
 			w.disk = home
 		}
 	}
@@ -158,6 +164,9 @@ func (w *world) end() error {
 	}
 	for _, c := range w.consumers {
 		c.close()
+	}
+	if w.names != nil {
+		failures = append(failures, w.names.Close())
 	}
 	if w.redis != nil {
 		w.redis.close()

@@ -137,7 +137,7 @@ func writeStatus(w io.Writer, width int, s *api.Status) error {
 	}
 	cells := make([][]string, len(s.Destinations))
 	for i := range s.Destinations {
-		cells[i] = destinationRow(&s.Destinations[i])
+		cells[i] = destinationRow(&s.Destinations[i], !s.Store.Unread)
 	}
 	return table(w, width, []column{
 		{title: "SOURCE", spare: 1},
@@ -152,7 +152,11 @@ func writeStatus(w io.Writer, width int, s *api.Status) error {
 	}, cells)
 }
 
-func destinationRow(d *api.DestinationStatus) []string {
+// destinationRow returns the cells of a destination, with a dash for each count where none is known.
+func destinationRow(d *api.DestinationStatus, counted bool) []string {
+	if !counted {
+		return []string{d.Source, d.Name, d.State, "-", "-", "-", "-", "-", d.Client}
+	}
 	n := d.Counts
 	oldest := ""
 	if n.Pending+n.InFlight+n.Held+n.Paused+n.Orphaned > 0 {
@@ -165,9 +169,12 @@ func destinationRow(d *api.DestinationStatus) []string {
 }
 
 func storeLine(s *api.StoreStatus) string {
-	line := strings.TrimSpace(s.Driver + " " + s.Location) // both are empty until the store has been opened once
-	if !s.Up {
-		return strings.TrimPrefix(line+", away: "+s.Error, ", ")
+	line := strings.TrimSpace(s.Driver + " " + s.Location)
+	switch {
+	case !s.Up && s.Unread:
+		return line + ", not open yet: " + s.Error
+	case !s.Up:
+		return line + ", away: " + s.Error
 	}
 	line += ", up"
 	if s.FreeBytes >= 0 {

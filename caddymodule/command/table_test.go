@@ -98,14 +98,37 @@ vocals  a-destinat…  held     10,000          1          0    12   2h05m  lean
 
 func TestStatusOfWhatIsAway(t *testing.T) {
 	var b strings.Builder
-	if err := writeStatus(&b, 40, &api.Status{Store: api.StoreStatus{Error: "store /data/relay.db: the disk is full"}}); err != nil {
+	if err := writeStatus(&b, 40, &api.Status{Store: api.StoreStatus{Driver: "sqlite", Location: "/data/relay.db", Error: "the disk is full"}}); err != nil {
 		t.Fatal(err)
 	}
 	want(t, b.String(), 40, `
-store       away: store /data/relay.db:
+store       sqlite /data/relay.db, away:
             the disk is full
 gateways
 sources
+`)
+}
+
+// What nobody has counted yet is no zero.
+func TestStatusOfWhatWasNotRead(t *testing.T) {
+	s := sampleStatus()
+	s.Store = api.StoreStatus{Driver: "redis", Location: "127.0.0.1:6379", FreeBytes: -1, Unread: true, Error: "connection refused"}
+	s.Spool, s.Drift = nil, false
+	for i := range s.Destinations {
+		s.Destinations[i].Counts, s.Destinations[i].State = api.StateCounts{}, "active"
+	}
+	var b strings.Builder
+	if err := writeStatus(&b, 0, s); err != nil {
+		t.Fatal(err)
+	}
+	want(t, b.String(), 0, `
+store       redis 127.0.0.1:6379, not open yet: connection refused
+gateways    a (process 7), b (process 8)
+sources     stems, vocals (open to everyone)
+
+SOURCE  DESTINATION                     STATE   WAITING  IN FLIGHT  DELIVERED  DEAD  OLDEST  CLIENT
+stems   library                         active        -          -          -     -       -  caddy
+vocals  a-destination-with-a-long-name  active        -          -          -     -       -  lean
 `)
 }
 

@@ -33,6 +33,7 @@ type Folder struct {
 	free   func(folder string) (percent float64, ok bool)
 	opened time.Time
 	made   atomic.Bool // the folder, durably
+	known  folders     // of those below it
 }
 
 // NewFolder returns a storage in a folder, which is made when the first file comes. keep is how long Expire leaves files;
@@ -42,7 +43,7 @@ func NewFolder(folder string, keep time.Duration) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Folder{folder: folder, keep: keep, free: freePercent, opened: time.Now()}, nil
+	return &Folder{folder: folder, keep: keep, free: freePercent, opened: time.Now(), known: folders{sync: syncFolder}}, nil
 }
 
 // Put implements Storage.
@@ -70,7 +71,7 @@ func (f *Folder) put(ctx context.Context, name string, r io.Reader) (err error) 
 		return err
 	}
 	folder := path.Dir(name)
-	if err := makeFolder(root, folder); err != nil {
+	if err := f.known.make(root, folder); err != nil {
 		return err
 	}
 	part := path.Join(folder, temporary+rand.Text())
@@ -93,7 +94,7 @@ func (f *Folder) put(ctx context.Context, name string, r io.Reader) (err error) 
 	if err := root.Rename(part, name); err != nil {
 		return err
 	}
-	return syncFolder(root, folder)
+	return f.known.sync(root, folder)
 }
 
 // make creates the folder, and syncs its name unless that was done before: a folder that exists may not be durable yet.
@@ -129,22 +130,6 @@ func (f *Folder) room() error {
 		return errDiskFull
 	}
 	return nil
-}
-
-// makeFolder creates a folder with its parents, and syncs their names, also of those that exist: whoever created them may have
-// been killed before the sync, or be about to.
-func makeFolder(root *os.Root, folder string) error {
-	if folder == "." {
-		return nil
-	}
-	parent := path.Dir(folder)
-	if err := makeFolder(root, parent); err != nil {
-		return err
-	}
-	if err := root.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncFolder(root, parent)
 }
 
 // syncFolder makes the names in a folder durable.

@@ -69,6 +69,42 @@ func TestFolder(t *testing.T) {
 	}
 }
 
+// A file makes its own name durable, and the names of folders that this process has not made durable yet.
+func TestFolderSyncsOnce(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "s", "old"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := archive.NewFolder(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var synced []string
+	f.OnSync(func(folder string) { synced = append(synced, folder) })
+	for _, step := range []struct {
+		name string
+		want []string
+	}{
+		{"s/old/t/a.mp3", []string{".", "s", "s/old", "s/old/t"}},
+		{"s/old/t/b.mp3", []string{"s/old/t"}},
+		{"s/new/t/c.mp3", []string{"s", "s/new", "s/new/t"}},
+		{"s/old/u/d.mp3", []string{"s/old", "s/old/u"}},
+		{"s/old/t/e.mp3", []string{"s/old", "s/old/t"}}, // whose folder somebody deletes before
+	} {
+		if synced = nil; strings.HasSuffix(step.name, "e.mp3") {
+			if err := os.RemoveAll(filepath.Join(dir, "s", "old", "t")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.Put(t.Context(), step.name, strings.NewReader("text"), -1, ""); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(synced, step.want) {
+			t.Errorf("%s: %q were synced, want %q", step.name, synced, step.want)
+		}
+	}
+}
+
 var errFailing = errors.New("failing")
 
 type failing struct{}

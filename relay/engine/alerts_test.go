@@ -64,6 +64,7 @@ func (c *consumer) wantAlert(t *testing.T, want alert.Subject, state alert.State
 func gone(int, *http.Request) int { return http.StatusGone }
 
 func TestADeadLetterAlerts(t *testing.T) {
+	t.Parallel()
 	alerts, slack := newConsumer(t, nil), newConsumer(t, nil)
 	toSlack := destination(t, "slack", slack.URL)
 	toSlack.Rewrite = alert.Slack
@@ -90,6 +91,7 @@ func TestADeadLetterAlerts(t *testing.T) {
 
 // An alert that is given up alerts nobody, or it would never end.
 func TestAlertsDoNotAlert(t *testing.T) {
+	t.Parallel()
 	g := newGateway(t, destination(t, "billing", newConsumer(t, gone).URL))
 	refuses := newConsumer(t, gone)
 	g.source.Verifiers = []relay.Verifier{refusing{body: false}}
@@ -115,6 +117,7 @@ func TestAlertsDoNotAlert(t *testing.T) {
 }
 
 func TestASilentSourceAlerts(t *testing.T) {
+	t.Parallel()
 	g := newGateway(t, destination(t, "billing", newConsumer(t, nil).URL))
 	alerts := newConsumer(t, nil)
 	settings := relay.Alerts{SilentAfter: 2 * time.Second, Conditions: []relay.Condition{relay.ConditionSilent}}
@@ -127,6 +130,7 @@ func TestASilentSourceAlerts(t *testing.T) {
 }
 
 func TestOverdueTasksAlert(t *testing.T) {
+	t.Parallel()
 	var d *details
 	src := newRecoveringSource(t, &d, 10*time.Millisecond, newConsumer(t, nil))
 	src.Recover.For = 2 * time.Second
@@ -155,6 +159,7 @@ func TestOverdueTasksAlert(t *testing.T) {
 
 // A gateway that starts again knows from its store when a source was called, and resolves what it had left open.
 func TestAlertsAfterARestart(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "relay.db")
 	alerts := newConsumer(t, nil)
 	broken := destination(t, "billing", newConsumer(t, func(int, *http.Request) int { return http.StatusBadGateway }).URL)
@@ -189,6 +194,7 @@ func TestAlertsAfterARestart(t *testing.T) {
 
 // An alert that comes while callbacks go to the spool goes there, too.
 func TestASpoolInUseAlerts(t *testing.T) {
+	t.Parallel()
 	alerts := newConsumer(t, nil)
 	var down atomic.Bool
 	down.Store(true)
@@ -209,6 +215,7 @@ func TestASpoolInUseAlerts(t *testing.T) {
 
 // Of two gateways that see the same, one sends each alert.
 func TestOneAlertOfTwoGateways(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	alerts := newConsumer(t, nil)
 	failing := newConsumer(t, gone)

@@ -31,6 +31,8 @@ const reopenLongest = 30 * time.Second
 
 // Options are the settings of an engine that stay the same for its whole life.
 type Options struct {
+	// Driver and Location are shown of the store while it is not open.
+	Driver, Location string
 	// OpenStore opens the store. It is called again, with growing pauses, while it fails with anything but
 	// relay.ErrStoreLocked or relay.ErrStoreUnfit. The logger never blocks.
 	OpenStore func(context.Context, *slog.Logger) (relay.Store, error)

@@ -102,6 +102,7 @@ func (f forgetful) Apply(ctx context.Context, b *relay.Batch) {
 // A callback that the store took while its answer was lost is delivered once the spool has handed it over, and not only
 // when the lease that it carried ends.
 func TestALeaseWhoseAnswerWasLost(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	c := newConsumer(t, nil)
 	var forget atomic.Bool
@@ -141,6 +142,7 @@ func TestALeaseWhoseAnswerWasLost(t *testing.T) {
 
 // A store that opens its file anew leases again what is in flight. The second attempt waits for the end of the first.
 func TestAttemptsDoNotOverlap(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "relay.db")
 	first, arrived := make(chan struct{}), make(chan struct{})
 	var underWay, overlaps atomic.Int32

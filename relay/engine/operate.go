@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -142,12 +143,19 @@ func (e *Engine) Discard(ctx context.Context, s relay.Selection) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if _, shared := store.(relay.SharedStore); !shared && s.Until.IsZero() {
-		s.Until = time.Now().Add(time.Millisecond) // what dies from now on has been seen by nobody
+	// What dies from now on has been seen by nobody. Times do not tell it apart: a wall clock may have been set back.
+	most := math.MaxInt
+	if _, shared := store.(relay.SharedStore); !shared {
+		most = 0
+		for _, c := range store.Counts() {
+			if (s.Source == "" || s.Source == c.Source) && (s.Destination == "" || s.Destination == c.Destination) {
+				most += int(c.Dead)
+			}
+		}
 	}
 	orphaned := s.Orphaned
 	s.Orphaned = false
-	done, err := e.discard(ctx, s)
+	done, err := e.discard(ctx, s, most)
 	if err != nil || !orphaned {
 		return done, err
 	}
@@ -156,7 +164,7 @@ func (e *Engine) Discard(ctx context.Context, s relay.Selection) (int, error) {
 			c.Pending+c.InFlight == 0 || e.settings.Load().Destination(c.Source, c.Destination) != nil {
 			continue
 		}
-		n, err := e.discard(ctx, relay.Selection{Source: c.Source, Destination: c.Destination, Orphaned: true})
+		n, err := e.discard(ctx, relay.Selection{Source: c.Source, Destination: c.Destination, Orphaned: true}, math.MaxInt)
 		done += n
 		if err != nil {
 			return done, err
@@ -165,10 +173,11 @@ func (e *Engine) Discard(ctx context.Context, s relay.Selection) (int, error) {
 	return done, nil
 }
 
-func (e *Engine) discard(ctx context.Context, s relay.Selection) (int, error) {
-	return e.bulk(ctx, "discard", s.Source, func(store relay.Store, _ int) (n int, more bool, err error) {
+// discard discards the selection in steps, none of which begins once most are gone.
+func (e *Engine) discard(ctx context.Context, s relay.Selection, most int) (int, error) {
+	return e.bulk(ctx, "discard", s.Source, func(store relay.Store, done int) (n int, more bool, err error) {
 		n, err = store.Discard(ctx, s)
-		return n, n == relay.MaxTouched, err
+		return n, n == relay.MaxTouched && done+n < most, err
 	})
 }
 

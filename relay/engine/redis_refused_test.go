@@ -13,6 +13,7 @@ import (
 // While Redis refuses the gateway, whatever the reason, callbacks are answered from the spool; all are delivered once it is
 // mended, and nothing is set aside.
 func TestRedisRefusesTheGateway(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	user := func(args ...any) { redis.Do(t, append([]any{"ACL", "SETUSER", "gateway"}, args...)...) }
 	mend := func() {

@@ -167,6 +167,7 @@ func newShortSource(t *testing.T, c *consumer) *relay.Source {
 }
 
 func TestRedisKilledUnderLoad(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t, "--appendfsync", "always")
 	c := newConsumer(t, nil)
 	g := newRedisGateway(t, redis, newShortSource(t, c))
@@ -180,6 +181,7 @@ func TestRedisKilledUnderLoad(t *testing.T) {
 }
 
 func TestRedisLosesEverything(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	c := newConsumer(t, nil)
 	g := newRedisGateway(t, redis, newShortSource(t, c))
@@ -197,6 +199,7 @@ func TestRedisLosesEverything(t *testing.T) {
 }
 
 func TestRedisHangsUnderLoad(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	c := newConsumer(t, nil)
 	g := newRedisGateway(t, redis, newShortSource(t, c))
@@ -210,6 +213,7 @@ func TestRedisHangsUnderLoad(t *testing.T) {
 }
 
 func TestRedisIsFullUnderLoad(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	c := newConsumer(t, nil)
 	g := newRedisGateway(t, redis, newShortSource(t, c))
@@ -224,6 +228,7 @@ func TestRedisIsFullUnderLoad(t *testing.T) {
 }
 
 func TestTwoGatewaysOnOneRedis(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	c := newConsumer(t, nil)
 	a := newRedisGateway(t, redis, newShortSource(t, c))
@@ -245,6 +250,7 @@ func TestTwoGatewaysOnOneRedis(t *testing.T) {
 
 // Two gateways that get conflicting callbacks at once make one event of each.
 func TestConflictsOfTwoGateways(t *testing.T) {
+	t.Parallel()
 	c := newConsumer(t, nil)
 	redis := redistest.Start(t)
 	var gateways []*gateway

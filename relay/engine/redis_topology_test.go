@@ -11,6 +11,7 @@ import (
 // A master that dies takes nothing with it that a replica had to have: Sentinel makes the replica the master, and what
 // came meanwhile went to the spool. Since nothing is durable on the one that is left, it gets a replica again.
 func TestFailoverUnderLoad(t *testing.T) {
+	t.Parallel()
 	master := redistest.Start(t)
 	replica := redistest.Replica(t, master)
 	sentinel := redistest.Sentinel(t, master)
@@ -37,8 +38,10 @@ func TestFailoverUnderLoad(t *testing.T) {
 
 // While the slot of a source moves about in a Cluster, its callbacks are answered and delivered all the same.
 func TestSlotsMoveUnderLoad(t *testing.T) {
+	t.Parallel()
 	for _, durability := range []redisstore.Durability{redisstore.DurabilityMemory, redisstore.DurabilityReplica} {
 		t.Run(string(durability), func(t *testing.T) {
+			t.Parallel()
 			masters := redistest.Cluster(t)
 			if durability == redisstore.DurabilityReplica {
 				for _, m := range masters {

@@ -27,14 +27,19 @@ func (e *Engine) ReplayAll(ctx context.Context, f relay.EventFilter, perSecond f
 	}
 	r := &replaying{Engine: e, store: store, source: f.Source, only: f.Destination, dry: dry, asked: time.Now(), pace: pace(perSecond)}
 	defer func() { e.lanes.Wake(f.Source) }()
-	if now := time.Now().Add(time.Millisecond); f.Until.IsZero() || f.Until.After(now) {
-		f.Until = now // what comes from now on has been seen by nobody
+	// What comes from now on has been seen by nobody. Times do not tell it apart: wall clocks differ, and may be set back.
+	newest, err := e.newest(ctx, f.Source)
+	if err != nil {
+		return 0, 0, err
 	}
 	f.Destination, f.Oldest, f.Limit = "", true, replayPage
 	for {
 		events, next, err := e.Events(ctx, f)
 		for i := range events {
-			if err == nil {
+			switch {
+			case events[i].Seq > newest:
+				next = ""
+			case err == nil:
 				err = r.add(ctx, &events[i])
 			}
 		}
@@ -48,6 +53,20 @@ func (e *Engine) ReplayAll(ctx context.Context, f relay.EventFilter, perSecond f
 		if err != nil {
 			return r.replayed, r.skipped, err
 		}
+	}
+}
+
+// newest returns the sequence of the newest event of a source; 0 where there is none.
+func (e *Engine) newest(ctx context.Context, source string) (int64, error) {
+	for f := (relay.EventFilter{Source: source, Limit: 1}); ; {
+		events, next, err := e.Events(ctx, f)
+		if err == nil && len(events) > 0 {
+			return events[0].Seq, nil
+		}
+		if err != nil || next == "" {
+			return 0, err
+		}
+		f.Cursor = next // the one that was there has gone meanwhile
 	}
 }
 
@@ -141,7 +160,7 @@ func (r *replaying) flush(ctx context.Context) error {
 	r.placed += len(batch)
 	start := time.Now()
 	replayed, skipped, err := r.store.ReplayAll(ctx, r.source, batch, r.pace)
-	r.meter.ObserveStore("replay", start, err)
+	r.observe("replay", start, err)
 	r.replayed += replayed
 	progressed(ctx, len(batch))
 	if err == nil {

@@ -64,6 +64,7 @@ func newSpoolingGateway(t *testing.T, src *relay.Source, fail func(*relay.Event)
 
 // What the store refuses for what it says is set aside; what came behind it is delivered.
 func TestAStuckCallbackBlocksNothing(t *testing.T) {
+	t.Parallel()
 	c := newConsumer(t, nil)
 	var down atomic.Bool
 	down.Store(true)

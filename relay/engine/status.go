@@ -92,6 +92,7 @@ func (e *Engine) Status(ctx context.Context) Status {
 	s := e.settings.Load()
 	st := Status{Nodes: []relay.NodeStatus{{Name: host, PID: os.Getpid()}}, Sources: []SourceStatus{}, Destinations: []DestinationStatus{}}
 	var counts []relay.Count
+	st.Store.StoreInfo = relay.StoreInfo{Driver: e.options.Driver, Location: e.options.Location, FreeBytes: -1, Unread: true}
 	store, err := e.Store()
 	if err == nil {
 		err = e.sweeper.Look(ctx, store)

@@ -118,12 +118,12 @@ func (e *Engine) catchUp(ctx context.Context, w *stream.Watcher, source, since s
 		if err != nil {
 			return nil, err
 		}
-		r := replay{store: store, source: source, emit: emit, seen: map[string]bool{}}
+		r := replay{engine: e, perSource: store.PerSource(), emit: emit, seen: map[string]bool{}}
 		if err := r.begin(ctx, since); err != nil {
 			return nil, err
 		}
 		sources := []string{source}
-		if source == "" && store.PerSource() {
+		if source == "" && r.perSource {
 			sources = slices.Sorted(maps.Keys(e.settings.Load().Sources))
 		}
 		for _, s := range sources {
@@ -144,9 +144,9 @@ func (e *Engine) catchUp(ctx context.Context, w *stream.Watcher, source, since s
 
 // replay emits what is stored of the events that came after one of them.
 type replay struct {
-	store  relay.Store
-	source string
-	emit   func([]*stream.Entry) error
+	engine    *Engine // whose lists wait while callbacks crowd
+	perSource bool    // the store keeps an order within a source alone
+	emit      func([]*stream.Entry) error
 
 	after *relay.Event // where to begin; nil if it is not stored
 	from  time.Time    // where to begin in a list that does not hold it
@@ -161,7 +161,7 @@ func (r *replay) begin(ctx context.Context, since string) error {
 		return ErrBadSince
 	}
 	r.from = id.Timestamp().Add(-streamOverlap)
-	rec, err := r.store.Event(ctx, since)
+	rec, err := r.engine.Event(ctx, since)
 	switch {
 	case errors.Is(err, relay.ErrNotFound): // it is past its retention, or another store's
 	case err != nil:
@@ -176,7 +176,7 @@ func (r *replay) begin(ctx context.Context, since string) error {
 // and reads them once more, from the last one on: the memory that this needs is that of a page, however many there are.
 func (r *replay) run(ctx context.Context, source string) error {
 	filter := relay.EventFilter{Source: source, Limit: streamPage}
-	newest, next, err := r.store.Events(ctx, filter) // a page that would begin elsewhere when it is read again
+	newest, next, err := r.engine.Events(ctx, filter) // a page that would begin elsewhere when it is read again
 	if err != nil {
 		return err
 	}
@@ -184,13 +184,13 @@ func (r *replay) run(ctx context.Context, source string) error {
 	for page := newest; next != "" && !r.reached(page); {
 		cursors = append(cursors, next)
 		filter.Cursor = next
-		if page, next, err = r.store.Events(ctx, filter); err != nil {
+		if page, next, err = r.engine.Events(ctx, filter); err != nil {
 			return err
 		}
 	}
 	for _, cursor := range slices.Backward(cursors) {
 		filter.Cursor = cursor
-		page, _, err := r.store.Events(ctx, filter)
+		page, _, err := r.engine.Events(ctx, filter)
 		if err != nil {
 			return err
 		}
@@ -223,7 +223,7 @@ func (r *replay) reached(page []relay.EventRecord) bool {
 // before reports whether an event came before the one after which to begin, or is that one, and whether the store's own
 // order says so.
 func (r *replay) before(rec *relay.EventRecord) (ordered, before bool) {
-	if r.after != nil && (!r.store.PerSource() || rec.Source == r.after.Source) {
+	if r.after != nil && (!r.perSource || rec.Source == r.after.Source) {
 		return true, rec.Seq <= r.after.Seq
 	}
 	return false, rec.ReceivedAt.Before(r.from)

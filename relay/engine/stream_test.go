@@ -124,6 +124,7 @@ func TestStream(t *testing.T) {
 
 // A client that reconnects again and again while callbacks arrive sees each event, and the stored ones in their order.
 func TestStreamResumes(t *testing.T) {
+	t.Parallel()
 	const events = 1200 // more than two pages of the replay
 	c := newConsumer(t, nil)
 	g := newGateway(t, destination(t, "a", c.URL))

@@ -150,6 +150,7 @@ func TestExpectIsRefused(t *testing.T) {
 }
 
 func TestACallbackThatDoesNotComeIsRecovered(t *testing.T) {
+	t.Parallel()
 	var d *details
 	c := newConsumer(t, nil)
 	g := startGateway(t, "", openSQLite(t.TempDir()+"/relay.db"), newRecoveringSource(t, &d, time.Millisecond, c))
@@ -217,6 +218,7 @@ func TestACallbackThatComesWhileItsTaskIsPolled(t *testing.T) {
 }
 
 func TestTwoGatewaysPollEachTaskOnce(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	var d *details
 	c := newConsumer(t, nil)
@@ -240,6 +242,7 @@ func TestTwoGatewaysPollEachTaskOnce(t *testing.T) {
 
 // What Redis could not register waits in the spool, and what it could not accept of a result too.
 func TestRecoveryWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t, "--appendfsync", "always")
 	var d *details
 	c := newConsumer(t, nil)

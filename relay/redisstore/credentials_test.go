@@ -109,6 +109,7 @@ func (l *load) failed(reason string) bool {
 
 // Redis that refuses the gateway is an outage like any other, under load too: with its reason, and over once it is mended.
 func TestRefusedCredentials(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	set := func(args ...any) func() {
 		return func() { redis.Do(t, append([]any{"ACL", "SETUSER", "gateway"}, args...)...) }
@@ -172,6 +173,7 @@ func TestRefusedCredentials(t *testing.T) {
 
 // Every call on a Redis that refuses the gateway ends in the reason, as one of an outage.
 func TestEveryCallIsRefused(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	grant(t, redis)
 	s := open(t, asGateway(redis))
@@ -255,6 +257,7 @@ func TestNoPassword(t *testing.T) {
 
 // Without the channel, deliveries go on and health says why other gateways hear late; it listens again once it may.
 func TestRefusedChannel(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	grant(t, redis)
 	s, other := open(t, asGateway(redis)), open(t, asGateway(redis))

@@ -129,6 +129,7 @@ func between(t *testing.T, redis *redistest.Server, passing func() func(line []b
 
 // A subscription that is not confirmed, or falls silent, is begun anew, so that health does not say for ever what was wrong.
 func TestASilentSubscriptionIsGivenUp(t *testing.T) {
+	t.Parallel()
 	for _, command := range []string{"subscribe", "ping"} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()

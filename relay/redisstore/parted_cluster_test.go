@@ -16,6 +16,7 @@ import (
 // A source of one Cluster that is parted spreads over its masters. Nothing is lost and the order of each task is kept while
 // slots move, a master is killed, and a fourth one takes its share.
 func TestAPartedSourceOnACluster(t *testing.T) {
+	t.Parallel()
 	// What a process has written outlives it; nothing here outlives its machine.
 	args := []string{"--appendfsync", "no", "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "15000"}
 	masters := redistest.Cluster(t, args...)

@@ -153,6 +153,7 @@ func TestPartitionsAfterALoss(t *testing.T) {
 
 // A Cluster parts sources by default, but leaves a prefix that has one partition as it is.
 func TestPartitionsOfACluster(t *testing.T) {
+	t.Parallel()
 	masters := redistest.Cluster(t)
 	at := func(prefix string, n int) *redisstore.Store {
 		return open(t, func(o *redisstore.Options) {

@@ -235,6 +235,7 @@ func (s *Store) Info() relay.StoreInfo {
 	info := relay.StoreInfo{
 		Driver:   "redis",
 		Location: fmt.Sprintf("%s/%d?prefix=%s", location, s.options.DB, s.options.KeyPrefix),
+		Unread:   s.layout.Load() == nil,
 	}
 	s.seen.info(&info)
 	return info

@@ -12,10 +12,14 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/redisstore"
 )
 
-func TestSuite(t *testing.T) { storetest.Run(t, harness(func(*redisstore.Options) {})) }
+func TestSuite(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, harness(func(*redisstore.Options) {}))
+}
 
 // A Cluster parts each source by default.
 func TestSuiteOnACluster(t *testing.T) {
+	t.Parallel()
 	masters := redistest.Cluster(t)
 	open := harness(func(o *redisstore.Options) { o.Addresses, o.Cluster = []string{masters[0].Addr}, true })
 	storetest.Run(t, func(t storetest.T) *storetest.Harness {
@@ -26,8 +30,10 @@ func TestSuiteOnACluster(t *testing.T) {
 }
 
 func TestModel(t *testing.T) {
+	t.Parallel()
 	for _, partitions := range []int{1, 16} {
 		t.Run(fmt.Sprint(partitions, " partitions"), func(t *testing.T) {
+			t.Parallel()
 			open := harness(func(o *redisstore.Options) { o.Partitions = partitions })
 			storetest.Model(t, func(t storetest.T) *storetest.Harness {
 				h := open(t)

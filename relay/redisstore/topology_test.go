@@ -15,6 +15,7 @@ import (
 
 // While slots move to and fro, what was accepted stays, and what was refused can be accepted again.
 func TestClusterWhoseSlotsMove(t *testing.T) {
+	t.Parallel()
 	masters := redistest.Cluster(t)
 	s := open(t, func(o *redisstore.Options) {
 		o.Addresses = []string{masters[0].Addr, masters[1].Addr}
@@ -181,6 +182,7 @@ func TestAHangingRedis(t *testing.T) {
 }
 
 func TestDurabilityReplica(t *testing.T) {
+	t.Parallel()
 	master := redistest.Start(t)
 	s := open(t, func(o *redisstore.Options) {
 		o.Addresses, o.Durability, o.Timeout = []string{master.Addr}, redisstore.DurabilityReplica, time.Second
@@ -210,6 +212,7 @@ func TestDurabilityReplica(t *testing.T) {
 
 // In a Cluster each master is asked for its own replicas: a batch for two of them counts where the replica has it.
 func TestDurabilityReplicaOnACluster(t *testing.T) {
+	t.Parallel()
 	masters := redistest.Cluster(t)
 	s := open(t, func(o *redisstore.Options) {
 		o.Addresses, o.Cluster, o.Durability = []string{masters[0].Addr}, true, redisstore.DurabilityReplica

@@ -57,14 +57,21 @@ func (s *Store) accept(tx *transaction, op *relay.Accept) error {
 	for i := range op.Deliveries {
 		n := &op.Deliveries[i]
 		d := s.find(ev.Source, n.Destination)
-		if !n.Ordered && s.leasable(tx, d, n) && !waits(op, n) {
+		switch {
+		case n.Ordered || waits(op, n):
+			if err := s.insertDelivery(tx, op, ev, d, n); err != nil {
+				return err
+			}
+		case s.leasable(tx, d, n):
 			s.leaseAccepted(tx, op, ev, d, n, &lease{packed: true})
 			packed = packed.append(packEntry{destination: d.id})
-		} else if !n.Ordered && !waits(op, n) && s.enqueue(d, ev.Seq) {
+		case s.enqueue(d, ev.Seq):
 			tx.tallies.of(d).pending++
 			packed = packed.append(packEntry{destination: d.id})
-		} else if err := s.insertDelivery(tx, op, ev, d, n); err != nil {
-			return err
+		default:
+			tx.tallies.of(d).pending++
+			d.readyMaybe = true
+			tx.ready.add(d.id, ev.Seq)
 		}
 	}
 	return s.insertPack(ev.Seq, packed)

@@ -14,6 +14,7 @@ type transaction struct {
 	now     int64
 	tallies tallies
 	packs   packs
+	ready   readyRows
 	ended   []ending
 	begun   []beginning
 	added   []*addition
@@ -114,7 +115,7 @@ func (s *Store) applyWrites(b *relay.Batch, now int64) {
 }
 
 func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int64) error {
-	tx := &transaction{now: now, tallies: tallies{}, packs: packs{}}
+	tx := &transaction{now: now, tallies: tallies{}, packs: packs{}, ready: readyRows{}}
 	err := s.transact(tx.tallies, func() error {
 		for _, op := range settles {
 			if err := s.settle(tx, op); err != nil {
@@ -133,7 +134,7 @@ func (s *Store) commit(settles []*relay.Settle, accepts []*relay.Accept, now int
 				return err
 			}
 		}
-		return nil
+		return tx.ready.save(s.db.Writer)
 	})
 	if err != nil {
 		for _, e := range tx.ended {

@@ -15,15 +15,12 @@ import (
 // What has moved from memory to the tables is found like before: by key and by task, also after a purge or a restart.
 func TestIndex(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "relay.db")
-	open := func() *Store {
-		s, err := Open(t.Context(), Options{Path: path, MinFree: 1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.indexFrom = 1 // before anything is committed, so that no other goroutine looks
+	reopen := func() *Store {
+		s := openUntended(t, path)
+		s.indexFrom = 1
 		return s
 	}
-	s := open()
+	s := reopen()
 	const tasks, stages = 20, 3
 	accept := func(n int) *relay.Accept {
 		a := &relay.Accept{
@@ -83,7 +80,7 @@ func TestIndex(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open()
+	s = reopen()
 	defer func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)

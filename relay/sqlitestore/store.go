@@ -116,6 +116,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	_ = guard.Step(s.findOldest) // so that a backlog has an age from the start; keep looks again, and reports what fails
 	s.stopped.Go(s.keep)
 	return s, nil
 }

@@ -241,6 +241,26 @@ test('a phone has no sideways scrolling', async () => {
   await phone.context().close();
 });
 
+test('a store that is not open yet shows no zeros', async () => {
+  const context = await browser.newContext();
+  const tab = await context.newPage();
+  await tab.route('**/status', async (route) => {
+    const response = await route.fetch();
+    const status = await response.json();
+    status.store = { driver: 'sqlite', location: '/data/relay.db', free_bytes: -1, unread: true, up: false, error: 'the disk is full' };
+    await route.fulfill({ response, json: status });
+  });
+  await tab.goto(gateway.dashboard);
+  await tab.getByText('The store is not open yet, so no count is known: the disk is full.').waitFor();
+  await tab.getByText('Store: sqlite at /data/relay.db').waitFor();
+  const cells = await tab.getByRole('row', { name: /billing/ }).locator('.number').allTextContents();
+  assert.deepEqual(cells, ['–', '–', '–', '–', '–']);
+  await tab.goto(`${gateway.dashboard}#/destinations`);
+  const counts = await tab.locator('.counts dd').allTextContents();
+  assert.ok(counts.length > 0 && counts.every((text) => text === '–'), String(counts));
+  await context.close();
+});
+
 test('an open page holds up no reload, and goes on after it', async () => {
   await show('events');
   const start = Date.now();

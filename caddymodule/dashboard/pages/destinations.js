@@ -1,7 +1,7 @@
 import { h } from './dom.js';
 import { get, post, segment } from './api.js';
 import { follow } from './live.js';
-import { count, moment, plural, span } from './format.js';
+import { count, counted, moment, plural, span } from './format.js';
 import { action, badge, empty, link, notice, region } from './parts.js';
 
 // destinations shows each destination, and pauses and resumes it.
@@ -14,7 +14,7 @@ export function destinations(main, { parameters, signal }) {
     return [parameters.source ? h('p', null, h('a', { href: '#/destinations' }, 'All sources')) : null, sources.map((name) => {
       const open = status.sources.find((one) => one.name === name)?.open;
       return h('section', null, h('h2', null, name, ' ', open && h('span', { class: 'badge', title: 'Neither allow nor verify keeps anyone from calling.' }, 'open to anyone')),
-        h('div', { class: 'cards' }, status.destinations.filter((d) => d.source === name).map((d) => card(d, list.refresh))));
+        h('div', { class: 'cards' }, status.destinations.filter((d) => d.source === name).map((d) => card(d, status, list.refresh))));
     })];
   });
   main.append(h('h1', null, 'Destinations'), list.element);
@@ -22,7 +22,7 @@ export function destinations(main, { parameters, signal }) {
   follow(list.refresh, signal);
 }
 
-function card(d, refresh) {
+function card(d, status, refresh) {
   const own = { source: d.source, destination: d.name };
   const path = `destinations/${segment(d.source)}/${segment(d.name)}/`;
   const change = (what, done) => async () => {
@@ -36,7 +36,7 @@ function card(d, refresh) {
   ].filter(([name, n]) => n || ['Delivered', 'In flight', 'Waiting', 'Dead'].includes(name));
   return h('article', { class: 'card', data: { row: `${d.source}/${d.name}` } },
     h('div', { class: 'bar' }, h('h3', { class: 'grow' }, d.name), badge(d.state)),
-    h('dl', { class: 'counts' }, counts.map(([name, n]) => h('div', null, h('dt', null, name), h('dd', null, count(n))))),
+    h('dl', { class: 'counts' }, counts.map(([name, n]) => h('div', null, h('dt', null, name), h('dd', null, counted(status, n))))),
     about(d),
     h('div', { class: 'buttons' },
       d.state === 'orphaned' ? null : d.paused

@@ -3,6 +3,9 @@ import { h } from './dom.js';
 
 export const count = (n) => (n ?? 0).toLocaleString('en');
 
+// counted writes a count that a status tells of: a dash where it is unknown, since the store has not been read yet.
+export const counted = (status, n) => (status.store.unread ? '–' : count(n));
+
 export const plural = (n, one, many = one + 's') => `${count(n)} ${n === 1 ? one : many}`;
 
 const pad = (n, width = 2) => String(n).padStart(width, '0');

@@ -1,7 +1,7 @@
 import { h, swap } from './dom.js';
 import { get } from './api.js';
 import { WINDOW, connection, follow, observed, series, total } from './live.js';
-import { bytes, count, plural, span } from './format.js';
+import { bytes, count, counted, plural, span } from './format.js';
 import { chart } from './chart.js';
 import { badge, empty, link, region, table } from './parts.js';
 
@@ -22,11 +22,12 @@ export function overview(main, { signal }) {
     const waiting = sum('pending', 'in_flight', 'held', 'paused', 'orphaned') + (status.spool?.events ?? 0);
     const oldest = Math.max(0, ...status.destinations.map((d) => d.oldest_pending_seconds));
     const failed = total('retrying', 'dead');
+    const stored = (n) => counted(status, n);
     swap(tiles, h('dl', { class: 'tiles' },
       tile('Accepted', recent(total('accepted')), connection() === 'live' ? window : 'needs the live stream', '#/events'),
-      tile('Delivered', recent(total('delivered')), `${count(sum('delivered'))} in the store`, '#/events?state=delivered'),
-      tile('Failing', recent(failed), plural(dead, 'dead letter'), '#/dead-letters', failed ? 'bad' : ''),
-      tile('Waiting', count(waiting), waiting ? parts(status) : 'nothing waits', '#/events?state=pending'),
+      tile('Delivered', recent(total('delivered')), `${stored(sum('delivered'))} in the store`, '#/events?state=delivered'),
+      tile('Failing', recent(failed), status.store.unread ? 'dead letters unknown' : plural(dead, 'dead letter'), '#/dead-letters', failed ? 'bad' : ''),
+      tile('Waiting', stored(waiting), status.store.unread ? 'unknown until the store is open' : waiting ? parts(status) : 'nothing waits', '#/events?state=pending'),
       tile('Oldest waiting', waiting ? span(oldest) : '–', 'since it was accepted', '#/destinations', oldest > 3600 ? 'bad' : '')));
   };
   const list = region(signal, async () => {
@@ -64,7 +65,7 @@ function parts(status) {
 function attention(status) {
   const items = [];
   const add = (bad, ...text) => items.push(h('li', { class: bad ? 'bad' : '' }, text));
-  if (!status.store.up) add(true, 'The store is not available: ', status.store.error, '.');
+  if (!status.store.up) add(true, status.store.unread ? 'The store is not open yet, so no count is known: ' : 'The store is not available: ', status.store.error, '.');
   if (status.spool && !status.spool.up) add(true, 'The spool is not available: ', status.spool.error, '.');
   if (status.spool?.events) add(true, `${plural(status.spool.events, 'callback')} in the spool, the oldest for ${span(status.spool.oldest_seconds)}: the store does not take them.`);
   if (status.spool?.stuck) add(true, `${plural(status.spool.stuck, 'callback')} set aside in the spool, since the store refuses them.`);
@@ -84,13 +85,13 @@ function perDestination(status) {
   if (!status.destinations.length) {
     return empty('No destination yet', 'A source and its destinations are defined by the directive ', h('code', null, 'relay'), ' in the Caddyfile.');
   }
-  const n = (name) => (d) => count(d.counts[name]);
+  const n = (name) => (d) => counted(status, d.counts[name]);
   return h('section', null, h('h2', null, 'Destinations'), table('Destinations', [
     ['Destination', (d) => h('a', { href: link('events', { source: d.source, destination: d.name }), data: { key: `${d.source}/${d.name}` } }, d.source, ' / ', h('b', null, d.name))],
     ['State', (d) => badge(d.state)],
     ['Delivered', n('delivered'), 'number'],
     ['In flight', n('in_flight'), 'number'],
-    ['Waiting', (d) => count(d.counts.pending + d.counts.held + d.counts.paused + d.counts.orphaned), 'number'],
+    ['Waiting', (d) => counted(status, d.counts.pending + d.counts.held + d.counts.paused + d.counts.orphaned), 'number'],
     ['Dead', n('dead'), 'number'],
     ['Oldest waiting', (d) => (d.oldest_pending_seconds ? span(d.oldest_pending_seconds) : '–'), 'number'],
   ], status.destinations, (d) => `${d.source}/${d.name}`));
@@ -98,7 +99,7 @@ function perDestination(status) {
 
 function about(status) {
   const { store, nodes } = status;
-  return h('p', { class: 'about' }, `Store: ${store.driver ?? 'none'}${store.location ? ` at ${store.location}` : ''}`,
+  return h('p', { class: 'about' }, `Store: ${store.driver}${store.location ? ` at ${store.location}` : ''}`,
     store.free_bytes > 0 ? `, ${bytes(store.free_bytes)} free` : '', `. ${plural(nodes.length, 'gateway')}: ${nodes.map((node) => node.name).join(', ')}.`,
     ' Charts and recent figures are those of the gateway that serves this page.');
 }

@@ -15,12 +15,13 @@ import (
 )
 
 // Committer writes what waits, in one durable step after the other: callbacks that arrive while one step is under way
-// share the next. There is no lingering for more.
+// share the next. There is no lingering for more, unless they crowd.
 type Committer struct {
 	params  Params
 	lanes   Lanes
 	signal  chan struct{} // capacity 1: something waits
 	healthy atomic.Bool   // the last use of the store succeeded
+	rest    time.Duration // before the next step, so that more can share it; of the goroutine that makes the steps
 
 	mu       sync.Mutex
 	accepts  []*Accepting
@@ -54,6 +55,14 @@ type Settling struct {
 	Lane Lane
 	late bool // it could not be written once: its slot is not free before it is
 }
+
+const (
+	// A step with so many callbacks, or so many callbacks and outcomes, is of a crowd: more come than steps of their own would
+	// be worth, because each step costs a sync, and writes pages that the next one writes again.
+	crowdedAccepts, crowdedAll = 16, 64
+	// longestRest bounds the rest after such a step. A callback waits that much longer, where thousands come in a second.
+	longestRest = 2 * time.Millisecond
+)
 
 // settleRetry is how long a settle that could not be written waits for its next try. Its slot stays taken.
 const settleRetry = time.Second
@@ -157,6 +166,7 @@ func (c *Committer) wake() {
 func (c *Committer) run(store relay.Store, stop <-chan struct{}) {
 	for {
 		for c.guarded(store) {
+			c.linger(stop)
 		}
 		select {
 		case <-c.signal:
@@ -170,6 +180,29 @@ func (c *Committer) run(store relay.Store, stop <-chan struct{}) {
 			return
 		}
 	}
+}
+
+// linger waits for as long as the last step took, if that was of a crowd. The processors have other work to do meanwhile, such
+// as to read the callbacks that are to share the next step; where they have none, so many do not come in one step.
+func (c *Committer) linger(stop <-chan struct{}) {
+	if c.rest == 0 {
+		return
+	}
+	timer := time.NewTimer(c.rest)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-stop:
+	}
+}
+
+// crowded reports whether a step was of a crowd. Where stores are shared, outcomes do not wait for others: what finds no free
+// slot meanwhile is written apart there, which costs more than can be saved.
+func crowded(store relay.Store, accepts, settles int) bool {
+	if store.PerSource() && settles > 0 {
+		return false
+	}
+	return accepts >= crowdedAccepts || accepts+settles >= crowdedAll
 }
 
 // guarded makes a step of which a panic ends neither the process nor the committer (12).
@@ -243,6 +276,10 @@ func (c *Committer) step(store relay.Store) bool {
 
 	before := time.Now()
 	Apply(store, &batch)
+	c.rest = 0
+	if crowded(store, len(accepts), len(settles)) {
+		c.rest = min(time.Since(before), longestRest)
+	}
 	err := Failure(&batch)
 	c.healthy.Store(err == nil)
 	c.params.Meter.ObserveStore("apply", before, err)

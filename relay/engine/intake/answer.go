@@ -37,6 +37,10 @@ func (in *Intake) answer(ctx context.Context, w http.ResponseWriter, src *relay.
 	}
 	send(w, src.Response.Status, src.Response.Body)
 
+	debug := src.Logger.Enabled(ctx, slog.LevelDebug)
+	if !debug && o.ConflictWith == "" && o.Result != relay.Conflict {
+		return receipt // usually nothing is logged, and a logger costs something
+	}
 	logger := in.params.Report.Logger(src.Logger)
 	switch {
 	case o.ConflictWith != "":
@@ -46,7 +50,7 @@ func (in *Intake) answer(ctx context.Context, w http.ResponseWriter, src *relay.
 		logger.Warn("callback conflicts with an earlier one of the same key; its body is kept as a variant of the event",
 			"source", src.Name, "event_id", o.EventID, "task_id", ev.TaskID)
 	}
-	if logger.Enabled(ctx, slog.LevelDebug) { // its arguments cost something even where nobody wants them
+	if debug {
 		logger.Debug("callback "+receipt.Result, "source", src.Name, "event_id", o.EventID, "task_id", ev.TaskID)
 	}
 	return receipt

@@ -11,6 +11,15 @@ import (
 // maxHeaders is how many bytes of request headers are stored with an event.
 const maxHeaders = 16 << 10
 
+// lowercase has the names that nearly every callback has, so that they need no memory of their own.
+var lowercase = func() map[string]string {
+	m := map[string]string{}
+	for name := range strings.FieldsSeq("Accept Accept-Encoding Connection Content-Length User-Agent X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto") {
+		m[name] = strings.ToLower(name)
+	}
+	return m
+}()
+
 // storedHeaders are the request's headers as they are kept with the event: none that carries a secret, and no more of
 // them than maxHeaders.
 func storedHeaders(r *http.Request, src *relay.Source) relay.Headers {
@@ -36,7 +45,11 @@ next:
 		if room -= len(name) + len(value); room < 0 {
 			break
 		}
-		headers[strings.ToLower(name)] = strings.ToValidUTF8(value, "\ufffd")
+		lower, ok := lowercase[name]
+		if !ok {
+			lower = strings.ToLower(name)
+		}
+		headers[lower] = strings.ToValidUTF8(value, "\ufffd")
 	}
 	if parent := inboundTrace(r.Context()); parent != "" {
 		headers["traceparent"] = parent

@@ -41,8 +41,8 @@ type Metrics struct {
 type Source struct {
 	AckDuration prometheus.Observer
 	results     map[string]prometheus.Counter
-	submissions *prometheus.CounterVec // has no series of a source that recovers nothing before its first submission
-	last        *prometheus.GaugeVec   // has a series only once a callback came
+	submissions *prometheus.CounterVec  // has no series of a source that recovers nothing before its first submission
+	last        func() prometheus.Gauge // has a series only once a callback came
 	name        string
 }
 
@@ -62,7 +62,7 @@ func (s *Source) CountSubmission(result string) { s.submissions.WithLabelValues(
 
 // Called notes when the last callback came that was not rejected.
 func (s *Source) Called(at time.Time) {
-	s.last.WithLabelValues(s.name).Set(float64(at.UnixMilli()) / 1000)
+	s.last().Set(float64(at.UnixMilli()) / 1000)
 }
 
 // Lane holds the metrics of one destination, looked up once.
@@ -166,7 +166,8 @@ func (m *Metrics) Source(name string) *Source {
 		s = &Source{
 			AckDuration: m.ackDuration.WithLabelValues(name),
 			results:     map[string]prometheus.Counter{},
-			last:        m.lastCallback, submissions: m.submissions, name: name,
+			last:        sync.OnceValue(func() prometheus.Gauge { return m.lastCallback.WithLabelValues(name) }),
+			submissions: m.submissions, name: name,
 		}
 		for _, r := range relay.Results {
 			s.results[r] = m.callbacks.WithLabelValues(name, r)

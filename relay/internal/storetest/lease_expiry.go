@@ -10,6 +10,7 @@ import (
 var leaseExpiryTests = []test{
 	{"leased again", expiryLeasesAgain},
 	{"of a lease at accept", expiryAtAccept},
+	{"before what was accepted later", amongTasks(expiryBeforeLater)},
 	{"settled late, while nobody else has it", expirySettledLate},
 	{"settled late, as another lease is asked for", expirySettledBesideLease},
 	{"settled twice", expirySettledTwice},
@@ -82,6 +83,18 @@ func expiryAtAccept(b *bench) {
 	b.wantStale(first, ev)
 	b.settleAll(relay.OutcomeDead, second)
 	b.wantCounts(billing, 0, 0, 0, 1)
+}
+
+// What a gateway held that died had its turn: it does not wait behind all that came until its leases ended.
+func expiryBeforeLater(b *bench) {
+	first := newEvent("one")
+	b.put(first, now(billing))
+	second := b.accept("two", billing)
+	b.leaseOne(billing, second)
+	third := b.accept("three", billing)
+	b.Advance(leaseFor)
+	fourth := b.accept("four", billing)
+	b.wantLeased(b.lease(billing, 5), first, second, third, fourth)
 }
 
 // An answer that came too late still counts: the work was done, and nobody else does it.

@@ -15,6 +15,7 @@ import (
 var lifecycleTests = []test{
 	{"empty", lifecycleEmpty},
 	{"reopening keeps everything", lifecycleReopen},
+	{"a backlog has an age from the start", lifecycleOldest},
 	{"time goes on", lifecycleTime},
 	{"after close", lifecycleClosed},
 	{"close among calls", lifecycleClosing},
@@ -66,6 +67,25 @@ func (b *bench) snapshot(events []*relay.Event) string {
 		fmt.Fprintf(&all, "%+v\n", c)
 	}
 	return all.String()
+}
+
+// A backlog does not look young because the process is.
+func lifecycleOldest(b *bench) {
+	b.accept("old", billing, search)
+	b.Advance(time.Hour)
+	b.accept("young", billing)
+	b.settleAll(relay.OutcomeDelivered, b.lease(search, 1)...)
+	b.Reopen()
+	ages := map[string]time.Duration{}
+	for _, c := range b.Store.Counts() {
+		ages[c.Destination] = c.OldestPending
+	}
+	if age := ages[billing]; age < time.Hour || age > time.Hour+slack {
+		b.t.Errorf("the oldest of a backlog is %v old", age)
+	}
+	if age := ages[search]; age != 0 {
+		b.t.Errorf("the oldest is %v old where nothing waits", age)
+	}
 }
 
 func lifecycleReopen(b *bench) {

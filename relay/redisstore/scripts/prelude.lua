@@ -395,7 +395,8 @@ local function unpack_expired(q, name, most)
   end
 end
 
--- reclaim makes up to `most` deliveries whose lease has expired due again, and says how many.
+-- reclaim makes up to `most` deliveries whose lease has expired due again, and says how many. They had their turn: they do not
+-- wait for it anew behind all that was accepted until then.
 local function reclaim(q, name, most)
   unpack_expired(q, name, most)
   local expired = redis.call('ZRANGEBYSCORE', q.leased, '-inf', now_text, 'WITHSCORES', 'LIMIT', 0, most)
@@ -407,7 +408,7 @@ local function reclaim(q, name, most)
       s = e and record_of(q, name, e)
     end
     redis.call('ZREM', q.leased, id)
-    redis.call('ZADD', q.due, expired[i + 1], id)
+    redis.call('ZADD', q.due, s and text(math.min(expired[i + 1], decode(s).accepted)) or expired[i + 1], id)
     if s then
       redis.call('HSET', q.state, id, EXPIRED .. string.sub(s, 2))
     end
