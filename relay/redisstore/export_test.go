@@ -119,6 +119,13 @@ func (h skewHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 	}
 }
 
+// Forgetful lets the store keep no event that it has stored, so that each lease reads what it leases.
+func (s *Store) Forgetful() {
+	s.recent.mu.Lock()
+	defer s.recent.mu.Unlock()
+	s.recent.young.bytes, s.recent.since = recentBytes+1, time.Now().Add(24*time.Hour)
+}
+
 // Refresh counts anew.
 func (s *Store) Refresh() { s.watch(context.Background()) }
 
