@@ -46,6 +46,7 @@ func BenchmarkEvent(b *testing.B) {
 }
 
 func benchmarkEvent(b *testing.B, destinations []string, size int, leaseFor time.Duration) {
+	b.Helper()
 	redis := redistest.Start(b)
 	s := open(b, func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} })
 	body := []byte(`{"n":"` + strings.Repeat("v", 440) + `"}`)

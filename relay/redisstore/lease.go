@@ -13,7 +13,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// firstLeases is what the script returns, where it would return 1 if the destination is paused, of leases that are all of deliveries
+// firstLeases replaces the 1 of a paused destination in what the script returns where all leases are of deliveries
 // in their events' records.
 const firstLeases = 2
 

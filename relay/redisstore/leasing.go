@@ -131,7 +131,7 @@ func (l *leasing) end(s *Store) {
 	}
 }
 
-// round is what leases ask of partitions at the same time: of each partition in one script, unless that is too much for one.
+// round asks partitions for several leases at the same time: each partition in one script, unless that is too much for one.
 type round struct {
 	calls []*call
 	asked [][]*leasingShard // by call

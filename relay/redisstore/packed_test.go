@@ -218,7 +218,7 @@ func TestWhatWaitsIsPacked(t *testing.T) {
 	}
 }
 
-// What is leased of a batch of one source is one script.
+// The leases of a batch are one script of their source.
 func TestLeasesOfABatchAreAScript(t *testing.T) {
 	redis := redistest.Start(t)
 	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} })

@@ -27,18 +27,18 @@ func TestRecentEventsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c recent
 		c.add(&relay.Event{ID: "first"}, 1)
-		time.Sleep(recentFor + 1)
+		<-time.After(recentFor + 1)
 		c.add(&relay.Event{ID: "second"}, 1)
 		c.add(&relay.Event{ID: "third"}, 2)
 		if c.take("first") == nil {
 			t.Error("the first one was forgotten at once")
 		}
-		time.Sleep(recentFor + 1)
+		<-time.After(recentFor + 1)
 		c.add(&relay.Event{ID: "fourth"}, 1)
 		if c.take("third") == nil {
 			t.Error("the third one was forgotten before its time")
 		}
-		time.Sleep(recentFor + 1)
+		<-time.After(recentFor + 1)
 		c.add(&relay.Event{ID: "fifth"}, 1)
 		if c.take("second") != nil || c.take("third") != nil {
 			t.Error("nothing was forgotten")
