@@ -22,21 +22,8 @@
 --
 -- What accepts share is read once, and what can wait is written at once by flush(). Whatever an accept needs of an earlier one
 -- is in `seen`, `made` and the queues' `ahead`, or is flushed before.
-local at = 0
-local function arg()
-  at = at + 1
-  return ARGV[at]
-end
-
-local names, queues, by_name, fields = {}, {}, {}, {}
-for i = 1, tonumber(arg()) do
-  local name, q = arg(), queue(SOURCE_KEYS - 5 + i * 6)
-  names[i], queues[i], by_name[name] = name, q, q
-  fields[3 * i - 2], fields[3 * i - 1], fields[3 * i] = 'd:' .. name, 'p:' .. name, 'f:' .. name
-end
-local flags = tick(unpack(fields))
-for i, q in ipairs(queues) do
-  q.known, q.paused, q.held = flags[1 + i * 3], flags[2 + i * 3], tonumber(flags[3 + i * 3] or 0)
+local names, queues, by_name = read_queues()
+for _, q in ipairs(queues) do
   q.add_pending, q.add_due, q.add_leased, q.add_state = {}, {}, {}, {}
 end
 -- A route is plain if all its deliveries can be in their event's record.
@@ -161,12 +148,6 @@ local function enter(route, id, number)
   return route.letters .. number_text
 end
 
-local function write(command, key, list)
-  if list[1] then
-    redis.call(command, key, unpack(list))
-  end
-end
-
 -- write_all writes what is still to be written. An event, and its key, come after its deliveries: were one of them refused, the
 -- event would not pass for stored.
 local function write_all()
@@ -177,11 +158,8 @@ local function write_all()
       q.known = true
     end
     if added then
-      write('ZADD', q.pending, q.add_pending)
-      write('ZADD', q.leased, q.add_leased)
-      write('ZADD', q.due, q.add_due)
-      write('HSET', q.state, q.add_state)
-      q.add_pending, q.add_due, q.add_leased, q.add_state = {}, {}, {}, {}
+      q.add_pending, q.add_leased = write('ZADD', q.pending, q.add_pending), write('ZADD', q.leased, q.add_leased)
+      q.add_due, q.add_state = write('ZADD', q.due, q.add_due), write('HSET', q.state, q.add_state)
     end
   end
   if to_events[1] then

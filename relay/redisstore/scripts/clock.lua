@@ -96,3 +96,34 @@ local function places_of(names)
   end
   return places
 end
+
+-- arg returns the next argument.
+local at = 0
+local function arg()
+  at = at + 1
+  return ARGV[at]
+end
+
+-- read_queues reads the clocks, how many destinations there are, and their names. It returns the names, their queues, and these by name.
+local function read_queues()
+  local names, queues, by_name, fields = {}, {}, {}, {}
+  for i = 1, tonumber(arg()) do
+    local name, q = arg(), queue(SOURCE_KEYS - 5 + i * 6)
+    names[i], queues[i], by_name[name], q.name = name, q, q, name
+    fields[3 * i - 2], fields[3 * i - 1], fields[3 * i] = 'd:' .. name, 'p:' .. name, 'f:' .. name
+  end
+  local flags = tick(unpack(fields))
+  for i, q in ipairs(queues) do
+    q.known, q.paused = flags[1 + i * 3], flags[2 + i * 3]
+    q.delivered, q.held = tonumber(q.known or 0), tonumber(flags[3 + i * 3] or 0)
+  end
+  return names, queues, by_name
+end
+
+-- write does a command with the values of a list, if there are any, and returns an empty list.
+local function write(command, key, list)
+  if list[1] then
+    redis.call(command, key, unpack(list))
+  end
+  return {}
+end

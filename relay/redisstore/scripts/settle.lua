@@ -100,8 +100,8 @@ local function flush()
     end
   end
   for _, q in ipairs(queues) do
-    q.unleased, q.undue = take('ZREM', q.leased, q.unleased), take('ZREM', q.due, q.undue)
-    q.unpended, q.records = take('ZREM', q.pending, q.unpended), take('HSET', q.state, q.records)
+    q.unleased, q.undue = write('ZREM', q.leased, q.unleased), write('ZREM', q.due, q.undue)
+    q.unpended, q.records = write('ZREM', q.pending, q.unpended), write('HSET', q.state, q.records)
   end
   local unheld, to_packs, to_done, to_buried, to_settled = {}, {}, {}, {}, {}
   for _, e in ipairs(dirty) do
@@ -127,11 +127,11 @@ local function flush()
     e.fields = nil
   end
   dirty = {}
-  take('ZREM', HELD_PACKS, unheld)
-  take('HSET', PACKS, to_packs)
-  take('RPUSH', DONE, to_done)
-  take('ZADD', SETTLED, to_settled)
-  take('ZADD', BURIED, to_buried)
+  write('ZREM', HELD_PACKS, unheld)
+  write('HSET', PACKS, to_packs)
+  write('RPUSH', DONE, to_done)
+  write('ZADD', SETTLED, to_settled)
+  write('ZADD', BURIED, to_buried)
 end
 
 -- close counts one less open.
@@ -210,8 +210,8 @@ local function with_files(key, files)
   return table.concat(lines, '\n')
 end
 
--- write ends the lease of a delivery and gives the reply.
-local function write(s, d)
+-- end_lease ends the lease of a delivery and gives the reply.
+local function end_lease(s, d)
   local q, e = s.q, s.e
   local id, outcome, attempt = s.id, s.outcome, {}
   if s.attempt ~= '' then
@@ -284,7 +284,7 @@ local function settle_other(s)
   flush()
   now = now + 1 -- what settles make due comes in their order; each takes longer
   now_text = text(now)
-  local reply = write(s, d)
+  local reply = end_lease(s, d)
   q.state_of[id] = nil
   return reply
 end

@@ -7,21 +7,8 @@
 -- Returns per event 1, or what settle.lua returns of each of its deliveries; then what that returns of the further settles
 --
 -- An event of which all these deliveries are in its record is written right here, which is the common case.
-local at = 0
-local function arg()
-  at = at + 1
-  return ARGV[at]
-end
-
-local names, queues, by_name, fields = {}, {}, {}, {}
-for i = 1, tonumber(arg()) do
-  local name, q = arg(), queue(SOURCE_KEYS - 5 + i * 6)
-  names[i], queues[i], by_name[name] = name, q, q
-  fields[2 * i - 1], fields[2 * i] = 'd:' .. name, 'f:' .. name
-end
-local flags = tick(unpack(fields))
-for i, q in ipairs(queues) do
-  q.name, q.delivered, q.held = names[i], tonumber(flags[2 + i * 2] or 0), tonumber(flags[3 + i * 2] or 0)
+local names, queues, by_name = read_queues()
+for _, q in ipairs(queues) do
   q.asked, q.leases, q.unleased, q.undue, q.unpended, q.records, q.state_of = {}, {}, {}, {}, {}, {}, {}
 end
 
@@ -84,13 +71,6 @@ local function settle_packed(id, letters, places, head, n)
   return letters, ended
 end
 
-local function take(command, key, list)
-  if list[1] then
-    redis.call(command, key, unpack(list))
-  end
-  return {}
-end
-
 -- digits are small numbers as text.
 local digits = setmetatable({}, { __index = function(t, n)
   t[n] = text(n)
@@ -131,11 +111,11 @@ end
 
 relieve()
 for _, q in ipairs(queues) do
-  q.unleased, q.unpended = take('ZREM', q.leased, q.unleased), take('ZREM', q.pending, q.unpended)
+  q.unleased, q.unpended = write('ZREM', q.leased, q.unleased), write('ZREM', q.pending, q.unpended)
 end
-take('ZREM', HELD_PACKS, unheld)
-take('HSET', PACKS, to_packs)
-take('RPUSH', DONE, to_done)
+write('ZREM', HELD_PACKS, unheld)
+write('HSET', PACKS, to_packs)
+write('RPUSH', DONE, to_done)
 
 -- save_all writes the clocks and what is counted: a write, so that WAIT covers what an earlier script has done.
 local function save_all()
