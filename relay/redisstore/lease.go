@@ -25,11 +25,11 @@ const (
 
 // leased reads what a lease gave in one partition, and how long it is until something is due there. The payloads are still to
 // be read, where they are not known.
-func (s *Store) leased(h *leasingShard, l *relay.Lease) (reads []*read, next time.Duration, paused bool, err error) {
+func (s *Store) leased(h *leasingShard) (reads []*read, next time.Duration, paused bool, err error) {
 	if h.err != nil {
 		return nil, 0, false, h.err
 	}
-	r := h.reply
+	l, r := h.op, h.reply
 	kind, expired, wait := r.number(), r.number(), r.number()
 	if kind == firstLeases {
 		run := r.digits()

@@ -24,6 +24,7 @@ type leasing struct {
 // leasingShard holds the state of one partition in a lease.
 type leasingShard struct {
 	*shard
+	op         *relay.Lease
 	due, asked bool
 	filled     bool // its quota of the last round
 	quota      int  // of this round
@@ -40,7 +41,7 @@ func (s *Store) newLeasing(op *relay.Lease) *leasing {
 	due := s.horizon.due(op, len(all))
 	for i := range all {
 		h := all[(first+i)%len(all)]
-		l.shards = append(l.shards, &leasingShard{shard: h, due: due[h.number]})
+		l.shards = append(l.shards, &leasingShard{shard: h, op: op, due: due[h.number]})
 	}
 	return l
 }
@@ -107,7 +108,7 @@ func share(n int, among []*leasingShard) {
 // took reads what the partitions of a round have given.
 func (l *leasing) took(s *Store) {
 	for _, h := range l.asked {
-		reads, next, paused, err := s.leased(h, l.op)
+		reads, next, paused, err := s.leased(h)
 		h.asked, h.due, h.filled = true, false, false
 		if err != nil {
 			l.err = err
@@ -139,33 +140,47 @@ type round struct {
 
 // nextRound makes the n-th round of leases.
 func (s *Store) nextRound(ctx context.Context, leasings []*leasing, n int) (r round) {
-	type asking struct {
-		op *relay.Lease
-		of *leasingShard
-	}
-	var all []asking
+	var all []*leasingShard
 	for _, l := range leasings {
-		if l.ended {
-			continue
-		}
-		l.ask(ctx, s, n)
-		for _, h := range l.asked {
-			all = append(all, asking{l.op, h})
+		if !l.ended {
+			l.ask(ctx, s, n)
+			all = append(all, l.asked...)
 		}
 	}
-	for _, g := range grouped(all, func(a asking) (h *shard, touched, bytes int) {
-		return a.of.shard, 2 * a.of.quota, 0 // as many leases that have expired may be looked at
+	for _, g := range grouped(all, func(h *leasingShard) (*shard, int, int) {
+		return h.shard, 2 * h.quota, 0 // as many leases that have expired may be looked at
 	}) {
-		c := &call{script: leaseScript, keys: g.shard.block(blockSize * len(g.ops))}
-		asked := make([]*leasingShard, len(g.ops))
-		for i, a := range g.ops {
-			c.keys = g.shard.queue(c.keys, a.op.Destination)
-			c.args = append(c.args, a.op.Destination, a.of.quota, a.op.For.Microseconds(), a.op.Probe)
-			asked[i] = a.of
-		}
-		r.calls, r.asked = append(r.calls, c), append(r.asked, asked)
+		r.add(g.shard, g.ops)
 	}
 	return r
+}
+
+// add adds the call of leases of one partition.
+func (r *round) add(h *shard, asked []*leasingShard) {
+	c := &call{script: leaseScript, keys: h.block(blockSize * len(asked))}
+	for _, a := range asked {
+		c.keys = h.queue(c.keys, a.op.Destination)
+		c.args = append(c.args, a.op.Destination, a.quota, a.op.For.Microseconds(), a.op.Probe)
+	}
+	r.calls, r.asked = append(r.calls, c), append(r.asked, asked)
+}
+
+// parted returns a round with a script for each lease of those that Redis has refused together: it need not be the fault of all.
+func (s *Store) parted(ctx context.Context, r round) round {
+	var kept, apart round
+	for i, c := range r.calls {
+		if len(r.asked[i]) == 1 || !refused(c) {
+			kept.calls, kept.asked = append(kept.calls, c), append(kept.asked, r.asked[i])
+			continue
+		}
+		for _, h := range r.asked[i] {
+			apart.add(h.shard, []*leasingShard{h})
+		}
+	}
+	if len(apart.calls) > 0 {
+		s.run(ctx, apart.calls...)
+	}
+	return round{append(kept.calls, apart.calls...), append(kept.asked, apart.asked...)}
 }
 
 // done hands the partitions what their scripts have returned.
@@ -183,6 +198,7 @@ func (r *round) done() {
 // lease goes on with leases whose first round was made, and returns what is still to be read of them.
 func (s *Store) lease(ctx context.Context, leasings []*leasing, r round) (reads []*read) {
 	for n := 1; ; n++ {
+		r = s.parted(ctx, r)
 		r.done()
 		for _, l := range leasings {
 			if !l.ended {

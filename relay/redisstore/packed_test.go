@@ -218,6 +218,36 @@ func TestWhatWaitsIsPacked(t *testing.T) {
 	}
 }
 
+// Of two settles of one delivery in a batch the first one counts, with its own attempt.
+func TestADeliveryIsSettledOnce(t *testing.T) {
+	for name, leased := range map[string]func(*testing.T, *redisstore.Store, ...string) *relay.Accept{"leased at once": packed, "after it waited": waiting} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			a := leased(t, s, "one", "two")
+			b := relay.Batch{Settles: []*relay.Settle{
+				{Leased: a.Leased[0], Outcome: relay.OutcomeDelivered},
+				{Leased: a.Leased[1], Outcome: relay.OutcomeDelivered},
+				{Leased: a.Leased[0], Outcome: relay.OutcomeDelivered, Used: true, Attempt: &relay.Attempt{At: time.Now(), Status: 204}},
+			}}
+			s.Apply(t.Context(), &b)
+			for _, op := range b.Settles {
+				if op.Err != nil {
+					t.Error(op.Err)
+				}
+			}
+			r, err := s.Event(t.Context(), a.Event.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range r.Deliveries {
+				if d.State != relay.StateDelivered || d.Tries != 0 || len(d.Attempts) != 0 {
+					t.Errorf("a delivery is %+v", d)
+				}
+			}
+		})
+	}
+}
+
 // The leases of a batch are one script of their source.
 func TestLeasesOfABatchAreAScript(t *testing.T) {
 	redis := redistest.Start(t)

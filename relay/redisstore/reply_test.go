@@ -111,9 +111,9 @@ func TestUnexpectedReplies(t *testing.T) {
 		if !reflect.DeepEqual(reply, []any{int64(1)}) { // that is what it returns of a settle of which nothing else came
 			want("settle", op.Err)
 		}
-		asked := &leasingShard{shard: h}
+		asked := &leasingShard{shard: h, op: &relay.Lease{Source: "vocals", Destination: "one"}}
 		(&round{calls: []*call{of(leaseScript)}, asked: [][]*leasingShard{{asked}}}).done()
-		_, _, _, err := s.leased(asked, &relay.Lease{Source: "vocals", Destination: "one"})
+		_, _, _, err := s.leased(asked)
 		want("lease", err)
 		_, err = of(watchScript).watched(1)
 		want("watch", err)

@@ -1,7 +1,6 @@
 package redisstore
 
 import (
-	"cmp"
 	"encoding/binary"
 	"slices"
 	"strconv"
@@ -38,8 +37,8 @@ func place(op *relay.Settle) int {
 	return int(n)
 }
 
-// settlings parts the settles of a batch by events, those that are packed first. An event of which not all are comes in single
-// ones, which are done in their order.
+// settlings parts the settles of a batch by events, those that are packed first. An event comes in single ones, which are done in
+// their order, if not all of its settles are packable or two name one place.
 func settlings(settles []*relay.Settle) (all []settling) {
 	events := make(map[string]*settling, len(settles))
 	for _, op := range settles {
@@ -49,8 +48,9 @@ func settlings(settles []*relay.Settle) (all []settling) {
 			e = &settling{packed: true}
 			events[id] = e
 		}
+		again := slices.ContainsFunc(e.ops, func(other *relay.Settle) bool { return depth(other) == depth(op) })
 		e.ops = append(e.ops, op)
-		e.packed = e.packed && packable(op) && len(e.ops) <= maxPlaces
+		e.packed = e.packed && !again && packable(op)
 	}
 	var single []settling
 	for _, op := range settles {
@@ -60,9 +60,6 @@ func settlings(settles []*relay.Settle) (all []settling) {
 		case e.ops[0] == op:
 			all = append(all, *e)
 		}
-	}
-	for _, e := range all {
-		slices.SortStableFunc(e.ops, func(a, b *relay.Settle) int { return cmp.Compare(depth(a), depth(b)) })
 	}
 	return append(all, single...)
 }

@@ -14,7 +14,6 @@ for i = 1, #ARGV / 4 do
   left = left - most
 end
 local flags = tick(unpack(fields))
-relieve()
 
 -- wait_of returns how long it is until the next delivery is due or the next lease ends.
 local function wait_of(due, lease)
@@ -26,8 +25,9 @@ end
 
 local lapsed = redis.call('ZCOUNT', HELD_PACKS, '-inf', now_text) > 0
 
--- lease_plain returns what a lease gives that is of deliveries in events' records; nil if others are due, or leases have expired.
-local function lease_plain(l)
+-- plan returns what a lease gives that is of deliveries in events' records, and sets what is to be written of it; nil if others
+-- are due, or leases have expired.
+local function plan(l)
   local q = l.q
   if l.paused or l.probe or lapsed or redis.call('ZCOUNT', q.leased, '-inf', now_text) > 0 then
     return nil
@@ -52,22 +52,25 @@ local function lease_plain(l)
     reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = ids[i], place, number, accepted
     entries[2 * i - 1], entries[2 * i] = ends, ids[i]
   end
-  if ids[1] then
-    redis.call('ZREMRANGEBYRANK', q.due, 0, #ids - 1)
-    redis.call('ZADD', q.leased, unpack(entries))
-  end
-  if not more then
-    reply[3] = wait_of(next_in(q))
-  end
+  l.count, l.entries, l.more = #ids, entries, more
   return reply
 end
 
 local replies, others = {}, {}
 for i, l in ipairs(leases) do
   l.paused, l.held = flags[2 + i * 2], tonumber(flags[3 + i * 2] or 0) > 0
-  replies[i] = lease_plain(l)
+  replies[i] = plan(l)
+end
+relieve()
+for i, l in ipairs(leases) do
   if not replies[i] then
     others[#others + 1] = i
+  elseif l.count > 0 then
+    redis.call('ZREMRANGEBYRANK', l.q.due, 0, l.count - 1)
+    redis.call('ZADD', l.q.leased, unpack(l.entries))
+  end
+  if replies[i] and not l.more then
+    replies[i][3] = wait_of(next_in(l.q))
   end
 end
 if not others[1] then

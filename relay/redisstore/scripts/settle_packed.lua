@@ -1,8 +1,8 @@
 -- Ends leases: settles of one source.
 -- KEYS: source; six per destination; hashes of events
--- ARGV: number of destinations; their names; number of events of which all that is settled is delivered by first leases, and stored no
---         file, and nothing waits for it; per such event: number of deliveries (a byte); per delivery: place (a byte), index of its destination (two
---         bytes, the highest bit set where it has waited); then what goes to the record of them;
+-- ARGV: number of destinations; their names; number of events of which all that is settled is delivered by first leases, and stored
+--         no file, and nothing waits for it; per such event: number of deliveries (a byte); per delivery: place (a byte), index of
+--         its destination (two bytes, the highest bit set where it has waited); then what goes to the record of them;
 --       then settles of further events, as settle.lua has them, in their order
 -- Returns per event 1, or what settle.lua returns of each of its deliveries; then what that returns of the further settles
 --
@@ -39,10 +39,9 @@ for _, q in ipairs(queues) do
   q.asked = {}
 end
 
--- settle_packed returns the letters of an event with deliveries as delivered, which come by their places, and whether a lease in its
--- record has ended; nil if one of them is not leased.
+-- settle_packed returns the letters of an event with deliveries as delivered, and whether a lease in its record has ended; nil if one
+-- of them is not leased.
 local function settle_packed(id, letters, places, head, n)
-  local last = 0
   for i = 1, n do
     local place, d1, d2 = string.byte(head, i * 3 - 1, i * 3 + 1)
     local letter = LETTER_LEASED
@@ -50,10 +49,9 @@ local function settle_packed(id, letters, places, head, n)
       d1, letter = d1 - 128, LETTER_WAITING
     end
     local q = queues[d1 * 256 + d2]
-    if place <= last or string.sub(letters, place, place) ~= letter or places[place] ~= q.name or letter == LETTER_WAITING and not q.leases[id] then
+    if string.sub(letters, place, place) ~= letter or places[place] ~= q.name or letter == LETTER_WAITING and not q.leases[id] then
       return nil
     end
-    last = place
   end
   local ended = false
   for i = 1, n do
@@ -84,13 +82,13 @@ for i, head in ipairs(heads) do
   local r, id, n = packs[i], ids[i], string.byte(head)
   if r then
     local letters, open, dead, rest, names = string.match(r, HEAD)
-    local ended
+    local settled, ended
     if dead == '0' then
-      letters, ended = settle_packed(id, letters, places_of(names), head, n)
+      settled, ended = settle_packed(id, letters, places_of(names), head, n)
     end
-    if dead == '0' and letters then
+    if settled then
       replies[i], open = 1, open - n
-      if ended and not string.find(letters, LETTER_LEASED, 1, true) then
+      if ended and not string.find(settled, LETTER_LEASED, 1, true) then
         unheld[#unheld + 1] = id
       end
       if open > 0 then
@@ -100,7 +98,7 @@ for i, head in ipairs(heads) do
         rest = numbers .. ' ' .. run_text .. tail
         to_done[#to_done + 1] = run_text .. ' ' .. id
       end
-      to_packs[k + 1], to_packs[k + 2] = id, letters .. ' ' .. digits[open] .. ' 0 ' .. rest .. string.sub(head, n * 3 + 2)
+      to_packs[k + 1], to_packs[k + 2] = id, settled .. ' ' .. digits[open] .. ' 0 ' .. rest .. string.sub(head, n * 3 + 2)
       k = k + 2
     end
   end
