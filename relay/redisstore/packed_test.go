@@ -248,6 +248,18 @@ func TestADeliveryIsSettledOnce(t *testing.T) {
 	}
 }
 
+// A delivery that was discarded is not left behind by a reassignment to a destination whose delivery of the event is packed.
+func TestADiscardedDeliveryIsNotLeft(t *testing.T) {
+	s := open(t)
+	accept(t, s, newAccept("one", "two"))
+	if n, err := s.Discard(t.Context(), relay.Selection{Source: "vocals", Destination: "one", Orphaned: true}); n != 1 || err != nil {
+		t.Fatalf("discarded %d, %v", n, err)
+	}
+	if r, _, err := s.Reassign(t.Context(), "vocals", "one", "two", ""); r.Left != 0 || r.Moved != 0 || err != nil {
+		t.Errorf("reassigned %+v, %v", r, err)
+	}
+}
+
 // The leases of a batch are one script of their source.
 func TestLeasesOfABatchAreAScript(t *testing.T) {
 	redis := redistest.Start(t)
