@@ -56,10 +56,11 @@ local function plan(l)
   return reply
 end
 
-local replies, others = {}, {}
+local replies, others, planned = {}, {}, {}
 for i, l in ipairs(leases) do
   l.paused, l.held = flags[2 + i * 2], tonumber(flags[3 + i * 2] or 0) > 0
-  replies[i] = plan(l)
+  replies[i] = not planned[l.name] and plan(l) or nil -- another one of the same destination goes by what is written of the first
+  planned[l.name] = true
 end
 relieve()
 for i, l in ipairs(leases) do
