@@ -58,7 +58,7 @@ func (*AdminAPI) Routes() []caddy.AdminRoute {
 		route(http.MethodPost, api.PathDiscard, withProgress(discard)),
 		route(http.MethodPost, "/relay/destinations/{source}/{name}/pause", answers(pause(true))),
 		route(http.MethodPost, "/relay/destinations/{source}/{name}/resume", answers(pause(false))),
-		route(http.MethodPost, "/relay/destinations/{source}/{name}/reassign", answers(reassign)),
+		route(http.MethodPost, "/relay/destinations/{source}/{name}/reassign", withProgress(reassign)),
 		route(http.MethodGet, api.PathRejections, answers(listRejections)),
 		route(http.MethodPost, api.PathRejections+"/{id}/accept", answers(acceptRejection)),
 		routeOf([]string{http.MethodGet, http.MethodPost}, api.PathTasks, answers(tasks)),

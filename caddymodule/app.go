@@ -231,9 +231,9 @@ func (a *App) checkAbandoned() error {
 	var err error
 	engines.Range(func(_, value any) bool {
 		other := value.(*pooledEngine)
-		if n := other.unsettled(); other != a.pooled && n > 0 {
-			err = fmt.Errorf("the store %s still holds %d deliveries that are not settled: let them finish, or set abandon_store to leave them there",
-				other.identity, n)
+		if what := other.unsettled(); other != a.pooled && what != "" {
+			err = fmt.Errorf("the store %s still holds %s: let them finish, or set abandon_store to leave them there until it is configured again",
+				other.identity, what)
 		}
 		return err == nil
 	})
@@ -258,6 +258,10 @@ func (a *App) Start() error {
 		a.pooled.loggers.remove(a.logger)
 		return fmt.Errorf("opening the store %s: %w", a.pooled.identity, err)
 	}
+	if err := a.checkOpened(); err != nil {
+		a.pooled.loggers.remove(a.logger)
+		return err
+	}
 	a.generation = a.pooled.Push(&relay.Settings{
 		Sources:             sources,
 		Retention:           a.Retention.or(relay.DefaultRetention),
@@ -267,6 +271,32 @@ func (a *App) Start() error {
 		Alerts:              a.alerts,
 		OnDeadLetter:        a.emitter.offer,
 	})
+	return nil
+}
+
+// checkOpened refuses a reload to another store that cannot be opened, since the one before it is in use and works. A store on
+// the network that does not answer may be away for a while: its spool takes the callbacks, and the log has what happened.
+func (a *App) checkOpened() error {
+	before := ""
+	engines.Range(func(_, value any) bool {
+		other := value.(*pooledEngine)
+		if _, err := other.Store(); err == nil && other != a.pooled {
+			before = other.identity
+		}
+		return before == ""
+	})
+	if before == "" {
+		return nil // the first start, or no worse than what was there
+	}
+	store, err := a.pooled.Store()
+	if err != nil {
+		return fmt.Errorf("the store %s cannot be opened, and %s stays in use: %w", a.pooled.identity, before, err)
+	}
+	if store.Info().Unread {
+		a.logger.Warn("the store was changed by this reload, and the new one does not answer: callbacks wait in its spool, or get 503 where it has none; "+
+			"to go back, load the former config, with abandon_store where callbacks wait: they stay in the spool until its store is configured again",
+			"store", a.pooled.identity, "before", before)
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"strings"
@@ -57,18 +58,23 @@ func (p *pooledEngine) outdated(store Store) bool {
 	return ok && s.differs(p.store)
 }
 
-// unsettled counts what the engine still has to deliver, or to hand over from its spool. A store that is not open holds
-// nothing that is known.
-func (p *pooledEngine) unsettled() (n int64) {
-	n = int64(p.Spooled())
-	store, err := p.Store()
-	if err != nil {
-		return n
+// unsettled names what the engine still has to deliver, or to hand over from its spool; nothing if there is none. A store that
+// is not open holds nothing that is known.
+func (p *pooledEngine) unsettled() string {
+	var parts []string
+	if store, err := p.Store(); err == nil {
+		n := int64(0)
+		for _, c := range store.Counts() {
+			n += c.Pending + c.InFlight
+		}
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d deliveries that are not settled", n))
+		}
 	}
-	for _, c := range store.Counts() {
-		n += c.Pending + c.InFlight
+	if n := p.Spooled(); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d callbacks in its spool", n))
 	}
-	return n
+	return strings.Join(parts, " and ")
 }
 
 // Interface guards

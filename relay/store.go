@@ -81,8 +81,8 @@ type Store interface {
 	// next means that there are no more.
 	Reassign(ctx context.Context, source, from, to, cursor string) (r Reassigned, next string, err error)
 	// Discard deletes up to MaxTouched dead letters of the selection (with s.Orphaned also pending ones, and those whose
-	// lease has expired). n < MaxTouched means that there are no more. What is left keeps its order.
-	Discard(ctx context.Context, s Selection) (n int, err error)
+	// lease has expired). It begins after a cursor; an empty next means that there are no more. What is left keeps its order.
+	Discard(ctx context.Context, s Selection, cursor string) (n int, next string, err error)
 	// Pause holds or releases a destination, lastingly.
 	Pause(ctx context.Context, source, destination string, paused bool) error
 	// Expire makes up to MaxTouched pending deliveries of a destination that were accepted, or last replayed, longer ago than

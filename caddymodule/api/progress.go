@@ -1,7 +1,7 @@
 package api
 
 // ProgressType is the media type, named in Accept, by which a client asks for the progress of a replay of many events, a
-// redrive or a discard. The answer is then JSON in lines: a Progress for each step, and last what it would be otherwise, or
+// redrive, a discard or a reassignment. The answer is then JSON in lines: a Progress for each step, and last what it would be otherwise, or
 // an Error. An answer without such a last line breaks off.
 const ProgressType = "application/x-ndjson"
 

@@ -46,6 +46,6 @@ func (b *bench) further(c binary) (err error) {
 	}
 	b.row("  each further destination"+c.name, "", "", "", "≤ 20 µs where a proxied request takes 95, ≤ 200 bytes",
 		fmt.Sprintf("%.0f µs", median(proxied)), fmt.Sprintf("%.0f µs", median(cpu)), fmt.Sprintf("%.2f", median(ratio)), "",
-		fmt.Sprintf("%.0f", median(bytes)))
+		fmt.Sprintf("%.0f", median(bytes)), "", "")
 	return nil
 }

@@ -179,6 +179,13 @@ func (l *ledger) paused(consumer string) (over func()) {
 	}
 }
 
+// wasPaused reports whether a destination was paused at some moment between two. The caller holds mu.
+func (l *ledger) wasPaused(consumer string, from, to time.Time) bool {
+	return slices.ContainsFunc(l.pauses, func(p *pause) bool {
+		return p.consumer == consumer && p.from.Before(to) && (p.to.IsZero() || p.to.After(from))
+	})
+}
+
 // operate records what became of an operation.
 func (l *ledger) operate(name string, status int) {
 	l.mu.Lock()

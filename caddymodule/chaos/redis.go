@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
@@ -86,6 +87,42 @@ func (r *redis) master() (*servers.Redis, error) {
 		}
 	}
 	return nil, fmt.Errorf("the Sentinel knows no master: %s", info)
+}
+
+// noteFailovers records each failover as a fault, until ctx ends: a Sentinel promotes the replica too where the machine is too busy for
+// the master to answer it. The fault lasts until the former master is a replica: till then it may take what is lost with it.
+func (r *redis) noteFailovers(ctx context.Context, l *ledger) {
+	var former *servers.Redis
+	over := func() {}
+	for ; ctx.Err() == nil; wait(ctx, 50*time.Millisecond) {
+		master, err := r.master()
+		if err != nil {
+			continue
+		}
+		if former != nil && master != former {
+			over()
+			over = l.begin("failover", -1)
+		}
+		former = master
+		if r.settled(master) {
+			over()
+			over = func() {}
+		}
+	}
+	over()
+}
+
+// settled reports whether all others follow the master.
+func (r *redis) settled(master *servers.Redis) bool {
+	for _, s := range r.servers {
+		if s == master {
+			continue
+		}
+		if info, err := s.Do("INFO replication"); err != nil || !strings.Contains(info, "role:slave") {
+			return false
+		}
+	}
+	return true
 }
 
 // failsOver reports whether a Sentinel may promote a replica. There may be no Redis.

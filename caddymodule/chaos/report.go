@@ -16,7 +16,7 @@ type Report struct {
 	Slowest    time.Duration // of the answers
 	Requests   int           // of consumers
 	Repeated   int           // of them, beyond the first of an attempt
-	RepeatedBy time.Duration // after the first of its attempt, the latest
+	RepeatedBy time.Duration // after the first of its attempt, the latest, unless its destination was paused meanwhile
 	Replays    int           // confirmed
 	Protocols  map[string]int
 	Moods      map[mood]int // of consumers
@@ -61,12 +61,16 @@ func (w *world) report() Report {
 	for _, f := range l.faults {
 		r.Faults[f.kind]++
 	}
-	for _, requests := range l.requests {
+	for d, requests := range l.requests {
 		r.Requests += len(requests)
 		for i, later := range requests[1:] {
-			if later.attempt == requests[i].attempt && later.replay == requests[i].replay {
-				r.Repeated++
-				r.RepeatedBy = max(r.RepeatedBy, later.arrived.Sub(requests[i].arrived))
+			first := requests[i]
+			if later.attempt != first.attempt || later.replay != first.replay {
+				continue
+			}
+			r.Repeated++
+			if !l.wasPaused(d.consumer, first.arrived, later.arrived) {
+				r.RepeatedBy = max(r.RepeatedBy, later.arrived.Sub(first.arrived))
 			}
 		}
 	}

@@ -190,6 +190,9 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var pulsing sync.WaitGroup
 	pulsing.Go(func() { w.ledger.pulse(ctx) })
+	if w.redis.failsOver() {
+		pulsing.Go(func() { w.redis.noteFailovers(ctx, w.ledger) })
+	}
 	defer pulsing.Wait()
 	defer cancel()
 	if err := w.warmUp(ctx); err != nil {

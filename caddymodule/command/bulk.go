@@ -16,15 +16,15 @@ import (
 // maxLine bounds a line of an answer that comes in lines.
 const maxLine = 64 << 10
 
-// bulk posts a request that may take long, and shows how far it is. total is how much there is to do, where it is known.
+// bulk posts a request that may take long, and shows on a terminal how far it is. total is how much there is to do, where it is
+// known.
 func (c *call) bulk(ctx context.Context, path string, body any, label string, total int) (json.RawMessage, error) {
-	if !c.progress {
-		return c.post(ctx, path, body)
-	}
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
+	ctx, attention, release := c.attend(ctx, c.stepWithin)
+	defer release()
 	res, err := c.send(ctx, http.MethodPost, path, nil, http.Header{
 		"Content-Type": {"application/json"}, "Accept": {api.ProgressType + ", application/json"},
 	}, bytes.NewReader(encoded))
@@ -33,11 +33,15 @@ func (c *call) bulk(ctx context.Context, path string, body any, label string, to
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.Header.Get("Content-Type") != api.ProgressType {
-		return c.readAll(res.Body)
+		return c.readAll(ctx, attention.to(res.Body))
 	}
 	bar := newProgress(c.terminal, label, total)
 	defer bar.end()
-	return follow(res.Body, bar.show)
+	answer, err := follow(attention.to(res.Body), bar.show)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return answer, err
 }
 
 // follow reads lines of progress up to the answer, which is the last line.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -26,6 +27,8 @@ type client struct {
 	address string // as messages name it
 	origin  string
 	http    *http.Client
+
+	answerWithin, stepWithin time.Duration
 }
 
 // newClient returns the client for the admin endpoint that the flags --address, --config and --adapter name, in the way of
@@ -48,11 +51,11 @@ func newClient(cmd *cobra.Command) (*client, error) {
 		dialTo, _, _ = strings.Cut(parsed.Host, "|") // what follows are the permissions of the socket
 		origin = "http://127.0.0.1"                  // a host that Caddy takes from everyone on a socket
 	}
-	return &client{address: address, origin: origin, http: &http.Client{
+	return &client{address: address, origin: origin, answerWithin: answerWithin, stepWithin: stepWithin, http: &http.Client{
 		// The admin API redirects nobody.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, parsed.Network, dialTo)
+			return (&net.Dialer{Timeout: dialWithin}).DialContext(ctx, parsed.Network, dialTo)
 		}},
 	}}, nil
 }
@@ -95,7 +98,7 @@ func (c *client) send(ctx context.Context, method, path string, query url.Values
 // unreachable explains why there is no answer.
 func (c *client) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err // without the URL, which people have not typed
@@ -140,17 +143,22 @@ func (c *client) post(ctx context.Context, path string, body any) (json.RawMessa
 
 // ask sends a request and reads its answer to the end.
 func (c *client) ask(ctx context.Context, method, path string, query url.Values, header http.Header, body io.Reader) (json.RawMessage, error) {
+	ctx, attention, release := c.attend(ctx, c.answerWithin)
+	defer release()
 	res, err := c.send(ctx, method, path, query, header, body)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = res.Body.Close() }()
-	return c.readAll(res.Body)
+	return c.readAll(ctx, attention.to(res.Body))
 }
 
-func (c *client) readAll(body io.Reader) (json.RawMessage, error) {
+func (c *client) readAll(ctx context.Context, body io.Reader) (json.RawMessage, error) {
 	answer, err := io.ReadAll(io.LimitReader(body, maxAnswer))
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		return nil, fmt.Errorf("the answer of the Caddy at %s breaks off: %w", c.address, err)
 	}
 	return answer, nil

@@ -68,7 +68,7 @@ new destination has a delivery of already.`,
 		Args:              operands("<source>", "<old destination>", "<new destination>"),
 		ValidArgsFunction: completeDestination(3),
 		RunE: run(func(ctx context.Context, c *call, args []string) error {
-			raw, err := c.post(ctx, api.ReassignPath(args[0], args[1]), api.ReassignRequest{To: args[2]})
+			raw, err := c.bulk(ctx, api.ReassignPath(args[0], args[1]), api.ReassignRequest{To: args[2]}, "reassigning", 0)
 			return answer(c, raw, err, func(r api.Reassigned) error {
 				if r.Left > 0 {
 					return c.printf("%s reassigned to %s, %s left with %s.", counted(r.Reassigned, "delivery", "deliveries"), args[2], thousands(r.Left), args[1])

@@ -175,9 +175,10 @@ func (e *Engine) Discard(ctx context.Context, s relay.Selection) (int, error) {
 
 // discard discards the selection in steps, none of which begins once most are gone.
 func (e *Engine) discard(ctx context.Context, s relay.Selection, most int) (int, error) {
+	cursor := ""
 	return e.bulk(ctx, "discard", s.Source, func(store relay.Store, done int) (n int, more bool, err error) {
-		n, err = store.Discard(ctx, s)
-		return n, n == relay.MaxTouched && done+n < most, err
+		n, cursor, err = store.Discard(ctx, s, cursor)
+		return n, cursor != "" && done+n < most, err
 	})
 }
 

@@ -35,6 +35,7 @@ func (e *Engine) ReplayAll(ctx context.Context, f relay.EventFilter, perSecond f
 	f.Destination, f.Oldest, f.Limit = "", true, replayPage
 	for {
 		events, next, err := e.Events(ctx, f)
+		progressed(ctx, 0) // which tells a client of a page that has nothing to replay, too
 		for i := range events {
 			switch {
 			case events[i].Seq > newest:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -178,5 +179,22 @@ func explain(err error) error {
 	if reply, ok := errors.AsType[redis.Error](err); ok && refusals.MatchString(reply.Error()) {
 		return fmt.Errorf("%w: redis: %w", relay.ErrRefused, err)
 	}
-	return fmt.Errorf("%w: redis: %w", relay.ErrUnavailable, err)
+	return fmt.Errorf("%w: redis: %w%s", relay.ErrUnavailable, err, remedy(err))
+}
+
+// remedies list what to do about answers that blame the gateway's own settings in Redis's words.
+var remedies = []struct{ prefix, text string }{
+	{"WRONGPASS", "Redis does not know this user with this password: check username and password of the store, and whether Redis has switched the user off"},
+	{"NOAUTH", "Redis wants a password: set password in the store, and username if the user is not default"},
+	{"NOPERM", "the user of the store lacks a right in Redis: grant what the documentation lists for it"},
+}
+
+// remedy returns what to do about an answer of Redis; nothing where the answer says it itself.
+func remedy(err error) string {
+	for _, r := range remedies {
+		if strings.Contains(err.Error(), r.prefix) {
+			return " (" + r.text + ")"
+		}
+	}
+	return ""
 }

@@ -28,8 +28,8 @@ func newClient(o Options) redis.UniversalClient {
 		DialerRetries:         1,
 		DialTimeout:           o.Timeout,
 		PoolTimeout:           o.Timeout,
-		ReadTimeout:           o.Timeout + 3*time.Second,
-		WriteTimeout:          o.Timeout + 3*time.Second,
+		ReadTimeout:           max(o.Timeout, operatorTimeout) + 3*time.Second,
+		WriteTimeout:          max(o.Timeout, operatorTimeout) + 3*time.Second,
 
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

@@ -207,7 +207,7 @@ func TestEveryCallIsRefused(t *testing.T) {
 		_, _, errs["dead letters"] = s.DeadLetters(ctx, all, 10, "")
 		_, _, errs["replay"] = s.Replay(ctx, a.Event.ID, []string{"one"}, 0)
 		_, _, errs["redrive"] = s.Redrive(ctx, all, relay.Pace{}, "")
-		_, errs["discard"] = s.Discard(ctx, all)
+		_, _, errs["discard"] = s.Discard(ctx, all, "")
 		errs["pause"] = s.Pause(ctx, "vocals", "one", true)
 		_, errs["expire"] = s.Expire(ctx, "vocals", "one", 0)
 		_, errs["purge"] = s.Purge(ctx, relay.PurgePolicy{DefaultWindow: time.Hour})
@@ -281,5 +281,28 @@ func TestRefusedChannel(t *testing.T) {
 		awaitHealth(t, other)
 		accept(t, s, newAccept("one"))
 		awaitWake(t, other, relay.DestinationName{Source: "vocals", Destination: "one"}, 2*time.Second)
+	}
+}
+
+// Wrong credentials are told by the names of the store's options, and with the server's.
+func TestCredentialsAreNamed(t *testing.T) {
+	redis := redistest.Start(t, "--requirepass", "right-one")
+	for _, test := range []struct{ username, password, want string }{
+		{"", "wrong-one", "check username and password of the store"},
+		{"gateway", "right-one", "check username and password of the store"},
+		{"", "", "set password in the store"},
+	} {
+		var log memory
+		s := open(t, func(o *redisstore.Options) {
+			o.Addresses, o.Username, o.Password = []string{redis.Addr}, test.username, test.password
+			o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		err := s.Health(t.Context())
+		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "-one") {
+			t.Errorf("%q: health is %v", test.want, err)
+		}
+		if text := log.String(); !strings.Contains(text, redis.Addr) || !strings.Contains(text, test.want) {
+			t.Errorf("%q: the log says\n%s", test.want, text)
+		}
 	}
 }

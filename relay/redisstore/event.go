@@ -10,7 +10,7 @@ import (
 
 // Event implements relay.Store.
 func (s *Store) Event(ctx context.Context, id string) (*relay.EventRecord, error) {
-	ctx, end, err := s.begin(ctx)
+	ctx, end, err := s.beginForOperator(ctx)
 	if err != nil {
 		return nil, err
 	}

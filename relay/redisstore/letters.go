@@ -17,7 +17,7 @@ func (s *Store) DeadLetters(ctx context.Context, sel relay.Selection, limit int,
 	if err != nil {
 		return nil, "", err
 	}
-	ctx, end, err := s.begin(ctx)
+	ctx, end, err := s.beginForOperator(ctx)
 	if err != nil {
 		return nil, "", err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -13,7 +14,7 @@ import (
 
 // Replay implements relay.Store.
 func (s *Store) Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error) {
-	ctx, end, err := s.begin(ctx)
+	ctx, end, err := s.beginForOperator(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -105,7 +106,7 @@ func ago(p relay.Pace, at time.Time) int64 {
 // ReplayAll implements relay.Store. The deliveries of each destination are replayed in one script of each partition.
 func (s *Store) ReplayAll(ctx context.Context, source string, deliveries []relay.DeliveryName, p relay.Pace) (replayed, skipped int, err error) {
 	begun := time.Now()
-	ctx, end, err := s.begin(ctx)
+	ctx, end, err := s.beginForOperator(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -142,8 +143,15 @@ func (s *Store) ReplayAll(ctx context.Context, source string, deliveries []relay
 	return replayed, len(deliveries) - replayed, errors.Join(err, s.touched(ctx, groups))
 }
 
+// behindLetters is a row behind all dead letters, where a step begins that has only orphans to discard.
+var behindLetters = &row{shard: &shard{}, seq: math.MaxInt64}
+
 // Discard implements relay.Store.
-func (s *Store) Discard(ctx context.Context, sel relay.Selection) (int, error) {
+func (s *Store) Discard(ctx context.Context, sel relay.Selection, cursor string) (n int, next string, err error) {
+	from, err := parseCursor(cursor)
+	if err != nil {
+		return 0, "", err
+	}
 	discard := func(group []letter) *call {
 		c := groupCall(discardScript, group)
 		c.args = append(c.args, group[0].destination, sel.Orphaned)
@@ -152,22 +160,22 @@ func (s *Store) Discard(ctx context.Context, sel relay.Selection) (int, error) {
 		}
 		return c
 	}
-	n, _, err := s.bulk(ctx, sel, nil, discard)
-	if err != nil || !sel.Orphaned || n == relay.MaxTouched {
-		return n, err
+	n, next, err = s.bulk(ctx, sel, from, discard)
+	if err != nil || !sel.Orphaned || next != "" {
+		return n, next, err
 	}
 	ctx, end, err := s.enter(ctx)
 	if err != nil {
-		return n, err
+		return n, "", err
 	}
 	defer end()
 	shards := s.shards(sel.Source)
 	if _, err := s.clocks(ctx, shards, sel.Destination); err != nil {
-		return n, err
+		return n, "", err
 	}
 	pending, err := s.pending(ctx, shards, sel.Destination, relay.MaxTouched-n, func(*shard) string { return "+inf" })
 	if err != nil || len(pending) == 0 {
-		return n, err
+		return n, "", err
 	}
 	var calls []*call
 	for _, group := range grouping(pending) {
@@ -176,9 +184,12 @@ func (s *Store) Discard(ctx context.Context, sel relay.Selection) (int, error) {
 	s.run(ctx, calls...)
 	done, err := counts(calls)
 	if err != nil {
-		return n + done, err
+		return n + done, "", err
 	}
-	return n + done, s.look(ctx, shards...)
+	if n+len(pending) == relay.MaxTouched {
+		next = behindLetters.cursor()
+	}
+	return n + done, next, s.look(ctx, shards...)
 }
 
 // touched wakes the lanes of queues that were changed in bulk, and counts anew.
@@ -204,6 +215,9 @@ func counts(calls []*call) (sum int, err error) {
 	return sum, err
 }
 
+// bulkRows is how many dead letters one step of bulk work looks at, most of which may be of another time than is selected.
+const bulkRows = 20 * relay.MaxTouched
+
 // bulk does something with up to MaxTouched dead letters of a selection that come after a row, oldest first: with those
 // of each destination in one script of each partition. A script counts only what another gateway has not done meanwhile. next
 // is the cursor of the last row, and empty if there are no more.
@@ -219,12 +233,13 @@ func (s *Store) bulk(ctx context.Context, sel relay.Selection, from *row, do fun
 	}
 	var touched [][]letter
 	defer func() { err = errors.Join(err, s.touched(ctx, touched)) }()
-	for done < relay.MaxTouched {
+	for seen := 0; done < relay.MaxTouched && seen < bulkRows; {
 		n := relay.MaxTouched - done
 		letters, rows, err := s.letters(ctx, shelves, sel, from, false, n)
 		if err != nil {
 			return done, "", err
 		}
+		seen += len(rows)
 		for i := range letters {
 			letters[i].place = done + i
 		}

@@ -21,7 +21,7 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) ([]relay.EventR
 	if err != nil {
 		return nil, "", err
 	}
-	ctx, end, err := s.begin(ctx)
+	ctx, end, err := s.beginForOperator(ctx)
 	if err != nil {
 		return nil, "", err
 	}

@@ -14,7 +14,7 @@ func (s *Store) Reassign(ctx context.Context, source, from, to, cursor string) (
 	if err != nil {
 		return r, "", err
 	}
-	ctx, end, err := s.begin(ctx)
+	ctx, end, err := s.beginForOperator(ctx)
 	if err != nil {
 		return r, "", err
 	}

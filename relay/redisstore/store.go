@@ -33,6 +33,10 @@ const (
 // DefaultTimeout is how long one batch may take.
 const DefaultTimeout = 2 * time.Second
 
+// operatorTimeout bounds what an operator waits for and no callback does: a list, an event, a step of bulk work. Redis may need
+// longer for it than a batch may take, and there is nothing to fall back to.
+const operatorTimeout = 10 * time.Second
+
 // Options name the Redis to use, and set how to use it.
 type Options struct {
 	// Addresses are host:port. Several are a Cluster, or with MasterName the Sentinels. Default: 127.0.0.1:6379.
@@ -88,6 +92,8 @@ type Store struct {
 
 	troubles troubles
 
+	leaving context.Context // ends when Close has waited for a batch's time, and with it what operators wait for
+	leave   context.CancelFunc
 	closing context.Context
 	close   context.CancelFunc
 	calls   sync.WaitGroup // calls under way
@@ -121,6 +127,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		used:       map[string]bool{},
 		dirty:      map[relay.DestinationName]bool{},
 	}
+	s.leaving, s.leave = context.WithCancel(context.Background())
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.watch(ctx)
 	if misfit := s.misfit.Load(); misfit != nil {
@@ -215,6 +222,17 @@ func (s *Store) begin(ctx context.Context) (context.Context, func(), error) {
 	return s.toShards(s.holdBriefly(ctx))
 }
 
+// beginForOperator enters, and bounds the call by the time that an operator waits.
+func (s *Store) beginForOperator(ctx context.Context) (context.Context, func(), error) {
+	ctx, leave, err := s.hold(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(operatorTimeout, s.options.Timeout))
+	stop := context.AfterFunc(s.leaving, cancel)
+	return s.toShards(ctx, func() { stop(); cancel(); leave() }, nil)
+}
+
 func (s *Store) toShards(ctx context.Context, leave func(), err error) (context.Context, func(), error) {
 	if err != nil {
 		return nil, nil, err
@@ -253,7 +271,10 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
+	late := time.AfterFunc(s.options.Timeout, s.leave)
 	s.calls.Wait()
+	late.Stop()
+	s.leave()
 	s.close()
 	s.loops.Wait()
 	defer logs.remove(s.log)

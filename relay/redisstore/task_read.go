@@ -19,7 +19,7 @@ func (s *Store) Tasks(ctx context.Context, f relay.TaskFilter) (tasks []relay.Ta
 	if err != nil {
 		return nil, "", err
 	}
-	ctx, end, err := s.begin(ctx)
+	ctx, end, err := s.beginForOperator(ctx)
 	if err != nil {
 		return nil, "", err
 	}

@@ -113,7 +113,7 @@ func TestAtMaxmemory(t *testing.T) {
 			t.Errorf("settle at maxmemory: %v", err)
 		}
 	}
-	if n, err := s.Discard(t.Context(), relay.Selection{Source: "vocals", Destination: "one"}); n != 1 || err != nil {
+	if n, _, err := s.Discard(t.Context(), relay.Selection{Source: "vocals", Destination: "one"}, ""); n != 1 || err != nil {
 		t.Errorf("discard at maxmemory gave %d, %v", n, err)
 	}
 	if err := s.Pause(t.Context(), "vocals", "one", true); err != nil {

@@ -69,8 +69,8 @@ func (s *Store) step(name string, step func() error) error {
 func (s *Store) note(step string, err error) {
 	switch before, after := s.troubles.note(step, err); {
 	case before == nil && after != nil:
-		s.log.Error("redis does not answer as it should", "error", after)
+		s.log.Error("redis does not answer as it should", "store", s.Info().Location, "error", after)
 	case before != nil && after == nil:
-		s.log.Info("redis answers again")
+		s.log.Info("redis answers again", "store", s.Info().Location)
 	}
 }

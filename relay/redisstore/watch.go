@@ -71,9 +71,14 @@ func (s *Store) readRegistry(ctx context.Context) error {
 	return explain(s.client.SAdd(ctx, s.keys.sources(), lost...).Err())
 }
 
-// toRegistry bounds a look at the registry: it may be on another master than what is to be done next.
+// toRegistry bounds a look at the registry by a part of the time that is left: it may be on another master than what is to be
+// done next.
 func (s *Store) toRegistry(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, s.options.Timeout/4)
+	left := s.options.Timeout
+	if by, ok := ctx.Deadline(); ok {
+		left = time.Until(by)
+	}
+	return context.WithTimeout(ctx, left/4)
 }
 
 // known are all sources, those too that no config names any more.

@@ -72,10 +72,10 @@ func TestFewOfManyLetters(t *testing.T) {
 	}
 	selection.Until = selection.Until.Add(700 * time.Millisecond)
 	discarded := 0
-	for more := true; more; {
-		n, err := s.Discard(t.Context(), selection)
+	for cursor, more := "", true; more; more = cursor != "" {
+		n, next, err := s.Discard(t.Context(), selection, cursor)
 		must(t, err)
-		discarded, more = discarded+n, n == relay.MaxTouched
+		discarded, cursor = discarded+n, next
 	}
 	if discarded != 700 {
 		t.Errorf("%d discarded, want 700", discarded)

@@ -134,31 +134,33 @@ func span(since, until time.Time) (from, to int64) {
 }
 
 // Discard implements relay.Store.
-func (s *Store) Discard(_ context.Context, sel relay.Selection) (n int, err error) {
-	for from := new(letterPlace); from != nil && n < relay.MaxTouched && err == nil; {
-		err = s.alone(func() (err error) {
-			var done int
-			done, from, err = s.discard(sel, *from, relay.MaxTouched-n)
-			n += done
-			return err
-		})
+func (s *Store) Discard(_ context.Context, sel relay.Selection, cursor string) (n int, next string, err error) {
+	from := letterPlace{}
+	if cursor != "" {
+		if from, err = parsePlace(cursor); err != nil {
+			return 0, "", err
+		}
 	}
-	return n, err
+	err = s.alone(func() (err error) { n, next, err = s.discard(sel, from); return err })
+	return n, next, err
 }
 
-func (s *Store) discard(sel relay.Selection, from letterPlace, most int) (n int, on *letterPlace, err error) {
-	letters, on, err := s.selectDead(sel, from, most)
+// behindLetters is a place behind all dead letters, where a step begins that has only orphans to discard.
+var behindLetters = letterPlace{event: never - 1}
+
+func (s *Store) discard(sel relay.Selection, from letterPlace) (n int, next string, err error) {
+	letters, on, err := s.selectDead(sel, from, relay.MaxTouched)
 	if err != nil {
-		return 0, nil, err
+		return 0, "", err
 	}
 	var orphans []int64
 	d := s.find(sel.Source, sel.Destination)
 	if sel.Orphaned && d != nil && on == nil {
 		if err := errors.Join(s.requeue(d, s.clock.now()), s.flush(d)); err != nil {
-			return 0, nil, err
+			return 0, "", err
 		}
-		if orphans, err = s.selectPending(d, most-len(letters)); err != nil {
-			return 0, nil, err
+		if orphans, err = s.selectPending(d, relay.MaxTouched-len(letters)); err != nil {
+			return 0, "", err
 		}
 	}
 	t := tallies{}
@@ -181,9 +183,16 @@ func (s *Store) discard(sel relay.Selection, from letterPlace, most int) (n int,
 		return nil
 	})
 	if err != nil {
-		return 0, nil, err
+		return 0, "", err
 	}
-	return len(letters) + len(orphans), on, nil
+	n = len(letters) + len(orphans)
+	if on == nil && n == relay.MaxTouched {
+		on = &behindLetters
+	}
+	if on != nil {
+		next = on.String()
+	}
+	return n, next, nil
 }
 
 // Where a destination's pending deliveries are, with the index that finds no others: it says what delivery_old says, word

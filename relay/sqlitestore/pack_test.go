@@ -175,7 +175,7 @@ func TestUnpack(t *testing.T) {
 	}
 	p.settle(&relay.Settle{Leased: a.Leased[0], Outcome: relay.OutcomeDead, Attempt: &failed})
 	p.want("dead", a.Event.ID, "five dead 1; ")
-	if n, err := p.Discard(t.Context(), relay.Selection{}); n != 1 || err != nil {
+	if n, _, err := p.Discard(t.Context(), relay.Selection{}, ""); n != 1 || err != nil {
 		t.Errorf("%d are discarded, %v", n, err)
 	}
 	p.crash()
@@ -320,7 +320,7 @@ func TestQueueOperate(t *testing.T) {
 	if r, _, err := p.Reassign(t.Context(), "vocals", "one", "four", ""); err != nil || r.Moved != 1 {
 		t.Errorf("reassigned %+v, %v", r, err)
 	}
-	if n, err := p.Discard(t.Context(), relay.Selection{Source: "vocals", Destination: "two", Orphaned: true}); n != 1 || err != nil {
+	if n, _, err := p.Discard(t.Context(), relay.Selection{Source: "vocals", Destination: "two", Orphaned: true}, ""); n != 1 || err != nil {
 		t.Errorf("%d are discarded, %v", n, err)
 	}
 	if dead, err := p.Expire(t.Context(), "vocals", "three", -time.Minute); len(dead) != 1 || err != nil {

@@ -256,6 +256,7 @@ test('a store that is not open yet shows no zeros', async () => {
   const cells = await tab.getByRole('row', { name: /billing/ }).locator('.number').allTextContents();
   assert.deepEqual(cells, ['–', '–', '–', '–', '–']);
   await tab.goto(`${gateway.dashboard}#/destinations`);
+  await tab.locator('.counts dd').first().waitFor();
   const counts = await tab.locator('.counts dd').allTextContents();
   assert.ok(counts.length > 0 && counts.every((text) => text === '–'), String(counts));
   await context.close();

@@ -188,6 +188,7 @@ func (c *Committer) linger(stop <-chan struct{}) {
 	if c.rest == 0 {
 		return
 	}
+	runtime.Gosched() // those who were waiting answer first
 	timer := time.NewTimer(c.rest)
 	defer timer.Stop()
 	select {

@@ -32,7 +32,7 @@ func (s *slow) Apply(_ context.Context, b *relay.Batch) {
 func TestCallbacksShareTheNextStepWhereTheyCrowd(t *testing.T) {
 	const takes = time.Millisecond
 	for name, tc := range map[string]struct {
-		first  int           // callbacks of the first step
+		first  int           // callbacks of a step
 		waited time.Duration // from its end until the one that comes just then is stored
 	}{
 		"few":   {3, takes},
@@ -51,11 +51,13 @@ func TestCallbacksShareTheNextStepWhereTheyCrowd(t *testing.T) {
 						t.Error(err)
 					}
 				}
+				go accept()
+				<-time.After(takes / 2) // while that one is written, the others queue
 				for range tc.first {
 					go accept()
 				}
-				<-time.After(takes)
-				synctest.Wait() // the first step is over
+				<-time.After(takes + takes/2)
+				synctest.Wait() // their step is over
 				begun := time.Now()
 				accept()
 				if took := time.Since(begun); took != tc.waited {

@@ -120,9 +120,9 @@ func (s *Sweeper) Look(ctx context.Context, store relay.Store) error {
 	switch {
 	case trouble == s.trouble:
 	case err != nil:
-		settings.Logger.Error("store unhealthy", "error", err)
+		settings.Logger.Error("store unhealthy", "store", store.Info().Location, "error", err)
 	default:
-		settings.Logger.Info("store healthy again")
+		settings.Logger.Info("store healthy again", "store", store.Info().Location)
 	}
 	s.trouble = trouble
 	return err

@@ -20,15 +20,15 @@ var discardTests = []test{
 // discard discards all of a selection.
 func (b *bench) discard(s relay.Selection) int {
 	b.t.Helper()
-	total := 0
+	total, cursor := 0, ""
 	for range mostPages {
-		n, err := b.Store.Discard(b.ctx(), s)
+		n, next, err := b.Store.Discard(b.ctx(), s, cursor)
 		b.must(err)
 		if n > relay.MaxTouched {
 			b.t.Fatalf("one step discarded %d", n)
 		}
-		total += n
-		if n < relay.MaxTouched {
+		total, cursor = total+n, next
+		if next == "" {
 			return total
 		}
 	}
@@ -87,7 +87,7 @@ func discardSpan(b *bench) {
 func discardSteps(b *bench) {
 	const n = relay.MaxTouched + 50
 	b.killMany(n)
-	first, err := b.Store.Discard(b.ctx(), relay.Selection{Source: source})
+	first, _, err := b.Store.Discard(b.ctx(), relay.Selection{Source: source}, "")
 	b.must(err)
 	if first != relay.MaxTouched {
 		b.t.Fatalf("the first step discarded %d", first)
@@ -141,7 +141,7 @@ func discardOrphanedSteps(b *bench) {
 	dead := b.lease(billing, 10)
 	b.settleAll(relay.OutcomeDead, dead...)
 	sel := relay.Selection{Source: source, Destination: billing, Orphaned: true}
-	first, err := b.Store.Discard(b.ctx(), sel)
+	first, _, err := b.Store.Discard(b.ctx(), sel, "")
 	b.must(err)
 	if first != relay.MaxTouched {
 		b.t.Fatalf("the first step discarded %d", first)
@@ -156,7 +156,7 @@ func discardOrphanedSteps(b *bench) {
 func discardOrphanedBoth(b *bench) {
 	b.accept("one", billing)
 	for _, sel := range []relay.Selection{{Orphaned: true}, {Source: source, Orphaned: true}, {Destination: billing, Orphaned: true}} {
-		if n, err := b.Store.Discard(b.ctx(), sel); err == nil && n != 0 {
+		if n, _, err := b.Store.Discard(b.ctx(), sel, ""); err == nil && n != 0 {
 			b.t.Fatalf("discarded %d by %+v", n, sel)
 		}
 	}
@@ -185,7 +185,10 @@ func discardLeaseExpired(b *bench) {
 func discardConcurrently(b *bench) {
 	const n = 200
 	b.killMany(n)
-	if total := b.together(func(s relay.Store) (int, error) { return s.Discard(b.ctx(), relay.Selection{Source: source}) }); total != n {
+	if total := b.together(func(s relay.Store) (int, error) {
+		n, _, err := s.Discard(b.ctx(), relay.Selection{Source: source}, "")
+		return n, err
+	}); total != n {
 		b.t.Fatalf("discarded %d, want %d", total, n)
 	}
 	b.wantCounts(billing, 0, 0, 0, 0)

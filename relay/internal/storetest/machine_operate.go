@@ -104,9 +104,12 @@ func (m *machine) redrive() {
 func (m *machine) discard() {
 	s := m.selection()
 	s.Orphaned = s.Destination != "" && m.rarely("orphaned", 3)
-	n, err := m.node().Discard(m.Context(), s)
+	n, next, err := m.node().Discard(m.Context(), s, "")
 	m.Logf("discard of %+v: %d, %v", s, n, err)
 	m.must(err)
+	if next != "" {
+		m.model.fail("a discard of %d goes on at %q", n, next)
+	}
 	m.model.discardedBy(s, n)
 }
 

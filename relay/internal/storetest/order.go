@@ -159,7 +159,7 @@ func orderExpire(b *bench) {
 // Not all of a chain may go in one step; what is left goes on.
 func orderDiscard(b *bench) {
 	chain := b.chain(relay.MaxTouched + 3)
-	n, err := b.Store.Discard(b.ctx(), relay.Selection{Source: source, Destination: billing, Orphaned: true})
+	n, _, err := b.Store.Discard(b.ctx(), relay.Selection{Source: source, Destination: billing, Orphaned: true}, "")
 	b.must(err)
 	if n != relay.MaxTouched {
 		b.t.Fatalf("one step discarded %d", n)
