@@ -252,7 +252,7 @@ func TestADeliveryIsSettledOnce(t *testing.T) {
 func TestADiscardedDeliveryIsNotLeft(t *testing.T) {
 	s := open(t)
 	accept(t, s, newAccept("one", "two"))
-	if n, err := s.Discard(t.Context(), relay.Selection{Source: "vocals", Destination: "one", Orphaned: true}); n != 1 || err != nil {
+	if n, _, err := s.Discard(t.Context(), relay.Selection{Source: "vocals", Destination: "one", Orphaned: true}, ""); n != 1 || err != nil {
 		t.Fatalf("discarded %d, %v", n, err)
 	}
 	if r, _, err := s.Reassign(t.Context(), "vocals", "one", "two", ""); r.Left != 0 || r.Moved != 0 || err != nil {
