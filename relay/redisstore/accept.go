@@ -165,18 +165,20 @@ func (s *Store) accepted(h *shard, a *relay.Accept, value any, err error) {
 	var seq int64
 	var tokens []int64
 	r := &reply{}
-	if n, ok := value.(int64); ok && n >= leastSeq { // all leased
+	n, letters, ok := plainly(value, len(a.Deliveries))
+	if ok {
 		seq, tokens = n, make([]int64, len(a.Deliveries))
 		for i := range tokens {
-			tokens[i] = -(n + int64(i) + 1)
+			if letters == "" || letters[i:i+1] == letterLeased {
+				tokens[i] = -(n + int64(i) + 1)
+			}
 		}
 	} else {
 		r = readReply(acceptScript.name, value)
 		result, first, seq, age, beside = relay.Result(r.number()), r.text(), r.number(), r.number(), r.text()
 		tokens = r.numbers(r.groups(1))
 	}
-	n := len(tokens)
-	if result < relay.Accepted || result > acceptedBefore || n != len(a.Deliveries) && (n > 0 || result == relay.Accepted) ||
+	if result < relay.Accepted || result > acceptedBefore || len(tokens) != len(a.Deliveries) && (len(tokens) > 0 || result == relay.Accepted) ||
 		result == relay.Unexpected && a.Ends == relay.NotEnding {
 		r.fail()
 	}
@@ -191,6 +193,9 @@ func (s *Store) accepted(h *shard, a *relay.Accept, value any, err error) {
 	ev := a.Event
 	if beside != "" {
 		ev = ev.Separated(beside)
+	}
+	if waiting := strings.Count(letters, letterWaiting); waiting > 0 {
+		s.recent.add(ev, waiting)
 	}
 	for i, token := range tokens {
 		name := relay.DestinationName{Source: a.Event.Source, Destination: a.Deliveries[i].Destination}
@@ -216,6 +221,25 @@ func (s *Store) accepted(h *shard, a *relay.Accept, value any, err error) {
 		})
 	}
 }
+
+// plainly reads the sequence of an event all of whose deliveries are in its record, and their letters, which are empty if all are
+// leased.
+func plainly(value any, deliveries int) (seq int64, letters string, ok bool) {
+	switch v := value.(type) {
+	case int64:
+		return v, "", v >= leastSeq
+	case string:
+		if len(v) != deliveries+seqDigits {
+			return 0, "", false
+		}
+		seq, err := strconv.ParseInt(v[deliveries:], 10, 64)
+		return seq, v[:deliveries], err == nil
+	}
+	return 0, "", false
+}
+
+// seqDigits is how many digits a script writes a sequence in.
+const seqDigits = 16
 
 // leastSeq is less than any sequence, which is Redis's time in microseconds or later, and more than what else a script returns.
 const leastSeq = 1 << 40

@@ -31,81 +31,69 @@ func (s *Store) Apply(ctx context.Context, b *relay.Batch) {
 
 // apply runs the scripts of a batch in one pipeline, and returns what is still to be read of its leases.
 func (s *Store) apply(ctx context.Context, b *relay.Batch) []*read {
-	packed, settles := s.packedSettles(b)
-	reads, left := s.applyTogether(ctx, packed, &relay.Batch{Settles: settles, Accepts: b.Accepts, Leases: b.Leases})
-	if len(left) > 0 {
-		s.applyTogether(ctx, nil, &relay.Batch{Settles: left})
-	}
-	return reads
-}
-
-// applyTogether does settles of deliveries in their events' records, and a batch. It returns what is still to be read of the
-// batch's leases, and those of the settles that are of deliveries that have left the records.
-func (s *Store) applyTogether(ctx context.Context, packed []*group[*packedEvent], b *relay.Batch) (reads []*read, left []*relay.Settle) {
 	settles, accepts := s.settleGroups(b.Settles), s.acceptGroups(b.Accepts)
 	leases := make([]*leasing, len(b.Leases))
-	calls := make([]*call, 0, len(packed)+len(settles)+len(accepts)+len(b.Leases))
-	for _, g := range packed {
-		calls = append(calls, packedCall(g.shard, g.ops))
+	for i, op := range b.Leases {
+		leases[i] = s.newLeasing(op)
 	}
+	calls := make([]*call, 0, len(settles)+len(accepts)+len(b.Leases))
 	for _, g := range settles {
-		calls = append(calls, s.settleCall(g.shard, g.ops))
+		calls = append(calls, settleCall(g.shard, g.ops))
 	}
 	for _, g := range accepts {
 		calls = append(calls, s.acceptCall(g.shard, g.ops, false))
 	}
-	for i, op := range b.Leases {
-		leases[i] = s.newLeasing(op)
-		calls = append(calls, leases[i].round(ctx, s, 0)...)
-	}
-	s.run(ctx, calls...)
+	round := s.nextRound(ctx, leases, 0)
+	s.run(ctx, append(calls, round.calls...)...)
 
-	for _, g := range packed {
-		left = append(left, s.packedSettled(g.shard, g.ops, calls[0])...)
-		calls = calls[1:]
-	}
 	var single relay.Batch
 	for _, g := range settles {
-		if s.settledAll(g.shard, g.ops, calls[0]); apart(g.ops, calls[0]) {
-			single.Settles = append(single.Settles, g.ops...)
+		s.settledAll(g.shard, g.ops, calls[0])
+		if (len(g.ops) > 1 || len(g.ops[0].ops) > 1) && refused(calls[0]) {
+			for _, e := range g.ops {
+				single.Settles = append(single.Settles, e.ops...)
+			}
 		}
 		calls = calls[1:]
 	}
 	for _, g := range accepts {
-		if s.acceptedAll(g.shard, g.ops, calls[0]); apart(g.ops, calls[0]) {
+		s.acceptedAll(g.shard, g.ops, calls[0])
+		if len(g.ops) > 1 && refused(calls[0]) {
 			single.Accepts = append(single.Accepts, g.ops...)
 		}
 		calls = calls[1:]
 	}
-	reads = s.lease(ctx, leases)
+	reads := s.lease(ctx, leases, round)
 	s.applyEach(ctx, &single)
-	return reads, left
+	return reads
 }
 
-// apart reports whether operations are to be done each by itself: Redis has refused them together, which need not be the fault
-// of more than one.
-func apart[T any](ops []T, c *call) bool { return len(ops) > 1 && errors.Is(c.err, relay.ErrRefused) }
+// refused reports whether Redis has refused the operations of a call. They are done each by itself then, if they are more than one:
+// it need not be the fault of all.
+func refused(c *call) bool { return errors.Is(c.err, relay.ErrRefused) }
 
 // applyEach does each operation in a script of its own. What was done before the script was refused is known by its id or its
 // token.
 func (s *Store) applyEach(ctx context.Context, b *relay.Batch) {
+	if len(b.Settles)+len(b.Accepts) == 0 {
+		return
+	}
 	var calls []*call
 	var shards []*shard
 	l := s.layout.Load()
+	settles := make([][]settling, len(b.Settles))
 	for i, op := range b.Settles {
 		h := l.ofToken(op.Leased.Event.Source, op.Leased.Token)
-		calls, shards = append(calls, s.settleCall(h, b.Settles[i:i+1])), append(shards, h)
+		settles[i] = []settling{{ops: []*relay.Settle{op}}}
+		calls, shards = append(calls, settleCall(h, settles[i])), append(shards, h)
 	}
 	for i, op := range b.Accepts {
 		h := l.ofAccept(op)
 		calls, shards = append(calls, s.acceptCall(h, b.Accepts[i:i+1], true)), append(shards, h)
 	}
-	if len(calls) == 0 {
-		return
-	}
 	s.run(ctx, calls...)
 	for i := range b.Settles {
-		s.settledAll(shards[i], b.Settles[i:i+1], calls[i])
+		s.settledAll(shards[i], settles[i], calls[i])
 	}
 	for i, op := range b.Accepts {
 		n := len(b.Settles) + i

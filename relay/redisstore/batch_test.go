@@ -83,7 +83,7 @@ func TestARefusalIsNoOthers(t *testing.T) {
 	s := open(t)
 	first := newAccept("one")
 	accept(t, s, first)
-	for name, key := range map[string]string{"before it writes": "q:bad:pending", "having written": "q:bad:state"} {
+	for name, key := range map[string]string{"before it writes": "q:bad:pending", "having written": "q:bad:due"} {
 		t.Run(name, func(t *testing.T) {
 			bad, good, last := newAccept("bad"), newAccept("one", "two"), newAccept("one")
 			for _, a := range []*relay.Accept{good, last} {
@@ -113,7 +113,27 @@ func TestARefusalIsNoOthers(t *testing.T) {
 		})
 	}
 
-	// Of settles: one whose event's hash holds something else.
+	// Of leases: one of a destination whose queue holds something else.
+	accept(t, s, newAccept("one", "two"))
+	at := t.Name() + ":{vocals}:q:bad:due"
+	server.Do(t, "SET", at, "something else")
+	b := relay.Batch{}
+	for _, d := range []string{"one", "bad", "two"} {
+		b.Leases = append(b.Leases, &relay.Lease{Source: "vocals", Destination: d, Max: 1, For: time.Minute})
+	}
+	s.Apply(t.Context(), &b)
+	server.Do(t, "DEL", at)
+	if one, bad, two := b.Leases[0], b.Leases[1], b.Leases[2]; len(one.Leased) != 1 || !errors.Is(bad.Err, relay.ErrRefused) || len(two.Leased) != 1 {
+		t.Errorf("leases ended in %+v, %+v and %+v", one, bad, two)
+	}
+	s.Refresh()
+	for _, c := range s.Counts() {
+		if c.Destination == "two" && c.InFlight != 1+2 { // two were leased as they were accepted
+			t.Errorf("counts are %+v", c)
+		}
+	}
+
+	// Of settles: one that stored a file, whose event's hash holds something else.
 	var ops []*relay.Settle
 	for i := range 3 {
 		a := newAccept("third")
@@ -121,6 +141,7 @@ func TestARefusalIsNoOthers(t *testing.T) {
 		l := lease(t, s, "third", 1).Leased[0]
 		ops = append(ops, &relay.Settle{Leased: l, Outcome: relay.OutcomeDelivered, Attempt: &relay.Attempt{At: time.Now()}})
 		if i == 1 {
+			ops[i].Files = []relay.File{{Field: "a"}}
 			at := t.Name() + ":{vocals}:e:" + a.Event.ID
 			server.Do(t, "DEL", at)
 			server.Do(t, "SET", at, "something else")

@@ -40,7 +40,7 @@ func (s *Store) Expire(ctx context.Context, source, destination string, age time
 	var touched []*shard
 	for _, group := range grouping(old) {
 		c := groupCall(expireScript, group)
-		c.args = append(c.args, age.Microseconds(), relay.ErrExpired.Error())
+		c.args = append(c.args, destination, age.Microseconds(), relay.ErrExpired.Error())
 		for _, l := range group {
 			c.args = append(c.args, l.id)
 		}
@@ -112,11 +112,15 @@ func (s *Store) pending(ctx context.Context, shards []*shard, destination string
 		if err != nil {
 			return nil, err
 		}
+		due, err := s.client.ZMScore(ctx, h.due(destination), lists[i].Val()...).Result()
+		if err != nil {
+			return nil, explain(err)
+		}
 		for j, r := range rows {
 			if len(found) == n {
 				return found, nil
 			}
-			if states[j].state == relay.StatePending {
+			if states[j].state == relay.StatePending || states[j].state == "" && due[j] > 0 { // one without a record is in its event's
 				found = append(found, letter{row: r, record: states[j]})
 			}
 		}

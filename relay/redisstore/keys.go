@@ -9,7 +9,7 @@ package redisstore
 //	<prefix>:{<tag>}:head       hash: wall, run, seq (the partition's clock); x the last lease of a task; d:<destination> deliveries delivered; p:<destination> paused; f:<destination> deliveries leased in their events' records
 //	<prefix>:{<tag>}:seen       hash: dedupe key → fingerprint, event id, and its first acceptance
 //	<prefix>:{<tag>}:recent     list: first acceptances, each with the dedupe keys of a script (forget.lua)
-//	<prefix>:{<tag>}:packs      hash: event id → the event's record, with those of its deliveries that have no members of their own (prelude.lua)
+//	<prefix>:{<tag>}:packs      hash: event id → the event's record, with those of its deliveries that have no record of their own (prelude.lua)
 //	<prefix>:{<tag>}:held       sorted set: events with leases in their records, by when the first of them ends
 //	<prefix>:{<tag>}:done       list: last settles with events that have nothing open and nothing dead, by that
 //	<prefix>:{<tag>}:events     sorted set: event ids by sequence

@@ -13,47 +13,67 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-func leaseCall(h *shard, l *relay.Lease, most int) *call {
-	return &call{script: leaseScript, keys: h.queue(h.block(blockSize), l.Destination), args: []any{
-		l.Destination, most, l.For.Microseconds(), l.Probe,
-	}}
-}
+// firstLeases replaces the 1 of a paused destination in what the script returns where all leases are of deliveries
+// in their events' records.
+const firstLeases = 2
 
-// leaseWidth is how many values lease.lua gives of a delivery.
-const leaseWidth = 8
+// The script returns so many values of a delivery, and of one in its event's record.
+const (
+	leaseWidth      = 8
+	firstLeaseWidth = 4
+)
 
 // leased reads what a lease gave in one partition, and how long it is until something is due there. The payloads are still to
-// be read.
-func (s *Store) leased(h *shard, l *relay.Lease, c *call) (reads []*read, next time.Duration, paused bool, err error) {
-	if c.err != nil {
-		return nil, 0, false, c.err
+// be read, where they are not known.
+func (s *Store) leased(h *leasingShard) (reads []*read, next time.Duration, paused bool, err error) {
+	if h.err != nil {
+		return nil, 0, false, h.err
 	}
-	r := c.read()
-	held, expired, wait := r.number() == 1, r.number(), r.number()
-	count := r.groups(leaseWidth)
-	reads = make([]*read, count)
-	for i := range reads {
-		id, n := r.text(), r.numbers(leaseWidth-1)
-		reads[i] = &read{
-			lease: l, shard: h, variant: int(n[4]),
-			leased: &relay.Leased{
-				Event:       &relay.Event{ID: id, Source: l.Source, Seq: n[6]},
-				Destination: l.Destination, Token: h.token(n[0]),
-				Tries: int(n[1]), Used: int(n[2]), Replay: int(n[3]),
+	l, r := h.op, h.reply
+	kind, expired, wait := r.number(), r.number(), r.number()
+	if kind == firstLeases {
+		run := r.digits()
+		for range r.groups(firstLeaseWidth) {
+			id, place, seq, accepted := r.text(), r.number(), r.digits(), r.digits()
+			reads = append(reads, &read{lease: l, shard: h.shard, leased: &relay.Leased{
+				Event: &relay.Event{ID: id, Source: l.Source, Seq: seq}, Destination: l.Destination,
+				Token: h.token(place - seq), Age: time.Duration(max(0, run-accepted)) * time.Microsecond,
+			}})
+		}
+	} else {
+		for range r.groups(leaseWidth) {
+			id, n := r.text(), r.numbers(leaseWidth-1)
+			reads = append(reads, &read{lease: l, shard: h.shard, variant: int(n[4]), leased: &relay.Leased{
+				Event: &relay.Event{ID: id, Source: l.Source, Seq: n[6]}, Destination: l.Destination,
+				Token: h.token(n[0]), Tries: int(n[1]), Used: int(n[2]), Replay: int(n[3]),
 				Age: time.Duration(n[5]) * time.Microsecond,
-			},
+			}})
 		}
 	}
 	if err := r.done(); err != nil {
 		return nil, 0, false, err
 	}
-	s.tally.add(h, l.Destination, func(c *relay.Count) {
+	for _, r := range reads {
+		r.recall(&s.recent)
+	}
+	s.tally.add(h.shard, l.Destination, func(c *relay.Count) {
 		c.LeaseExpired += expired
-		c.InFlight += int64(count) - expired
-		c.Pending -= int64(count) - expired
-		c.Paused = held
+		c.InFlight += int64(len(reads)) - expired
+		c.Pending -= int64(len(reads)) - expired
+		c.Paused = kind == 1
 	})
-	return reads, max(-1, time.Duration(wait)*time.Microsecond), held, nil
+	return reads, max(-1, time.Duration(wait)*time.Microsecond), kind == 1, nil
+}
+
+// recall completes a delivery whose event is kept. An archive's is read all the same, for the files.
+func (r *read) recall(c *recent) {
+	l := r.leased
+	if l.Token&packedToken == 0 || l.Destination == relay.ArchiveName {
+		return
+	}
+	if e := c.take(l.Event.ID); e != nil && e.Seq == l.Event.Seq {
+		l.Event, r.known = e, true
+	}
 }
 
 // read is a leased delivery whose payload is still to be read.
@@ -62,16 +82,16 @@ type read struct {
 	shard   *shard
 	leased  *relay.Leased
 	variant int
+	known   bool // the payload is here already
 	content *content
 }
 
 // content is an event as some of its deliveries send it, on its way from Redis.
 type content struct {
 	payload *redis.StringCmd
-	former  *redis.SliceCmd
+	former  *redis.SliceCmd // nil where nothing of it is needed
 	body    *redis.SliceCmd // headers and body, where they are a variant's
 
-	decoded        bool
 	event          *relay.Event // nil if it is gone
 	waiters, files string
 	err            error
@@ -89,22 +109,32 @@ func (s *Store) readPayloads(ctx context.Context, reads []*read) {
 	pipe := s.client.Pipeline()
 	asked := make(map[contentName]*content, len(reads))
 	for _, r := range reads {
+		if r.known {
+			continue
+		}
 		e := r.leased.Event
 		name := contentName{e.Source, e.ID, r.variant}
 		if r.content = asked[name]; r.content != nil {
 			continue
 		}
-		r.content = &content{}
+		r.content = &content{payload: pipe.Get(ctx, r.shard.payload(e.ID))}
 		asked[name] = r.content
-		r.content.former = pipe.HMGet(ctx, r.shard.event(e.ID), formerFields...)
-		r.content.payload = pipe.Get(ctx, r.shard.payload(e.ID))
 		if r.variant == 0 {
 			continue
 		}
 		v := e.ID + ":" + strconv.Itoa(r.variant)
 		r.content.body = pipe.HMGet(ctx, r.shard.notes(), v+":h", v+":b")
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	if len(asked) > 0 {
+		_, _ = pipe.Exec(ctx) // each command has its own error
+		for name, p := range asked {
+			p.decode(name)
+		}
+		s.readFormer(ctx, reads)
+		for name, p := range asked {
+			p.finish(name)
+		}
+	}
 	var missing []*read
 	for _, r := range reads {
 		there, err := r.complete()
@@ -121,61 +151,82 @@ func (s *Store) readPayloads(ctx context.Context, reads []*read) {
 	s.bury(slices.DeleteFunc(missing, func(r *read) bool { return r.lease.Err != nil }))
 }
 
+// readFormer reads of events' hashes what payloads do not have: files, where a delivery is to know them, and all of an event of the
+// earlier layout.
+func (s *Store) readFormer(ctx context.Context, reads []*read) {
+	pipe := s.client.Pipeline()
+	for _, r := range reads {
+		p := r.content
+		if p == nil || p.former != nil || p.err != nil {
+			continue
+		}
+		if p.event == nil || p.waiters != "" || r.leased.Destination == relay.ArchiveName {
+			p.former = pipe.HMGet(ctx, r.shard.event(r.leased.Event.ID), formerFields...)
+		}
+	}
+	if pipe.Len() > 0 {
+		_, _ = pipe.Exec(ctx) // each command has its own error
+	}
+}
+
 // complete sets what is sent, and reports whether it is there.
 func (r *read) complete() (there bool, err error) {
 	p := r.content
-	p.decode(r.leased.Event)
+	if p == nil { // it was known
+		return true, nil
+	}
 	if p.err != nil || p.event == nil {
 		return false, p.err
 	}
 	if err := r.among(p.waiters, p.files); err != nil {
 		return false, fmt.Errorf("event %s: %w", p.event.ID, err)
 	}
+	p.event.Seq = r.leased.Event.Seq // which the lease knows
 	r.leased.Event = p.event
 	return true, nil
 }
 
-// decode makes the event of what was read, once. Its sequence is known of the lease.
-func (p *content) decode(leased *relay.Event) {
-	if p.decoded {
-		return
-	}
-	p.decoded = true
-	e, err := p.read(leased.Source, leased.ID)
-	if err == nil && e != nil && p.body != nil {
-		var body []any
-		if body, err = fields(p.body, 2); err == nil {
-			e, err = withBody(e, body[0], body[1])
-		}
-	}
-	if p.err = err; err == nil && e != nil {
-		e.Seq = leased.Seq
-		p.event = e
+// decode makes the event as it was accepted; nil if there is no payload.
+func (p *content) decode(name contentName) {
+	text, err := p.payload.Result()
+	switch {
+	case err == nil:
+		p.event, p.waiters, p.err = decodePayload(name.source, name.id, text)
+	case !isNil(err):
+		p.err = err
 	}
 }
 
-// read makes the event as it was accepted; nil if it is gone.
-func (p *content) read(source, id string) (*relay.Event, error) {
+// finish adds what is not in the payload.
+func (p *content) finish(name contentName) {
+	if p.err == nil && p.former != nil {
+		p.err = p.addFormer(name)
+	}
+	if p.err == nil && p.event != nil && p.body != nil {
+		var body []any
+		if body, p.err = fields(p.body, 2); p.err == nil {
+			p.event, p.err = withBody(p.event, body[0], body[1])
+		}
+	}
+}
+
+// addFormer adds what is in the event's hash.
+func (p *content) addFormer(name contentName) error {
 	former, err := fields(p.former, len(formerFields))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p.files, _ = former[0].(string)
-	text, err := p.payload.Result()
-	if err == nil {
-		e, waiters, err := decodePayload(source, id, text)
-		p.waiters = waiters
-		return e, err
+	if p.event != nil {
+		return nil
 	}
-	if !isNil(err) {
-		return nil, err
-	}
-	e, err := decodeEvent(source, id, former[1:4])
+	e, err := decodeEvent(name.source, name.id, former[1:4])
 	if err != nil || e == nil {
-		return nil, err
+		return err
 	}
 	p.waiters, _ = former[4].(string)
-	return withBody(e, former[5], former[6])
+	p.event, err = withBody(e, former[5], former[6])
+	return err
 }
 
 // formerFields are read of an event's hash: its files, and all else where it is of the earlier layout.

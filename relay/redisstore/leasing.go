@@ -15,7 +15,6 @@ type leasing struct {
 	left   int // how many more may be leased
 	shards []*leasingShard
 	asked  []*leasingShard // in this round
-	calls  []*call         // for those
 	reads  []*read
 	paused bool
 	err    error
@@ -25,9 +24,12 @@ type leasing struct {
 // leasingShard holds the state of one partition in a lease.
 type leasingShard struct {
 	*shard
+	op         *relay.Lease
 	due, asked bool
 	filled     bool // its quota of the last round
 	quota      int  // of this round
+	reply      *reply
+	err        error
 }
 
 // newLeasing begins a lease. Each one begins at another partition, so that none is passed over for long.
@@ -39,7 +41,7 @@ func (s *Store) newLeasing(op *relay.Lease) *leasing {
 	due := s.horizon.due(op, len(all))
 	for i := range all {
 		h := all[(first+i)%len(all)]
-		l.shards = append(l.shards, &leasingShard{shard: h, due: due[h.number]})
+		l.shards = append(l.shards, &leasingShard{shard: h, op: op, due: due[h.number]})
 	}
 	return l
 }
@@ -51,13 +53,12 @@ func (s *Store) turn(partitions int) int { return int(s.turns.Add(1) % uint32(pa
 // all, once to those that had more than their share, and again where others took theirs meanwhile.
 const leasingRounds = 4
 
-// round makes the calls of a round, none if the lease is over. It asks no partition for more than its share of what is left.
-func (l *leasing) round(ctx context.Context, s *Store, n int) []*call {
+// ask chooses the partitions that a round asks, none if the lease is over. None is asked for more than its share of what is left.
+func (l *leasing) ask(ctx context.Context, s *Store, n int) {
 	before := l.asked
-	l.asked, l.calls = nil, nil
+	l.asked = nil
 	switch probe := l.op.Probe && len(l.shards) > 1; {
 	case l.left == 0 || n == leasingRounds:
-		return nil
 	case probe && n == 1: // after what the batch writes
 		l.aim(ctx, s)
 	case probe && n > 1: // where leases that had expired came before what was aimed at
@@ -67,10 +68,6 @@ func (l *leasing) round(ctx context.Context, s *Store, n int) []*call {
 	case !probe:
 		l.choose(n)
 	}
-	for _, h := range l.asked {
-		l.calls = append(l.calls, leaseCall(h.shard, l.op, h.quota))
-	}
-	return l.calls
 }
 
 // choose chooses the partitions that a round asks, and the share of each.
@@ -108,10 +105,10 @@ func share(n int, among []*leasingShard) {
 	}
 }
 
-// took reads what the calls of a round have given.
+// took reads what the partitions of a round have given.
 func (l *leasing) took(s *Store) {
-	for i, h := range l.asked {
-		reads, next, paused, err := s.leased(h.shard, l.op, l.calls[i])
+	for _, h := range l.asked {
+		reads, next, paused, err := s.leased(h)
 		h.asked, h.due, h.filled = true, false, false
 		if err != nil {
 			l.err = err
@@ -135,25 +132,89 @@ func (l *leasing) end(s *Store) {
 	}
 }
 
-// lease goes on with leases whose first round is done, and returns what is still to be read of them.
-func (s *Store) lease(ctx context.Context, leasings []*leasing) (reads []*read) {
-	for n := 1; ; n++ {
-		var calls []*call
-		for _, l := range leasings {
-			if l.ended {
-				continue
+// round asks partitions for several leases at the same time: each partition in one script, unless that is too much for one.
+type round struct {
+	calls []*call
+	asked [][]*leasingShard // by call
+}
+
+// nextRound makes the n-th round of leases.
+func (s *Store) nextRound(ctx context.Context, leasings []*leasing, n int) (r round) {
+	var all []*leasingShard
+	for _, l := range leasings {
+		if !l.ended {
+			l.ask(ctx, s, n)
+			all = append(all, l.asked...)
+		}
+	}
+	for _, g := range grouped(all, func(h *leasingShard) (*shard, int, int) {
+		return h.shard, 2 * h.quota, 0 // as many leases that have expired may be looked at
+	}) {
+		r.add(g.shard, g.ops)
+	}
+	return r
+}
+
+// add adds the call of leases of one partition.
+func (r *round) add(h *shard, asked []*leasingShard) {
+	c := &call{script: leaseScript, keys: h.block(blockSize * len(asked))}
+	for _, a := range asked {
+		c.keys = h.queue(c.keys, a.op.Destination)
+		c.args = append(c.args, a.op.Destination, a.quota, a.op.For.Microseconds(), a.op.Probe)
+	}
+	r.calls, r.asked = append(r.calls, c), append(r.asked, asked)
+}
+
+// parted returns a round with a script for each lease of those that Redis has refused together: it need not be the fault of all.
+func (s *Store) parted(ctx context.Context, r round) round {
+	var kept, apart round
+	for i, c := range r.calls {
+		if len(r.asked[i]) == 1 || !refused(c) {
+			kept.calls, kept.asked = append(kept.calls, c), append(kept.asked, r.asked[i])
+			continue
+		}
+		for _, h := range r.asked[i] {
+			apart.add(h.shard, []*leasingShard{h})
+		}
+	}
+	if len(apart.calls) > 0 {
+		s.run(ctx, apart.calls...)
+	}
+	return round{append(kept.calls, apart.calls...), append(kept.asked, apart.asked...)}
+}
+
+// done hands the partitions what their scripts have returned.
+func (r *round) done() {
+	for i, c := range r.calls {
+		list, err := c.list(len(r.asked[i]))
+		for j, h := range r.asked[i] {
+			if h.reply, h.err = nil, err; err == nil {
+				h.reply = readReply(c.script.name, list[j])
 			}
-			l.took(s)
-			next := l.round(ctx, s, n)
-			if len(next) == 0 { // what later leases of the batch take is not seen yet
+		}
+	}
+}
+
+// lease goes on with leases whose first round was made, and returns what is still to be read of them.
+func (s *Store) lease(ctx context.Context, leasings []*leasing, r round) (reads []*read) {
+	for n := 1; ; n++ {
+		r = s.parted(ctx, r)
+		r.done()
+		for _, l := range leasings {
+			if !l.ended {
+				l.took(s)
+			}
+		}
+		r = s.nextRound(ctx, leasings, n)
+		for _, l := range leasings {
+			if !l.ended && len(l.asked) == 0 { // what later leases of the batch take is not seen yet
 				l.end(s)
 				reads = append(reads, l.reads...)
 			}
-			calls = append(calls, next...)
 		}
-		if len(calls) == 0 {
+		if len(r.calls) == 0 {
 			return slices.Clip(reads)
 		}
-		s.run(ctx, calls...)
+		s.run(ctx, r.calls...)
 	}
 }

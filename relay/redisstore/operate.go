@@ -154,7 +154,7 @@ func (s *Store) Discard(ctx context.Context, sel relay.Selection, cursor string)
 	}
 	discard := func(group []letter) *call {
 		c := groupCall(discardScript, group)
-		c.args = append(c.args, sel.Orphaned)
+		c.args = append(c.args, group[0].destination, sel.Orphaned)
 		for _, l := range group {
 			c.args = append(c.args, l.id)
 		}

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,7 +42,7 @@ func decodePack(text string) (*pack, error) {
 	return p, nil
 }
 
-// deliveries returns those of the event, of which those that are unpacked have no state yet.
+// deliveries returns those of the event. Of those that wait or are unpacked their destinations know the state.
 func (p *pack) deliveries() (list []relay.DeliveryRecord) {
 	for i, name := range p.destinations {
 		d := relay.DeliveryRecord{Destination: name}
@@ -63,13 +64,22 @@ func (p *pack) deliveries() (list []relay.DeliveryRecord) {
 
 // attempt returns the JSON of a destination's first attempt, if it is in the record.
 func (p *pack) attempt(destination string) string {
-	if p == nil {
-		return ""
-	}
-	for i, name := range p.destinations {
-		if name == destination {
-			return p.attempts[i]
-		}
+	if i := p.place(destination); i >= 0 {
+		return p.attempts[i]
 	}
 	return ""
+}
+
+// waiting reports whether a destination's delivery has no record but the event's, and is pending or leased for the first time.
+func (p *pack) waiting(destination string) bool {
+	i := p.place(destination)
+	return i >= 0 && p.letters[i:i+1] == letterWaiting
+}
+
+// place returns the place of a destination among those of the event, or -1.
+func (p *pack) place(destination string) int {
+	if p == nil {
+		return -1
+	}
+	return slices.Index(p.destinations, destination)
 }

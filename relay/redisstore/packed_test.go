@@ -118,37 +118,189 @@ func TestUnpacking(t *testing.T) {
 			return relay.StateInFlight, nil
 		},
 	} {
+		t.Run(name, func(t *testing.T) { testUnpacking(t, packed, leave) })
+		if name != "in doubt" {
+			t.Run(name+" after it waited", func(t *testing.T) { testUnpacking(t, waiting, leave) })
+		}
+	}
+}
+
+func testUnpacking(
+	t *testing.T, accept func(*testing.T, *redisstore.Store, ...string) *relay.Accept, leave func(*redisstore.Store, *relay.Accept) (relay.State, error),
+) {
+	s := open(t)
+	a := accept(t, s, "one", "two")
+	want, err := leave(s, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := func(destination string) (d relay.DeliveryRecord) {
+		r, err := s.Event(t.Context(), a.Event.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(r.Deliveries, func(d relay.DeliveryRecord) bool { return d.Destination == destination })
+		return r.Deliveries[i]
+	}
+	if d := state("one"); d.State != want || len(d.Attempts) != d.Tries {
+		t.Errorf("it is %+v, want %s", d, want)
+	}
+	if d := state("two"); d.State != relay.StateInFlight {
+		t.Errorf("the other one is %s", d.State)
+	}
+	delivered(t, s, a.Leased[1])
+	s.Refresh()
+	for _, c := range s.Counts() {
+		n := map[relay.State]int64{relay.StatePending: c.Pending, relay.StateInFlight: c.InFlight, relay.StateDead: c.Dead}[want]
+		if c.Destination == "one" && n != 1 || c.Destination == "two" && c.Delivered != 1 || c.Pending+c.InFlight+c.Delivered+c.Dead != 1 {
+			t.Errorf("counts are %+v", c)
+		}
+	}
+}
+
+// waiting accepts an event that is leased to some destinations by their lanes.
+func waiting(t *testing.T, s *redisstore.Store, destinations ...string) *relay.Accept {
+	t.Helper()
+	a := newAccept(destinations...)
+	accept(t, s, a)
+	b := relay.Batch{}
+	for _, d := range destinations {
+		b.Leases = append(b.Leases, &relay.Lease{Source: "vocals", Destination: d, Max: 2, For: time.Minute})
+	}
+	s.Apply(t.Context(), &b)
+	for _, l := range b.Leases {
+		if l.Err != nil || len(l.Leased) != 1 || l.Next <= 0 {
+			t.Fatalf("lease gave %+v", l)
+		}
+		a.Leased = append(a.Leased, l.Leased...)
+	}
+	return a
+}
+
+// A delivery that waits is a member of two sets, and has no record of its own unless its first lease ends otherwise than by its delivery.
+func TestWhatWaitsIsPacked(t *testing.T) {
+	redis := redistest.Start(t)
+	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} })
+	a := newAccept("one", "two")
+	accept(t, s, a)
+	shown := func(want relay.State, tries int) {
+		t.Helper()
+		r, err := s.Event(t.Context(), a.Event.ID)
+		if err != nil || len(r.Deliveries) != 2 {
+			t.Fatalf("the event is %+v, %v", r, err)
+		}
+		for _, d := range r.Deliveries {
+			if d.State != want || d.Tries != tries || len(d.Attempts) != tries {
+				t.Errorf("a delivery is %+v, want %s", d, want)
+			}
+		}
+	}
+	has := func(want ...string) {
+		t.Helper()
+		want = slices.Sorted(slices.Values(append(want, "events", "head", "meta", "packs", "recent", "seen", "tasks", "v:"+a.Event.ID)))
+		if got := keysOf(t, redis, t.Name()); !slices.Equal(got, want) {
+			t.Errorf("keys are %v, want %v", got, want)
+		}
+	}
+	shown(relay.StatePending, 0)
+	has("q:one:due", "q:one:pending", "q:two:due", "q:two:pending")
+	leased := []*relay.Leased{lease(t, s, "one", 1).Leased[0], lease(t, s, "two", 1).Leased[0]}
+	shown(relay.StateInFlight, 0)
+	has("q:one:leased", "q:one:pending", "q:two:leased", "q:two:pending")
+	delivered(t, s, leased...)
+	shown(relay.StateDelivered, 1)
+	has("done")
+	s.Refresh()
+	for _, c := range s.Counts() {
+		if c.Delivered != 1 || c.InFlight+c.Pending != 0 {
+			t.Errorf("counts are %+v", c)
+		}
+	}
+}
+
+// Of two settles of one delivery in a batch the first one counts, with its own attempt.
+func TestADeliveryIsSettledOnce(t *testing.T) {
+	for name, leased := range map[string]func(*testing.T, *redisstore.Store, ...string) *relay.Accept{"leased at once": packed, "after it waited": waiting} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
-			a := packed(t, s, "one", "two")
-			want, err := leave(s, a)
+			a := leased(t, s, "one", "two")
+			b := relay.Batch{Settles: []*relay.Settle{
+				{Leased: a.Leased[0], Outcome: relay.OutcomeDelivered},
+				{Leased: a.Leased[1], Outcome: relay.OutcomeDelivered},
+				{Leased: a.Leased[0], Outcome: relay.OutcomeDelivered, Used: true, Attempt: &relay.Attempt{At: time.Now(), Status: 204}},
+			}}
+			s.Apply(t.Context(), &b)
+			for _, op := range b.Settles {
+				if op.Err != nil {
+					t.Error(op.Err)
+				}
+			}
+			r, err := s.Event(t.Context(), a.Event.ID)
 			if err != nil {
 				t.Fatal(err)
 			}
-			state := func(destination string) (d relay.DeliveryRecord) {
-				r, err := s.Event(t.Context(), a.Event.ID)
-				if err != nil {
-					t.Fatal(err)
-				}
-				i := slices.IndexFunc(r.Deliveries, func(d relay.DeliveryRecord) bool { return d.Destination == destination })
-				return r.Deliveries[i]
-			}
-			if d := state("one"); d.State != want || len(d.Attempts) != d.Tries {
-				t.Errorf("it is %+v, want %s", d, want)
-			}
-			if d := state("two"); d.State != relay.StateInFlight {
-				t.Errorf("the other one is %s", d.State)
-			}
-			delivered(t, s, a.Leased[1])
-			s.Refresh()
-			for _, c := range s.Counts() {
-				n := map[relay.State]int64{relay.StatePending: c.Pending, relay.StateInFlight: c.InFlight, relay.StateDead: c.Dead}[want]
-				if c.Destination == "one" && n != 1 || c.Destination == "two" && c.Delivered != 1 || c.Pending+c.InFlight+c.Delivered+c.Dead != 1 {
-					t.Errorf("counts are %+v", c)
+			for _, d := range r.Deliveries {
+				if d.State != relay.StateDelivered || d.Tries != 0 || len(d.Attempts) != 0 {
+					t.Errorf("a delivery is %+v", d)
 				}
 			}
 		})
 	}
+}
+
+// A delivery that was discarded is not left behind by a reassignment to a destination whose delivery of the event is packed.
+func TestADiscardedDeliveryIsNotLeft(t *testing.T) {
+	s := open(t)
+	accept(t, s, newAccept("one", "two"))
+	if n, _, err := s.Discard(t.Context(), relay.Selection{Source: "vocals", Destination: "one", Orphaned: true}, ""); n != 1 || err != nil {
+		t.Fatalf("discarded %d, %v", n, err)
+	}
+	if r, _, err := s.Reassign(t.Context(), "vocals", "one", "two", ""); r.Left != 0 || r.Moved != 0 || err != nil {
+		t.Errorf("reassigned %+v, %v", r, err)
+	}
+}
+
+// The leases of a batch are one script of their source.
+func TestLeasesOfABatchAreAScript(t *testing.T) {
+	redis := redistest.Start(t)
+	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} })
+	waiting(t, s, "one", "two", "three") // the scripts are known then
+	accept(t, s, newAccept("one", "two", "three"), newAccept("one", "two", "three"))
+	redis.Do(t, "CONFIG", "RESETSTAT")
+	var b relay.Batch
+	for _, d := range []string{"one", "two", "three"} {
+		b.Leases = append(b.Leases, &relay.Lease{Source: "vocals", Destination: d, Max: 5, For: time.Minute})
+	}
+	s.Apply(t.Context(), &b)
+	for _, l := range b.Leases {
+		if l.Err != nil || len(l.Leased) != 2 || len(l.Leased[0].Event.Body) == 0 {
+			t.Errorf("lease gave %+v", l)
+		}
+	}
+	stats, _ := redis.Do(t, "INFO", "commandstats").(string)
+	if n := scripts(t, redis); n != 1 || !strings.Contains(stats, "cmdstat_get:calls=1,") { // that is of the clock of tests
+		t.Errorf("it was %d scripts, and then\n%s", n, stats)
+	}
+}
+
+// A try of an accept in doubt takes only the leases that an earlier try carried, not those that lanes have taken since.
+func TestAnAcceptInDoubtLeavesLaterLeases(t *testing.T) {
+	s := open(t)
+	a := waiting(t, s, "one", "two")
+	if err := settle(t, s, a.Leased[0], relay.OutcomeRetry); err != nil {
+		t.Fatal(err)
+	}
+	b := *a
+	b.Again, b.Leased = true, nil
+	b.Deliveries = slices.Clone(a.Deliveries)
+	for i := range b.Deliveries {
+		b.Deliveries[i].LeaseFor = time.Minute
+	}
+	accept(t, s, &b)
+	if len(b.Leased) != 0 {
+		t.Errorf("it has taken %+v", b.Leased[0])
+	}
+	delivered(t, s, a.Leased[1])
 }
 
 // A gateway of the earlier layout finds no clock where it had one, so that each of its scripts fails before it writes.

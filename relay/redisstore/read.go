@@ -126,7 +126,7 @@ func (s *Store) completed(ctx context.Context, rows []row, headers []*header) ([
 			records[i] = &relay.EventRecord{Event: *h.event, Duplicates: number(noted[0]), Conflicts: number(noted[1]), Deliveries: h.deliveries}
 		}
 	}
-	return records, s.readDeliveries(ctx, rows, records)
+	return records, s.readDeliveries(ctx, rows, headers, records)
 }
 
 func number(v any) int {
@@ -136,7 +136,7 @@ func number(v any) int {
 }
 
 // readDeliveries completes the deliveries of records that have no state yet, and leaves out those that were discarded.
-func (s *Store) readDeliveries(ctx context.Context, rows []row, records []*relay.EventRecord) error {
+func (s *Store) readDeliveries(ctx context.Context, rows []row, headers []*header, records []*relay.EventRecord) error {
 	type pair struct {
 		state *redis.StringCmd
 		due   *redis.FloatCmd
@@ -181,15 +181,20 @@ func (s *Store) readDeliveries(ctx context.Context, rows []row, records []*relay
 				continue
 			}
 			text, err := p.state.Result()
-			if isNil(err) {
+			var r record
+			switch waiting := headers[i].pack.waiting(d.Destination); {
+			case isNil(err) && waiting && p.due.Val() > 0:
+				r.state = relay.StatePending
+			case isNil(err) && waiting:
+				r.state = relay.StateInFlight
+			case isNil(err):
 				continue
-			}
-			if err != nil {
+			case err != nil:
 				return explain(err)
-			}
-			r, err := decodeRecord(text)
-			if err != nil {
-				return fmt.Errorf("event %s: %w", rec.ID, err)
+			default:
+				if r, err = decodeRecord(text); err != nil {
+					return fmt.Errorf("event %s: %w", rec.ID, err)
+				}
 			}
 			d.State, d.Tries, d.Replay, d.Variant, d.Reason, d.DeadAt = r.state, r.tries, r.replay, r.variant, r.reason, r.dead
 			if due := p.due.Val(); d.State == relay.StatePending && due > 0 && due < held {

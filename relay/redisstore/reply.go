@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -72,6 +73,15 @@ func next[T any](r *reply) (value T) {
 
 func (r *reply) number() int64 { return next[int64](r) }
 func (r *reply) text() string  { return next[string](r) }
+
+// digits reads a number that is written in digits.
+func (r *reply) digits() int64 {
+	n, err := strconv.ParseInt(r.text(), 10, 64)
+	if err != nil {
+		r.fail()
+	}
+	return n
+}
 
 // numbers reads so many numbers.
 func (r *reply) numbers(n int) []int64 {

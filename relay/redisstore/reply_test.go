@@ -107,11 +107,13 @@ func TestUnexpectedReplies(t *testing.T) {
 		s.acceptedAll(h, []*relay.Accept{a}, of(acceptScript))
 		want("accept again", a.Err)
 		op := &relay.Settle{Leased: &relay.Leased{Event: a.Event, Destination: "one"}}
-		s.settledAll(h, []*relay.Settle{op}, of(settleScript))
+		s.settledAll(h, []settling{{ops: []*relay.Settle{op}}}, of(settleScript))
 		if !reflect.DeepEqual(reply, []any{int64(1)}) { // that is what it returns of a settle of which nothing else came
 			want("settle", op.Err)
 		}
-		_, _, _, err := s.leased(h, &relay.Lease{Source: "vocals", Destination: "one"}, of(leaseScript))
+		asked := &leasingShard{shard: h, op: &relay.Lease{Source: "vocals", Destination: "one"}}
+		(&round{calls: []*call{of(leaseScript)}, asked: [][]*leasingShard{{asked}}}).done()
+		_, _, _, err := s.leased(asked)
 		want("lease", err)
 		_, err = of(watchScript).watched(1)
 		want("watch", err)

@@ -23,6 +23,8 @@ var (
 	acceptLua string
 	//go:embed scripts/settle.lua
 	settleLua string
+	//go:embed scripts/lease_plain.lua
+	leasePlainLua string
 	//go:embed scripts/lease.lua
 	leaseLua string
 	//go:embed scripts/replay.lua
@@ -62,7 +64,8 @@ const (
 const (
 	letterLeased    = "L"
 	letterDelivered = "D"
-	letterUnpacked  = "U" // its state is among those of its destination, if it was not discarded
+	letterWaiting   = "W" // its first lease is yet to come, or not over
+	letterUnpacked  = "U" // its record is among those of its destination, if it was not discarded
 )
 
 // nobody names, in an event's record, a destination whose delivery was handed to another one.
@@ -84,13 +87,13 @@ const acceptedBefore = relay.Unexpected + 1
 var constants = fmt.Sprintf(`local PENDING, EXPIRED, LEASED, DELIVERED, DEAD = %q, %q, %q, %q, %q
 local ACCEPTED, DUPLICATE, CONFLICT, UNKEPT, REPLAYED, ACCEPTED_BEFORE = %d, %d, %d, %d, %d, %d
 local OUTCOME_DELIVERED, OUTCOME_RETRY, OUTCOME_DEAD = '%d', '%d', '%d'
-local LETTER_LEASED, LETTER_DELIVERED, LETTER_UNPACKED, NOBODY, PLAIN, SOURCE_KEYS, LAYOUT = %q, %q, %q, %q, %d, %d, %q
+local LETTER_LEASED, LETTER_DELIVERED, LETTER_WAITING, LETTER_UNPACKED, NOBODY, PLAIN, FIRST_LEASES, SOURCE_KEYS, LAYOUT = %q, %q, %q, %q, %q, %d, %d, %d, %q
 local MAX_TOUCHED, MAX_VARIANTS, MAX_FILES, HELD, PROOF_HEADER_PATTERN, CONFLICT_HEADER, CONFLICT_HEADER_PATTERN = %d, %d, %d, %d, %q, %q, %q
 `,
 	statusPending, statusExpired, statusLeased, statusDelivered, statusDead,
 	relay.Accepted, relay.Duplicate, relay.Conflict, relay.Unkept, relay.Replayed, acceptedBefore,
 	relay.OutcomeDelivered, relay.OutcomeRetry, relay.OutcomeDead,
-	letterLeased, letterDelivered, letterUnpacked, nobody, settlePlain, blockKeys, layoutName,
+	letterLeased, letterDelivered, letterWaiting, letterUnpacked, nobody, settlePlain, firstLeases, blockKeys, layoutName,
 	relay.MaxTouched, relay.MaxVariants, relay.MaxFiles, int64(held), strings.ReplaceAll(relay.ProofHeader, "-", "%-"), relay.ConflictHeader, strings.ReplaceAll(relay.ConflictHeader, "-", "%-"),
 )
 
@@ -105,16 +108,15 @@ func newScript(name, text string) *script {
 // ofSource makes a script that works on the keys of one source.
 func ofSource(name, text string) *script { return newScript(name, constants+clockLua+prelude+text) }
 
-// ofAccepts makes a script that stores events. What is common is done before the prelude: that would take a third of the time.
-func ofAccepts(text string) *script {
-	return newScript("accept", constants+clockLua+acceptPlainLua+prelude+text)
+// withCommon makes a script that does what is common before the prelude: that would take a third of the time.
+func withCommon(name, common, rest string) *script {
+	return newScript(name, constants+clockLua+common+prelude+rest)
 }
 
 var (
-	acceptScript    = ofAccepts(acceptLua + "return accept_all(accept)\n")
-	settleScript    = ofSource("settle", settleLua)
-	packedScript    = newScript("settle_packed", constants+clockLua+settlePackedLua)
-	leaseScript     = ofSource("lease", leaseLua)
+	acceptScript    = withCommon("accept", acceptPlainLua, acceptLua+"return accept_all(accept)\n")
+	settleScript    = withCommon("settle", settlePackedLua, settleLua)
+	leaseScript     = withCommon("lease", leasePlainLua, leaseLua)
 	replayScript    = ofSource("replay", replayLua)
 	replayAllScript = ofSource("replay_all", replayAllLua)
 	reassignScript  = ofSource("reassign", reassignLua)

@@ -9,59 +9,86 @@ import (
 )
 
 // settleGroups parts settles into those that one script does.
-func (s *Store) settleGroups(settles []*relay.Settle) []*group[*relay.Settle] {
+func (s *Store) settleGroups(settles []*relay.Settle) []*group[settling] {
 	l := s.layout.Load()
-	return grouped(settles, func(op *relay.Settle) (*shard, int, int) {
-		bytes := 100 * len(op.Files)
-		if op.Attempt != nil {
-			bytes += len(op.Attempt.Error) + len(op.Attempt.Response)
+	return grouped(settlings(settles), func(e settling) (h *shard, touched, bytes int) {
+		for _, op := range e.ops {
+			touched += 1 + len(op.Leased.Awaiting)
+			bytes += 100 * len(op.Files)
+			if op.Attempt != nil {
+				bytes += len(op.Attempt.Error) + len(op.Attempt.Response)
+			}
 		}
-		return l.ofToken(op.Leased.Event.Source, op.Leased.Token), 1 + len(op.Leased.Awaiting), bytes
+		return l.ofToken(e.ops[0].Leased.Event.Source, e.ops[0].Leased.Token), touched, bytes
 	})
 }
 
-// settleCall makes the call of settles of one partition.
-func (s *Store) settleCall(h *shard, settles []*relay.Settle) *call {
+// settleCall makes the call of settles of one partition, of which packed ones come first.
+func settleCall(h *shard, settles []settling) *call {
 	var destinations, events indexes
-	own := make([]any, 0, len(settles))
-	for _, op := range settles {
-		l := op.Leased
-		plain, flags := plain(op), byte(0)
-		if op.Used {
-			flags |= settleUsed
-		}
-		if plain {
-			flags |= settlePlain
-		}
-		head := binary.BigEndian.AppendUint16(make([]byte, 0, 128), uint16(events.index(l.Event.ID)))
-		head = append(binary.BigEndian.AppendUint16(head, uint16(destinations.index(l.Destination))), flags)
-		own = append(own, appendAttempt(strconv.AppendUint(head, ofScript(l.Token), 10), op.Attempt))
-		if plain {
-			continue
-		}
-		own = append(own, int(op.Outcome), op.Delay.Microseconds(), op.Reason, len(l.Awaiting))
-		for _, waiter := range l.Awaiting {
-			own = append(own, destinations.index(waiter))
-		}
-		own = append(own, len(op.Files))
-		for i := range op.Files {
-			begins, line := encodeFile(&op.Files[i])
-			own = append(own, begins, line)
+	packed, own := 0, make([]any, 0, len(settles))
+	for _, e := range settles {
+		n := events.index(e.ops[0].Leased.Event.ID)
+		if e.packed {
+			packed++
+			own = append(own, destinations.appendPacked(make([]byte, 0, 1+128*len(e.ops)), e.ops))
+		} else {
+			own = destinations.appendSettle(own, n, e.ops[0])
 		}
 	}
 	c := &call{script: settleScript, durable: true, keys: destinations.destinations(h, len(events.names))}
 	for _, id := range events.names {
 		c.keys = append(c.keys, h.event(id))
 	}
-	c.args = append(destinations.args(make([]any, 0, 1+len(destinations.names)+len(own))), own...)
+	c.args = append(destinations.args(make([]any, 0, 2+len(destinations.names)+len(own))), packed)
+	c.args = append(c.args, own...)
 	return c
 }
 
+// appendSettle appends the arguments of a settle by itself, as settle.lua has them.
+func (x *indexes) appendSettle(args []any, event int, op *relay.Settle) []any {
+	l := op.Leased
+	plain, flags := plain(op), byte(0)
+	if op.Used {
+		flags |= settleUsed
+	}
+	if plain {
+		flags |= settlePlain
+	}
+	head := binary.BigEndian.AppendUint16(make([]byte, 0, 128), uint16(event))
+	head = append(binary.BigEndian.AppendUint16(head, uint16(x.index(l.Destination))), flags)
+	args = append(args, appendAttempt(strconv.AppendUint(head, ofScript(l.Token), 10), op.Attempt))
+	if plain {
+		return args
+	}
+	args = append(args, int(op.Outcome), op.Delay.Microseconds(), op.Reason, len(l.Awaiting))
+	for _, waiter := range l.Awaiting {
+		args = append(args, x.index(waiter))
+	}
+	args = append(args, len(op.Files))
+	for i := range op.Files {
+		begins, line := encodeFile(&op.Files[i])
+		args = append(args, begins, line)
+	}
+	return args
+}
+
 // settledAll sets the outcome of settles of one partition.
-func (s *Store) settledAll(h *shard, settles []*relay.Settle, c *call) {
+func (s *Store) settledAll(h *shard, settles []settling, c *call) {
 	list, err := c.list(len(settles))
-	for i, op := range settles {
-		s.settled(h, op, list[i], err)
+	for i, e := range settles {
+		each, apart := list[i].([]any) // of settles that could not be done in their event's record
+		failed := err
+		if apart = apart && e.packed; apart && len(each) != len(e.ops) {
+			failed = malformed(c.script.name, c.reply)
+		}
+		for j, op := range e.ops {
+			value := list[i]
+			if apart && failed == nil {
+				value = each[j]
+			}
+			s.settled(h, op, value, failed)
+		}
 	}
 }
 

@@ -76,6 +76,7 @@ type Store struct {
 	taskTally taskTally
 	seen      seen
 	horizon   horizon
+	recent    recent
 	turns     atomic.Uint32 // leases so far, in whose turn partitions are asked
 
 	wakeups chan relay.DestinationName

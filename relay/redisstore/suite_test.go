@@ -17,11 +17,11 @@ func TestSuite(t *testing.T) {
 	storetest.Run(t, harness(func(*redisstore.Options) {}))
 }
 
-// A Cluster parts each source by default.
+// A Cluster parts each source by default. The gateways of this suite read whatever they lease.
 func TestSuiteOnACluster(t *testing.T) {
 	t.Parallel()
 	masters := redistest.Cluster(t)
-	open := harness(func(o *redisstore.Options) { o.Addresses, o.Cluster = []string{masters[0].Addr}, true })
+	open := harness(func(o *redisstore.Options) { o.Addresses, o.Cluster = []string{masters[0].Addr}, true }, (*redisstore.Store).Forgetful)
 	storetest.Run(t, func(t storetest.T) *storetest.Harness {
 		h := open(t)
 		h.Parted = true
@@ -34,7 +34,11 @@ func TestModel(t *testing.T) {
 	for _, partitions := range []int{1, 16} {
 		t.Run(fmt.Sprint(partitions, " partitions"), func(t *testing.T) {
 			t.Parallel()
-			open := harness(func(o *redisstore.Options) { o.Partitions = partitions })
+			var prepare []func(*redisstore.Store)
+			if partitions > 1 {
+				prepare = append(prepare, (*redisstore.Store).Forgetful)
+			}
+			open := harness(func(o *redisstore.Options) { o.Partitions = partitions }, prepare...)
 			storetest.Model(t, func(t storetest.T) *storetest.Harness {
 				h := open(t)
 				h.Store.(*redisstore.Store).Freeze()
@@ -47,8 +51,8 @@ func TestModel(t *testing.T) {
 
 var prefixes atomic.Int64
 
-// harness returns what opens stores of a suite, each empty at first.
-func harness(change func(*redisstore.Options)) func(t storetest.T) *storetest.Harness {
+// harness returns what opens stores of a suite, each empty at first, with options that change sets, and prepared.
+func harness(change func(*redisstore.Options), prepare ...func(*redisstore.Store)) func(t storetest.T) *storetest.Harness {
 	return func(t storetest.T) *storetest.Harness {
 		prefix := fmt.Sprint("suite-", prefixes.Add(1))
 		another := func() *redisstore.Store {
@@ -57,6 +61,9 @@ func harness(change func(*redisstore.Options)) func(t storetest.T) *storetest.Ha
 				change(o)
 			})
 			s.FollowSkew()
+			for _, prepare := range prepare {
+				prepare(s)
+			}
 			return s
 		}
 		h := &storetest.Harness{Store: another()}

@@ -42,7 +42,7 @@ var taskPrelude = fmt.Sprintf(`local TASK_OPEN, TASK_RECOVERED, TASK_GIVEN_UP, T
 
 // Scripts that do more where tasks are expected call what they add to as a function.
 var (
-	taskAcceptScript = ofAccepts(taskPrelude + acceptLua + taskAcceptLua)
+	taskAcceptScript = withCommon("accept", acceptPlainLua, taskPrelude+acceptLua+taskAcceptLua)
 	watchScript      = ofSource("watch", taskPrelude+"local function watch()\n"+watchLua+"end\nreturn task_counts(watch())\n")
 
 	taskExpectScript = ofSource("task_expect", taskPrelude+taskExpectLua)

@@ -1,8 +1,5 @@
 -- Stores what accept_plain.lua has not: accepts of events some of which may be known, or have deliveries that are not leased.
 
-for _, q in ipairs(queues) do
-  q.add_pending, q.add_due, q.add_leased, q.add_state = {}, {}, {}, {}
-end
 change_held = function(name, n)
   by_name[name].held, by_name[name].changed = by_name[name].held + n, true
 end
@@ -42,23 +39,9 @@ end
 -- made are when the deliveries of events are due, by id, that this script has stored.
 local made, to_notes = {}, {}
 
--- flush writes what is still to be written. An event, and its key, come after its deliveries: were one of them refused, the
--- event would not pass for stored.
+-- flush writes what is still to be written.
 local function flush()
-  for i, q in ipairs(queues) do
-    if q.add_state[1] and not q.known then
-      redis.call('HSET', META, 'd:' .. names[i], 0)
-      q.known = true
-    end
-    if q.add_state[1] then
-      write('ZADD', q.pending, q.add_pending)
-      write('ZADD', q.leased, q.add_leased)
-      write('ZADD', q.due, q.add_due)
-      write('HSET', q.state, q.add_state)
-      q.add_pending, q.add_due, q.add_leased, q.add_state = {}, {}, {}, {}
-    end
-  end
-  write_events()
+  write_all()
   for field, n in pairs(to_notes) do
     redis.call('HINCRBY', NOTES, field, n)
   end
@@ -107,12 +90,6 @@ local function parts(payload)
   return string.match(payload, '^([^\n]*)\n([^\n]*)\n(.*)$', from + size)
 end
 
--- What becomes due at once does so by its number, so that what is released keeps its place (settle.lua), but by this clock:
--- the numbers are ahead of one that was set back.
-local function due_at(number)
-  return now + number - first_number
-end
-
 -- accept_again repeats an accept that an earlier try has stored.
 local function accept_again(a)
   flush()
@@ -146,13 +123,13 @@ local function accept_again(a)
       redis.call('ZREM', q.leased, id)
       if v.lease > 0 and not q.paused then
         d.token = token
-        redis.call('ZADD', q.leased, v.lease_end, id)
+        redis.call('ZADD', q.leased, text(now + v.lease), id)
         redis.call('HSET', q.state, id, encode(d))
       else
         d.status, d.token = PENDING, 0
         redis.call('HSET', q.state, id, encode(d))
         enqueue(q, id, d, math.min(tonumber(d.seq), made[id] or now))
-        q.ahead = nil
+        turn(q, nil)
       end
       reply[4], reply[5 + i] = math.max(0, run - d.accepted), d.token
     end
@@ -213,35 +190,6 @@ local function store(a)
   return number
 end
 
--- record writes the record of a new event.
-local function record(a, letters, first_end)
-  local route = a.route
-  append(to_packs, a.id, letters .. ' ' .. route.open .. ' 0 ' .. a.number .. route.rest)
-  if first_end then
-    append(to_held, first_end, a.id)
-  end
-end
-
--- accept_plain accepts an event whose deliveries can all be leased at once, if that is so.
-local function accept_plain(a)
-  local route = a.route
-  for _, v in ipairs(route) do
-    if ahead(v.q, seq) then
-      return nil
-    end
-  end
-  local number = store(a)
-  seq = seq + #route
-  record(a, route.letters, route[1] and route.first_end)
-  if not route[1] then
-    to_done[#to_done + 1] = run_text .. ' ' .. a.id
-  end
-  for _, v in ipairs(route) do
-    v.q.held, v.q.changed = v.q.held + 1, true
-  end
-  return number
-end
-
 -- accept does one accept.
 local function accept(a)
   local id, task, route, beside = a.id, a.task, a.route, ''
@@ -269,9 +217,8 @@ local function accept(a)
     return accept_other(a, said, first)
   end
 
-  local reply = route.plain and beside == '' and accept_plain(a)
-  if reply then
-    return reply
+  if route.plain and beside == '' then
+    return enter(route, id, store(a))
   end
 
   local in_order = route.ordered and task ~= ''
@@ -293,7 +240,7 @@ local function accept(a)
   end
 
   local letters, first_end, rest = '', nil, ' 0 0 0 0 ' .. run_text .. ' ' .. a.number .. ' 0 -1 '
-  reply = { ACCEPTED, id, number, 0, beside }
+  local reply = { ACCEPTED, id, number, 0, beside }
   for i, v in ipairs(route) do
     local q, token = v.q, next_seq() -- also where it is not used: a token is the event's number plus the delivery's place
     local ordered = in_order and v.ordered
@@ -305,11 +252,16 @@ local function accept(a)
       letters, first_end = letters .. LETTER_LEASED, math.min(first_end or HELD, now + v.lease)
       reply[5 + i] = -token
       q.held, q.changed = q.held + 1, true
+    elseif not leased[i] and not ordered and not v.awaited and not v.waited then
+      letters = letters .. LETTER_WAITING
+      append(q.add_pending, run_text, id)
+      append(q.add_due, text(due), id)
+      turn(q, true)
     else
       letters = letters .. LETTER_UNPACKED
       append(q.add_pending, run_text, id)
       if leased[i] then
-        append(q.add_leased, v.lease_end, id)
+        append(q.add_leased, text(now + v.lease), id)
       end
       if ordered then
         local d = new_delivery(run, number, task)
@@ -321,7 +273,7 @@ local function accept(a)
           hold(q, id, d, v.awaited)
         else
           enqueue(q, id, d, due)
-          q.ahead = nil
+          turn(q, nil)
         end
         append(q.add_state, id, encode(d))
       elseif leased[i] then
@@ -329,11 +281,16 @@ local function accept(a)
       else
         append(q.add_state, id, PENDING .. ' 0' .. rest .. (v.awaited or ''))
         append(q.add_due, text(v.awaited and HELD or due), id)
-        q.ahead = q.ahead or not v.awaited or nil
+        if not v.awaited then
+          turn(q, true)
+        end
       end
     end
   end
-  record(a, letters, first_end and text(first_end))
+  append(to_packs, id, letters .. ' ' .. route.open .. ' 0 ' .. a.number .. route.rest)
+  if first_end then
+    append(to_held, text(first_end), id)
+  end
   if in_order then
     flush()
   end

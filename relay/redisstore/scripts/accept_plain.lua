@@ -10,53 +10,40 @@
 --         e  what it says of its task's end
 --         k  an earlier accept of these has its key
 --         r  it is a recovered one
--- Returns per accept its seq, where all its deliveries were leased with the numbers that follow, or
+-- Returns per accept its seq, where all its deliveries were leased with the numbers that follow, or the letters of its deliveries
+--         and its seq in 16 digits, where some wait, or
 --         {result, first id, seq, age, id of the event that it conflicts with or empty,
 --           per delivery: token, negative if it is leased in its event's record, or 0 if it is pending, or -1 if this try has
 --           left it alone};
 --         without deliveries where the result is not ACCEPTED, and with them where it is ACCEPTED_BEFORE and flag a is set
 --
--- Where all accepts are of new events whose deliveries can all be leased, they are stored right here, which is the common case.
+-- Where all accepts are of new events whose deliveries keep no order and wait for no other, they are stored right here, which is
+-- the common case.
 --
 -- What accepts share is read once, and what can wait is written at once by flush(). Whatever an accept needs of an earlier one
 -- is in `seen`, `made` and the queues' `ahead`, or is flushed before.
-local at = 0
-local function arg()
-  at = at + 1
-  return ARGV[at]
+local names, queues, by_name = read_queues()
+for _, q in ipairs(queues) do
+  q.add_pending, q.add_due, q.add_leased, q.add_state = {}, {}, {}, {}
 end
-
-local names, queues, by_name, fields = {}, {}, {}, {}
-for i = 1, tonumber(arg()) do
-  local name, q = arg(), queue(SOURCE_KEYS - 5 + i * 6)
-  names[i], queues[i], by_name[name] = name, q, q
-  fields[3 * i - 2], fields[3 * i - 1], fields[3 * i] = 'd:' .. name, 'p:' .. name, 'f:' .. name
-end
-local flags = tick(unpack(fields))
-for i, q in ipairs(queues) do
-  q.known, q.paused, q.held = flags[1 + i * 3], flags[2 + i * 3], tonumber(flags[3 + i * 3] or 0)
-  end
--- A route is plain if all its deliveries may be leased at once and then be in their event's record.
+-- A route is plain if all its deliveries can be in their event's record.
 local routes = {}
 for i = 1, tonumber(arg()) do
-  local route, to, lasts, waited, first_end = { window = tonumber(arg()), plain = true }, {}, {}, {}, HELD
+  local route, to, lasts, waited = { window = tonumber(arg()), plain = true }, {}, {}, {}
   for j = 1, tonumber(arg()) do
     local n = tonumber(arg())
     local v = { q = queues[n], name = names[n], lease = tonumber(arg()), ordered = arg() == '1', awaited = names[tonumber(arg())] }
     v.at_once = v.lease > 0 and not v.awaited and not v.q.paused
-    v.lease_end = text(now + v.lease)
     route[j], to[j], lasts[j], route.ordered = v, names[n], text(v.lease), route.ordered or v.ordered
     if v.awaited then
       waited[v.awaited] = true
     end
-    route.plain = route.plain and v.at_once and not v.ordered and not v.awaited
-    first_end = math.min(first_end, now + v.lease)
+    route.plain = route.plain and not v.ordered and not v.awaited
   end
   for _, v in ipairs(route) do
     v.waited = waited[v.name]
   end
-  route.letters, route.open, route.first_end, route.count = string.rep(LETTER_LEASED, #route), text(#route), text(first_end), 0
-  route.begins = route.letters .. ' ' .. route.open .. ' 0 '
+  route.open = text(#route)
   route.rest = ' ' .. run_text .. ' ' .. (route[1] and now_text or run_text) .. ' ' .. table.concat(lasts, ',') .. ' ' .. table.concat(to, ' ')
   routes[text(i)] = route
 end
@@ -72,7 +59,6 @@ while at < #ARGV do
   at = at + 4
   if routes[head] then
     plain = plain and routes[head].plain
-    routes[head].count = routes[head].count + 1
   else
     local flags = string.match(head, '%a+$')
     plain = false
@@ -86,13 +72,26 @@ end
 local known, before = redis.call('HMGET', SEEN, unpack(keys)), redis.call('ZMSCORE', EVENTS, unpack(ids))
 local payloads = SOURCE_KEYS + #names * 6
 
--- ahead says whether something of a queue is due, or becomes so in this script before what has a number.
-local first_number = seq
+-- ahead says whether something of a queue is due, or becomes so in this script before what has a number. turns counts how often
+-- that was found to be otherwise since.
+local first_number, turns = seq, 0
 local function ahead(q, number)
   if q.ahead == nil then
     q.ahead = redis.call('ZCOUNT', q.due, '-inf', text(now + number - first_number)) > 0
   end
   return q.ahead
+end
+
+local function turn(q, ahead)
+  if q.ahead ~= ahead then
+    q.ahead, turns = ahead, turns + 1
+  end
+end
+
+-- What becomes due at once does so by its number, so that what is released keeps its place (settle.lua), but by this clock:
+-- the numbers are ahead of one that was set back.
+local function due_at(number)
+  return now + number - first_number
 end
 
 -- append puts two values at the end of a list.
@@ -104,17 +103,63 @@ end
 -- What is still to be written, but for deliveries.
 local to_payloads, to_packs, to_held, to_events, to_tasks, to_recent, to_seen, to_done = {}, {}, {}, {}, {}, {}, {}, {}
 
-local function write(command, key, list)
-  if list[1] then
-    redis.call(command, key, unpack(list))
+-- assign decides which deliveries of a plain route are leased and which wait, those of the event with a number and of later
+-- ones, until something of a queue becomes due.
+local function assign(route, number)
+  local letters, first_end, leased, waiting = {}, HELD, {}, {}
+  for i, v in ipairs(route) do
+    if v.at_once and not ahead(v.q, number - 1) then
+      letters[i], leased[#leased + 1], first_end = LETTER_LEASED, v.q, math.min(first_end, now + v.lease)
+    else
+      letters[i], waiting[#waiting + 1] = LETTER_WAITING, v.q
+    end
   end
+  for _, q in ipairs(waiting) do
+    turn(q, true)
+  end
+  route.letters, route.leased, route.waiting, route.turns = table.concat(letters), leased, waiting, turns
+  route.begins, route.first_end = route.letters .. ' ' .. route.open .. ' 0 ', first_end < HELD and text(first_end)
 end
 
-local function write_events()
+-- enter stores the deliveries of an event with a plain route and its record, and returns what the accept does.
+local function enter(route, id, number)
+  if route.turns ~= turns then
+    assign(route, number)
+  end
+  local number_text = string.format('%016d', number)
+  append(to_packs, id, route.begins .. number_text .. route.rest)
+  seq = number + #route
+  if route.first_end then
+    append(to_held, route.first_end, id)
+    for _, q in ipairs(route.leased) do
+      q.held, q.changed = q.held + 1, true
+    end
+  elseif not route[1] then
+    to_done[#to_done + 1] = run_text .. ' ' .. id
+  end
+  if not route.waiting[1] then
+    return number
+  end
+  local due = first_number == now and number_text or text(due_at(number)) -- the same, as long as fewer than one comes each microsecond
+  for _, q in ipairs(route.waiting) do
+    append(q.add_pending, run_text, id)
+    append(q.add_due, due, id)
+  end
+  return route.letters .. number_text
+end
+
+-- write_all writes what is still to be written. An event, and its key, come after its deliveries: were one of them refused, the
+-- event would not pass for stored.
+local function write_all()
   for i, q in ipairs(queues) do
-    if q.changed and not q.known then
+    local added = q.add_pending[1] or q.add_state[1]
+    if (q.changed or added) and not q.known then
       redis.call('HSET', META, 'd:' .. names[i], 0)
       q.known = true
+    end
+    if added then
+      q.add_pending, q.add_leased = write('ZADD', q.pending, q.add_pending), write('ZADD', q.leased, q.add_leased)
+      q.add_due, q.add_state = write('ZADD', q.due, q.add_due), write('HSET', q.state, q.add_state)
     end
   end
   if to_events[1] then
@@ -144,37 +189,20 @@ end
 for i = 1, plain and count or 0 do
   plain = plain and not known[i] and not before[i]
 end
-for _, route in pairs(plain and routes or {}) do
-  for _, v in ipairs(route) do
-    plain = plain and not ahead(v.q, seq)
-  end
-end
 if plain then
   local replies, since = {}, ' ' .. run_text
   for i = 1, count do
-    local from, id, key = heads[i], ids[i], keys[i]
-    local route = routes[ARGV[from + 1]]
-    local number = string.format('%016d', seq + 1)
-    replies[i], seq = seq + 1, seq + 1 + #route
+    local from, id, key, number = heads[i], ids[i], keys[i], seq + 1
+    local number_text = string.format('%016d', number)
     local n = i * 2
     to_payloads[n - 1], to_payloads[n] = KEYS[payloads + i], ARGV[from + 4]
-    to_packs[n - 1], to_packs[n] = id, route.begins .. number .. route.rest
-    to_events[n - 1], to_events[n] = number, id
-    to_tasks[n - 1], to_tasks[n] = '0', ARGV[from + 3] .. '\0' .. number .. id
+    to_events[n - 1], to_events[n] = number_text, id
+    to_tasks[n - 1], to_tasks[n] = '0', ARGV[from + 3] .. '\0' .. number_text .. id
     to_seen[n - 1], to_seen[n] = key, values[i] .. since
     to_recent[i] = key
-    if route[1] then
-      append(to_held, route.first_end, id)
-    else
-      to_done[#to_done + 1] = run_text .. ' ' .. id
-    end
+    replies[i] = enter(routes[ARGV[from + 1]], id, number)
   end
-  for _, route in pairs(routes) do
-    for _, v in ipairs(route) do
-      v.q.held, v.q.changed = v.q.held + route.count, true
-    end
-  end
-  write_events()
+  write_all()
   save_all()
   return replies
 end

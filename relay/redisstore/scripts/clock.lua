@@ -74,3 +74,56 @@ local function queue(first)
     state = KEYS[first + 3], dead = KEYS[first + 4], order = KEYS[first + 5],
   }
 end
+
+-- next_in returns when the next delivery of a queue is due, and when the next lease ends; each HELD or later where there is none.
+local function next_in(q)
+  local due, lease = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES'), redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
+  return tonumber(due[2] or HELD), tonumber(lease[2] or HELD)
+end
+
+-- places_of returns the places of destinations in an event's record, by their names, and the names by their places. Most events
+-- of a script have the same.
+local known_places = {}
+local function places_of(names)
+  local places = known_places[names]
+  if not places then
+    places = {}
+    for name in string.gmatch(names, '%S+') do
+      local n = #places + 1
+      places[n], places[name] = name, n
+    end
+    known_places[names] = places
+  end
+  return places
+end
+
+-- arg returns the next argument.
+local at = 0
+local function arg()
+  at = at + 1
+  return ARGV[at]
+end
+
+-- read_queues reads the clocks, how many destinations there are, and their names. It returns the names, their queues, and these by name.
+local function read_queues()
+  local names, queues, by_name, fields = {}, {}, {}, {}
+  for i = 1, tonumber(arg()) do
+    local name, q = arg(), queue(SOURCE_KEYS - 5 + i * 6)
+    names[i], queues[i], by_name[name], q.name = name, q, q, name
+    fields[3 * i - 2], fields[3 * i - 1], fields[3 * i] = 'd:' .. name, 'p:' .. name, 'f:' .. name
+  end
+  local flags = tick(unpack(fields))
+  for i, q in ipairs(queues) do
+    q.known, q.paused = flags[1 + i * 3], flags[2 + i * 3]
+    q.delivered, q.held = tonumber(q.known or 0), tonumber(flags[3 + i * 3] or 0)
+  end
+  return names, queues, by_name
+end
+
+-- write does a command with the values of a list, if there are any, and returns an empty list.
+local function write(command, key, list)
+  if list[1] then
+    redis.call(command, key, unpack(list))
+  end
+  return {}
+end

@@ -121,9 +121,11 @@ end
 -- delivered by its first lease a line: its place, 1 if it used up a retry, and the attempt, if there was one.
 --
 -- A delivery that was leased as it was accepted is nowhere else (LETTER_LEASED) until it is delivered (LETTER_DELIVERED). Its
--- token is the event's sequence plus its place. What becomes of it otherwise unpacks it: it has members of its own then, in
--- the keys of its destination (LETTER_UNPACKED), as those have that were not leased at once. `at` is Redis's time of the leases
--- while there are any, and later the source's when nothing was open any more, or 0 where SETTLED or BURIED has that.
+-- token is the event's sequence plus its place. One that was not is among the pending ones of its destination, and due or leased there,
+-- but has no record there (LETTER_WAITING). The token of its first lease is the event's sequence minus its place. What becomes
+-- of either, if it is not delivered by its first lease, unpacks it: its record is among those of its destination then
+-- (LETTER_UNPACKED). `at` is Redis's time of the leases while there are any, and later the source's when nothing was open any more,
+-- or 0 where SETTLED or BURIED has that.
 --
 -- HELD_PACKS has the events with leases in their records, by when the first of them ends, or earlier.
 --
@@ -144,11 +146,17 @@ local change_held = function(name, n)
   redis.call('HINCRBY', META, 'f:' .. name, n)
 end
 
+-- pack_event reads an event's record; false if there is none.
+local function pack_event(id, key)
+  local r = redis.call('HGET', PACKS, id)
+  return r and parse_pack(r, id, key)
+end
+
 -- event_of reads an event; nil if it is gone.
 local function event_of(id, key)
-  local r = redis.call('HGET', PACKS, id)
-  if r then
-    return parse_pack(r, id, key)
+  local e = pack_event(id, key)
+  if e then
+    return e
   end
   local h = redis.call('HMGET', key, 's', 'o', 'x', 'd')
   if h[1] then
@@ -218,10 +226,10 @@ end
 -- packed says whether a delivery is in its event's record.
 local function packed(e, name)
   local _, letter = place_of(e, name)
-  return letter == LETTER_LEASED or letter == LETTER_DELIVERED
+  return letter ~= nil and letter ~= LETTER_UNPACKED
 end
 
--- unpack_delivery lets a delivery have members of its own that is in its event's record, which the caller keeps. Its lease goes
+-- unpack_delivery lets a delivery have a record of its own that is in its event's record, which the caller keeps. Its lease goes
 -- on. It gives the delivery's record; nil if the event's has no such delivery.
 local function unpack_delivery(q, name, e)
   if not packed(e, name) then
@@ -237,6 +245,9 @@ local function unpack_delivery(q, name, e)
     redis.call('ZADD', q.leased, text(lease_end(e, i)), e.id)
     redis.call('ZADD', q.pending, e.accepted, e.id)
     change_held(name, -1)
+  elseif letter == LETTER_WAITING then
+    local leased = redis.call('ZSCORE', q.leased, e.id)
+    d.status, d.token = leased and LEASED or PENDING, leased and e.seq - i or 0
   else
     local used, attempt = string.match(e.attempts, '\n' .. i .. ' (%d)([^\n]*)')
     d.status, d.used, d.tries = DELIVERED, used or 0, attempt and attempt ~= '' and 1 or 0
@@ -253,6 +264,18 @@ local function record_of(q, name, e)
     return encode(d)
   end
   return redis.call('HGET', q.state, e.id)
+end
+
+-- delivery_of reads an event, and its delivery to a destination, which it unpacks; each nil if it is gone.
+local function delivery_of(q, name, id, key)
+  local e = event_of(id, key)
+  local s
+  if e then
+    s = record_of(q, name, e)
+  else
+    s = redis.call('HGET', q.state, id)
+  end
+  return e, s and decode(s)
 end
 
 -- closed counts one less open, sets further fields of the event's hash, and says whether that is there. With none open its
@@ -320,7 +343,7 @@ end
 -- less than so much time before now. It says whether it has.
 local function replay(q, name, e, variant, delay, ago)
   local _, letter = place_of(e, name)
-  if letter == LETTER_LEASED then
+  if letter == LETTER_LEASED or letter == LETTER_WAITING then
     return false
   end
   local s = record_of(q, name, e)
@@ -380,6 +403,10 @@ local function reclaim(q, name, most)
   for i = 1, #expired, 2 do
     local id = expired[i]
     local s = redis.call('HGET', q.state, id)
+    if not s then
+      local e = pack_event(id)
+      s = e and record_of(q, name, e)
+    end
     redis.call('ZREM', q.leased, id)
     redis.call('ZADD', q.due, s and text(math.min(expired[i + 1], decode(s).accepted)) or expired[i + 1], id)
     if s then
@@ -398,8 +425,7 @@ local function next_pack(name)
     if score >= first then
       return first
     end
-    local r = redis.call('HGET', PACKS, list[i])
-    local e = r and parse_pack(r, list[i])
+    local e = pack_event(list[i])
     local at, letter
     if e then
       at, letter = place_of(e, name)
@@ -411,11 +437,10 @@ local function next_pack(name)
   return #list == 32 and math.min(first, math.max(tonumber(list[32]), now + 1)) or first
 end
 
--- next_due returns when the next delivery of a destination is due, and when the next lease ends, of events' records too if `held`
--- says that there are any; each HELD or later where there is none.
+-- next_due returns what next_in does, with the leases in events' records if `held` says that there are any.
 local function next_due(q, name, held)
-  local due, lease = redis.call('ZRANGE', q.due, 0, 0, 'WITHSCORES'), redis.call('ZRANGE', q.leased, 0, 0, 'WITHSCORES')
-  return tonumber(due[2] or HELD), math.min(tonumber(lease[2] or HELD), held and next_pack(name) or HELD)
+  local due, lease = next_in(q)
+  return due, math.min(lease, held and next_pack(name) or HELD)
 end
 
 -- waits says that a delivery is neither leased nor settled.

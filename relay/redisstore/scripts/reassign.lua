@@ -49,7 +49,7 @@ for i = 3, #ARGV do
     s = redis.call('HGET', from.state, id)
   elseif not packed(e, new) then
     s = record_of(from, old, e)
-  elseif place_of(e, old) then
+  elseif packed(e, old) or redis.call('HEXISTS', from.state, id) == 1 then
     left = left + 1
   end
   local d = s and decode(s)

@@ -1,76 +1,74 @@
--- Ends leases: settles of one source, in their order.
--- KEYS: source; six per destination; hashes of events
--- ARGV: number of destinations; their names;
---       per settle: indexes of its event and of its destination (two bytes each), flags (a byte), token and attempt, if there is one;
---         without flag PLAIN also outcome (relay.Outcome), delay, reason, number of destinations that may wait for this delivery;
---         their indexes; number of files that the attempt has stored; per file: how its line begins that has its field, its line.
---       Flag USED: it used up a retry. PLAIN: it is delivered, no other delivery may wait for it, and it has stored no file.
+-- Does the settles that settle_packed.lua has not.
+--
+-- A settle is: indexes of its event and of its destination (two bytes each), flags (a byte), token and attempt, if there is one;
+--   without flag PLAIN also outcome (relay.Outcome), delay, reason, number of destinations that may wait for this delivery; their
+--   indexes; number of files that the attempt has stored; per file: how its line begins that has its field, its line.
+-- Flag USED: it used up a retry. PLAIN: it is delivered, no other delivery may wait for it, and it has stored no file.
 -- Returns per settle 1 where nothing else came of it, or {1, 1 if another delivery of the task got its turn, destinations whose
 -- delivery was freed}, or {0} where the lease is lost
 --
 -- The common settle waits for flush(), by which all are written at once. Any other one is done by itself, after a flush.
-local at = 0
-local function arg()
-  at = at + 1
-  return ARGV[at]
-end
-
-local names, queues, by_name, fields = {}, {}, {}, {}
-for i = 1, tonumber(arg()) do
-  local name, q = arg(), queue(SOURCE_KEYS - 5 + i * 6)
-  names[i], queues[i], by_name[name] = name, q, q
-  fields[2 * i - 1], fields[2 * i] = 'd:' .. name, 'f:' .. name
-end
-local flags = tick(unpack(fields))
-relieve()
-for i, q in ipairs(queues) do
-  q.name, q.delivered, q.held = names[i], tonumber(flags[2 + i * 2] or 0), tonumber(flags[3 + i * 2] or 0)
-  q.asked, q.unleased, q.undue, q.unpended, q.records, q.state_of = {}, {}, {}, {}, {}, {}
-end
 change_held = function(name, n)
   by_name[name].held, by_name[name].changed = by_name[name].held + n, true
 end
 
-local ids, events = {}, {}
-for i = SOURCE_KEYS + #names * 6 + 1, #KEYS do
-  ids[#ids + 1] = string.sub(KEYS[i], #META - 1) -- both begin alike, and go on with `head` and `e:`
-end
-for i, r in ipairs(redis.call('HMGET', PACKS, unpack(ids))) do
+local events = {}
+local function event(i)
   local key = KEYS[SOURCE_KEYS + #names * 6 + i]
-  events[i] = r and parse_pack(r, ids[i], key) or event_of(ids[i], key) or false
+  events[i] = packs[i] and parse_pack(packs[i], ids[i], key) or event_of(ids[i], key) or false
+end
+for _, i in ipairs(left) do
+  event(i)
+end
+for i = #heads + 1, #ids do
+  event(i)
 end
 
--- names_of are the destinations of an event, by their places. Most events of a batch have the same.
-local splits = {}
-local function names_of(e)
-  local list = splits[e.names]
-  if not list then
-    list = {}
-    for name in string.gmatch(e.names, '%S+') do
-      list[#list + 1] = name
+-- letter_of returns the letter of a settle's delivery in its event's record, if its lease may be the first one.
+local function letter_of(s)
+  return s.place and string.sub(s.e.letters, s.place, s.place)
+end
+
+-- locate finds the delivery of a settle in its event's record, or asks for its own.
+local function locate(s)
+  if s.e and s.e.pack then
+    local n = s.token - s.e.seq
+    local place = math.abs(n)
+    local letter = places_of(s.e.names)[place] == s.q.name and string.sub(s.e.letters, place, place)
+    if letter == LETTER_DELIVERED or letter == LETTER_LEASED and n > 0 or letter == LETTER_WAITING and n < 0 then
+      s.place = place
     end
-    splits[e.names] = list
+  end
+  if not s.place then
+    s.q.asked[#s.q.asked + 1] = s.id
+  end
+  return s
+end
+
+-- settles_of returns the settles of an event that settle_packed.lua has left.
+local function settles_of(i)
+  local head, e, list = heads[i], events[i], {}
+  local n = string.byte(head)
+  local attempts = string.sub(head, n * 3 + 2)
+  for k = 1, n do
+    local place, d1, d2 = string.byte(head, k * 3 - 1, k * 3 + 1)
+    local used, attempt = string.match(attempts, '\n' .. place .. ' (%d)([^\n]*)')
+    local token = e and text(d1 < 128 and e.seq + place or e.seq - place)
+    list[k] = locate({ id = ids[i], e = e, q = queues[d1 % 128 * 256 + d2], token = token, used = tonumber(used or 0), attempt = attempt or '', plain = true })
   end
   return list
 end
 
-local settles = {}
+local settles, packed_settles = {}, {}
+for k, i in ipairs(left) do
+  packed_settles[k] = settles_of(i)
+end
 while at < #ARGV do
   local head = arg()
   local e1, e2, d1, d2, flags = string.byte(head, 1, 5)
   local token, attempt = string.match(head, '^(%d+)(.*)$', 6)
   local n = e1 * 256 + e2
-  local s = { id = ids[n], e = events[n], q = queues[d1 * 256 + d2], token = token, used = flags % 2, attempt = attempt, plain = flags >= PLAIN }
-  if s.e and s.e.pack then
-    local place = token - s.e.seq
-    if names_of(s.e)[place] == s.q.name then
-      s.place = place
-    end
-  end
-  local letter = s.place and string.sub(s.e.letters, s.place, s.place)
-  if letter ~= LETTER_LEASED and letter ~= LETTER_DELIVERED then
-    s.q.asked[#s.q.asked + 1] = s.id
-  end
+  local s = locate({ id = ids[n], e = events[n], q = queues[d1 * 256 + d2], token = token, used = flags % 2, attempt = attempt, plain = flags >= PLAIN })
   if not s.plain then
     s.outcome, s.delay, s.reason, s.waiters, s.files = arg(), arg(), arg(), {}, {}
     for i = 1, tonumber(arg()) do
@@ -94,13 +92,6 @@ end
 -- dirty are events whose deliveries were closed and are not written yet.
 local dirty = {}
 
-local function take(command, key, list)
-  if list[1] then
-    redis.call(command, key, unpack(list))
-  end
-  return {}
-end
-
 -- flush writes what is still to be written. It begins with what may be done twice.
 local function flush()
   for _, e in ipairs(dirty) do
@@ -109,8 +100,8 @@ local function flush()
     end
   end
   for _, q in ipairs(queues) do
-    q.unleased, q.undue = take('ZREM', q.leased, q.unleased), take('ZREM', q.due, q.undue)
-    q.unpended, q.records = take('ZREM', q.pending, q.unpended), take('HSET', q.state, q.records)
+    q.unleased, q.undue = write('ZREM', q.leased, q.unleased), write('ZREM', q.due, q.undue)
+    q.unpended, q.records = write('ZREM', q.pending, q.unpended), write('HSET', q.state, q.records)
   end
   local unheld, to_packs, to_done, to_buried, to_settled = {}, {}, {}, {}, {}
   for _, e in ipairs(dirty) do
@@ -136,11 +127,11 @@ local function flush()
     e.fields = nil
   end
   dirty = {}
-  take('ZREM', HELD_PACKS, unheld)
-  take('HSET', PACKS, to_packs)
-  take('RPUSH', DONE, to_done)
-  take('ZADD', SETTLED, to_settled)
-  take('ZADD', BURIED, to_buried)
+  write('ZREM', HELD_PACKS, unheld)
+  write('HSET', PACKS, to_packs)
+  write('RPUSH', DONE, to_done)
+  write('ZADD', SETTLED, to_settled)
+  write('ZADD', BURIED, to_buried)
 end
 
 -- close counts one less open.
@@ -151,10 +142,9 @@ local function close(q, e)
   q.delivered, q.changed, e.open = q.delivered + 1, true, e.open - 1
 end
 
--- settle_packed notes in its event's record that a delivery is delivered, and says whether it is there.
-local function settle_packed(s)
-  local e, place = s.e, s.place
-  local letter = place and string.sub(e.letters, place, place)
+-- settle_leased notes in its event's record that a delivery is delivered that was leased there, and says whether it is there.
+local function settle_leased(s)
+  local e, place, letter = s.e, s.place, letter_of(s)
   if letter ~= LETTER_LEASED then
     return letter == LETTER_DELIVERED -- done before; the answer was lost
   end
@@ -220,8 +210,8 @@ local function with_files(key, files)
   return table.concat(lines, '\n')
 end
 
--- write ends the lease of a delivery and gives the reply.
-local function write(s, d)
+-- end_lease ends the lease of a delivery and gives the reply.
+local function end_lease(s, d)
   local q, e = s.q, s.e
   local id, outcome, attempt = s.id, s.outcome, {}
   if s.attempt ~= '' then
@@ -272,8 +262,8 @@ end
 local function settle_other(s)
   local q, e, id = s.q, s.e, s.id
   local record = q.state_of[id]
-  local letter = s.place and string.sub(e.letters, s.place, s.place)
-  if letter == LETTER_LEASED then
+  local letter = letter_of(s)
+  if letter == LETTER_LEASED or letter == LETTER_WAITING then
     flush()
     record = record_of(q, q.name, e)
   elseif record == nil then
@@ -294,22 +284,23 @@ local function settle_other(s)
   flush()
   now = now + 1 -- what settles make due comes in their order; each takes longer
   now_text = text(now)
-  local reply = write(s, d)
+  local reply = end_lease(s, d)
   q.state_of[id] = nil
   return reply
 end
 
-local replies = {}
-for i, s in ipairs(settles) do
-  replies[i] = s.plain and (settle_packed(s) or settle_plain(s)) and 1 or settle_other(s)
+local function settle(s)
+  return s.plain and (settle_leased(s) or settle_plain(s)) and 1 or settle_other(s)
 end
-flush()
-local counts = {}
-for i, q in ipairs(queues) do
-  if q.changed then
-    local n = #counts
-    counts[n + 1], counts[n + 2], counts[n + 3], counts[n + 4] = 'd:' .. q.name, text(q.delivered), 'f:' .. q.name, text(q.held)
+for k, i in ipairs(left) do
+  replies[i] = {}
+  for n, s in ipairs(packed_settles[k]) do
+    replies[i][n] = settle(s)
   end
 end
-save(unpack(counts)) -- a write, so that WAIT covers what an earlier script has done
+for i, s in ipairs(settles) do
+  replies[#heads + i] = settle(s)
+end
+flush()
+save_all()
 return replies

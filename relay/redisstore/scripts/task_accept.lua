@@ -18,7 +18,7 @@ local function accept_ending(a)
   end
   local key, separate = a.key, a.separate
   local reply = accept(a)
-  local plain = type(reply) == 'number'
+  local plain = type(reply) ~= 'table'
   local result = plain and ACCEPTED or reply[1]
   local ends = result == ACCEPTED or result == ACCEPTED_BEFORE or result == DUPLICATE or result == CONFLICT or a.recovered
   if t and ends and (t.state == TASK_OPEN or not a.recovered and t.state == TASK_GIVEN_UP) then

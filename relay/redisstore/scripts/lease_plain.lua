@@ -1,0 +1,80 @@
+-- Leases due deliveries of some destinations.
+-- KEYS: source; six per destination
+-- ARGV: per destination: its name, most, duration, 1 for a probe
+-- Returns per destination {1 if paused, leases that had expired, time until the next is due or -1,
+--           per delivery: id, token (negative if it is in its event's record), tries, used, replay, variant, age, seq}
+--         or {FIRST_LEASES, 0, time until the next is due or -1, run, per delivery: id, place in its event's record, seq, accepted}
+--
+-- Where all that is leased of a destination is in events' records, which is the common case, it is done right here.
+local leases, fields, left = {}, {}, MAX_TOUCHED
+for i = 1, #ARGV / 4 do
+  local name, most = ARGV[i * 4 - 3], tonumber(ARGV[i * 4 - 2])
+  leases[i] = { name = name, most = most, last = ARGV[i * 4 - 1], probe = ARGV[i * 4] == '1', q = queue(SOURCE_KEYS - 5 + i * 6) }
+  fields[2 * i - 1], fields[2 * i] = 'p:' .. name, 'f:' .. name
+  left = left - most
+end
+local flags = tick(unpack(fields))
+
+-- wait_of returns how long it is until the next delivery is due or the next lease ends.
+local function wait_of(due, lease)
+  if due <= now then
+    return 0
+  end
+  return math.min(due, lease) < HELD and math.max(1, math.min(due, lease) - now) or -1
+end
+
+local lapsed = redis.call('ZCOUNT', HELD_PACKS, '-inf', now_text) > 0
+
+-- plan returns what a lease gives that is of deliveries in events' records, and sets what is to be written of it; nil if others
+-- are due, or leases have expired.
+local function plan(l)
+  local q = l.q
+  if l.paused or l.probe or lapsed or redis.call('ZCOUNT', q.leased, '-inf', now_text) > 0 then
+    return nil
+  end
+  local ids = redis.call('ZRANGEBYSCORE', q.due, '-inf', now_text, 'LIMIT', 0, l.most + 1)
+  local more = #ids > l.most
+  ids[l.most + 1] = nil
+  if not more and l.held then
+    return nil -- when those end that are in events' records, is for lease_other to say
+  end
+  local reply, entries, ends = { FIRST_LEASES, 0, 0, run_text }, {}, text(now + l.last)
+  for i, r in ipairs(ids[1] and redis.call('HMGET', PACKS, unpack(ids)) or {}) do
+    if not r then
+      return nil
+    end
+    local letters, number, accepted, names = string.match(r, '^(%S*) %S+ %S+ (%d+) (%d+) %S+ %S* ([^\n]*)')
+    local place = places_of(names)[l.name]
+    if not place or string.sub(letters, place, place) ~= LETTER_WAITING then
+      return nil
+    end
+    local n = i * 4
+    reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = ids[i], place, number, accepted
+    entries[2 * i - 1], entries[2 * i] = ends, ids[i]
+  end
+  l.count, l.entries, l.more = #ids, entries, more
+  return reply
+end
+
+local replies, others, planned = {}, {}, {}
+for i, l in ipairs(leases) do
+  l.paused, l.held = flags[2 + i * 2], tonumber(flags[3 + i * 2] or 0) > 0
+  replies[i] = not planned[l.name] and plan(l) or nil -- another one of the same destination goes by what is written of the first
+  planned[l.name] = true
+end
+relieve()
+for i, l in ipairs(leases) do
+  if not replies[i] then
+    others[#others + 1] = i
+  elseif l.count > 0 then
+    redis.call('ZREMRANGEBYRANK', l.q.due, 0, l.count - 1)
+    redis.call('ZADD', l.q.leased, unpack(l.entries))
+  end
+  if replies[i] and not l.more then
+    replies[i][3] = wait_of(next_in(l.q))
+  end
+end
+if not others[1] then
+  save()
+  return replies
+end
