@@ -201,14 +201,15 @@ func (d doubt) isExplained(e api.Event) bool {
 	return len(e.Deliveries) == 0
 }
 
-// explained reports whether a fault stands between two requests, before the first of them was settled.
+// explained reports whether a fault stands between two requests, before the first of them was settled, or has ended just before: what
+// it left in doubt is then stored again, with leases that take the place of those in hand.
 func (l *ledger) explained(first, second *request) bool {
 	unsettled := second.arrived
 	if !first.ended.IsZero() {
 		unsettled = l.settledBy(first.ended)
 	}
 	for _, f := range l.faults {
-		if f.from.Before(second.arrived) && f.from.Before(unsettled) && (f.to.IsZero() || f.to.After(first.arrived)) {
+		if f.from.Before(second.arrived) && f.from.Before(unsettled) && (f.to.IsZero() || f.to.Add(settleTime).After(first.arrived)) {
 			return true
 		}
 	}

@@ -218,6 +218,14 @@ func TestVerdict(t *testing.T) {
 			s.kill()
 			s.get(plainTask, "flaky", 2, 0, http.StatusOK)
 		}, "repeated"},
+		"a request repeats one that came after a fault": {func(s *story) {
+			s.kill()
+			s.pass(settleTime)
+			s.replayed(delivery{plainTask.id(), "flaky"})
+			s.get(plainTask, "flaky", 1, 1, http.StatusOK)
+			s.pass(time.Minute)
+			s.get(plainTask, "flaky", 1, 1, http.StatusOK)
+		}, "repeated"},
 		"a request repeats one that was cut off": {func(s *story) {
 			s.last(plainTask, "flaky").cut = true
 			s.get(plainTask, "flaky", 2, 0, http.StatusOK)
