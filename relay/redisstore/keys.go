@@ -81,7 +81,7 @@ func (h *shard) expected(block []string) []string {
 // blockKeys is how many keys block returns.
 const blockKeys = 13
 
-// block returns the keys that every script of a partition begins with, in the order of prelude.lua.
+// block returns the keys that every script of a partition begins with, in the order of clock.lua.
 func (h *shard) block(more int) []string {
 	t := h.tag
 	block := make([]string, 0, blockKeys+more)

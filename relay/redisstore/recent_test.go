@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,6 +47,21 @@ func TestRecentEventsAreForgotten(t *testing.T) {
 	})
 }
 
+// The last events of a crowd do not stay in memory for as long as no other one comes.
+func TestRecentEventsAreForgottenWhileNoneCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c recent
+		c.add(&relay.Event{ID: "last", Body: make([]byte, 100)}, 1)
+		for range 2 {
+			<-time.After(recentFor + 1)
+			c.forget()
+		}
+		if len(c.young.events)+len(c.old.events)+c.young.bytes+c.old.bytes != 0 {
+			t.Errorf("kept are %v and %v", c.young, c.old)
+		}
+	})
+}
+
 // Those that are there stay: they are leased before later ones.
 func TestRecentEventsAreBounded(t *testing.T) {
 	var c recent
@@ -61,5 +77,12 @@ func TestRecentEventsAreBounded(t *testing.T) {
 	}
 	if c.take("2") != nil || c.take("1") == nil || c.take("0") == nil {
 		t.Error("not the first two bodies were kept")
+	}
+	c = recent{}
+	for n := range 3 {
+		c.add(&relay.Event{ID: fmt.Sprint(n), Headers: relay.Headers{"a": strings.Repeat("a", recentBytes/2-100)}}, 1)
+	}
+	if c.take("2") != nil || c.take("1") == nil || c.take("0") == nil || c.young.bytes != 0 {
+		t.Error("not the first two events' headers were kept")
 	}
 }

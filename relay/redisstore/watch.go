@@ -22,6 +22,7 @@ func (s *Store) watchLoop() {
 		case <-s.closing.Done():
 			return
 		case <-ticker.C:
+			s.recent.forget()
 			s.watch(s.closing)
 		}
 	}

@@ -1,4 +1,5 @@
--- Stores what accept_plain.lua has not: accepts of events some of which may be known, or have deliveries that are not leased.
+-- Stores what accept_plain.lua has not: accepts of events some of which may be known, or have deliveries that keep an order or wait
+-- for others.
 
 change_held = function(name, n)
   by_name[name].held, by_name[name].changed = by_name[name].held + n, true
