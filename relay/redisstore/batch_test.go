@@ -133,6 +133,21 @@ func TestARefusalIsNoOthers(t *testing.T) {
 		}
 	}
 
+	// Of leases: one of a destination with an unreadable record, which is seen only once others are leased.
+	bad := newAccept("bad")
+	accept(t, s, bad, newAccept("fourth"), newAccept("fourth"))
+	if err := settle(t, s, lease(t, s, "bad", 1).Leased[0], relay.OutcomeRelease); err != nil {
+		t.Fatal(err)
+	}
+	server.Do(t, "HSET", t.Name()+":{vocals}:q:bad:state", bad.Event.ID, "something else")
+	b.Leases = []*relay.Lease{
+		{Source: "vocals", Destination: "fourth", Max: 5, For: time.Minute}, {Source: "vocals", Destination: "bad", Max: 5, For: time.Minute},
+	}
+	s.Apply(t.Context(), &b)
+	if good, bad := b.Leases[0], b.Leases[1]; len(good.Leased) != 2 || good.Err != nil || !errors.Is(bad.Err, relay.ErrRefused) {
+		t.Errorf("leases ended in %+v and %+v", good, bad)
+	}
+
 	// Of settles: one that stored a file, whose event's hash holds something else.
 	var ops []*relay.Settle
 	for i := range 3 {

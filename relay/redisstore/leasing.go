@@ -165,22 +165,22 @@ func (r *round) add(h *shard, asked []*leasingShard) {
 	r.calls, r.asked = append(r.calls, c), append(r.asked, asked)
 }
 
-// parted returns a round with a script for each lease of those that Redis has refused together: it need not be the fault of all.
+// parted adds to a round a script for each lease of those that Redis has refused together, and for those that have failed among
+// others: it need not be the fault of all. done goes by the last script of a lease.
 func (s *Store) parted(ctx context.Context, r round) round {
-	var kept, apart round
+	var apart round
 	for i, c := range r.calls {
-		if len(r.asked[i]) == 1 || !refused(c) {
-			kept.calls, kept.asked = append(kept.calls, c), append(kept.asked, r.asked[i])
-			continue
-		}
-		for _, h := range r.asked[i] {
-			apart.add(h.shard, []*leasingShard{h})
+		list, err := c.list(len(r.asked[i]))
+		for j, h := range r.asked[i] {
+			if len(list) > 1 && (refused(c) || err == nil && list[j] == nil) {
+				apart.add(h.shard, []*leasingShard{h})
+			}
 		}
 	}
 	if len(apart.calls) > 0 {
 		s.run(ctx, apart.calls...)
 	}
-	return round{append(kept.calls, apart.calls...), append(kept.asked, apart.asked...)}
+	return round{append(r.calls, apart.calls...), append(r.asked, apart.asked...)}
 }
 
 // done hands the partitions what their scripts have returned.

@@ -64,8 +64,14 @@ local function lease_other(l)
   return reply
 end
 
+-- One of several that fails must not take the others with it: their leases would be made, and nobody would know.
 for _, i in ipairs(others) do
-  replies[i] = lease_other(leases[i])
+  if leases[2] then
+    local done, reply = pcall(lease_other, leases[i])
+    replies[i] = done and reply
+  else
+    replies[i] = lease_other(leases[i])
+  end
 end
 save()
 return replies

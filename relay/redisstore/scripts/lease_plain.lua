@@ -3,7 +3,8 @@
 -- ARGV: per destination: its name, most, duration, 1 for a probe
 -- Returns per destination {1 if paused, leases that had expired, time until the next is due or -1,
 --           per delivery: id, token (negative if it is in its event's record), tries, used, replay, variant, age, seq}
---         or {FIRST_LEASES, 0, time until the next is due or -1, run, per delivery: id, place in its event's record, seq, accepted}
+--         or {FIRST_LEASES, 0, time until the next is due or -1, run, per delivery: id, place in its event's record, seq, accepted},
+--         or nil if it is to be asked by itself, to see why it fails
 --
 -- Where all that is leased of a destination is in events' records, which is the common case, it is done right here.
 local leases, fields, left = {}, {}, MAX_TOUCHED
