@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 )
@@ -52,9 +53,21 @@ func (b *bench) shapes() error {
 	return nil
 }
 
-// padded returns a callback of about size bytes: its message is that long.
+// padded returns a callback of about size bytes: it has that many sung words besides, each with its times, as callbacks of
+// lyrics have. They repeat their names, and nothing else.
 func padded(callback string, size int) string {
-	return strings.Replace(callback, `{`, `{"padding":"`+strings.Repeat("x", max(0, size-len(callback)))+`",`, 1)
+	var words strings.Builder
+	random := rand.New(rand.NewPCG(1, 2))
+	for at := 0.0; words.Len() < size-len(callback); {
+		word := make([]byte, 2+random.IntN(8))
+		for i := range word {
+			word[i] = byte('a' + random.IntN(26))
+		}
+		end := at + random.Float64()
+		fmt.Fprintf(&words, `{"word":"%s","success":true,"startS":%.5f,"endS":%.5f,"palign":0},`, word, at, end)
+		at = end
+	}
+	return strings.Replace(callback, `{`, `{"alignedWords":[`+strings.TrimSuffix(words.String(), ",")+`],`, 1)
 }
 
 // compareAccept compares a durable accept (one event, one delivery that waits) with Caddy's cheapest answer. store returns

@@ -201,13 +201,15 @@ func (s *Store) keepVariant(event int64, ev *relay.Event) (relay.Result, error) 
 	case n >= relay.MaxVariants:
 		return relay.Unkept, nil
 	}
-	st = s.db.Writer.Stmt("INSERT INTO variant (event, n, fingerprint, received, headers, body) VALUES (?, ?, ?, ?, ?, ?)")
+	st = s.db.Writer.Stmt("INSERT INTO variant (event, n, fingerprint, received, headers, body, packing) VALUES (?, ?, ?, ?, ?, ?, ?)")
 	st.BindInt64(1, event)
 	st.BindInt64(2, n+1)
 	st.BindBytes(3, ev.Fingerprint[:])
 	st.BindInt64(4, millis(ev.ReceivedAt))
 	st.BindBlob(5, ev.EncodedHeaders())
-	st.BindBytes(6, ev.Body)
+	body, packing := s.bodies.pack(ev.Body)
+	st.BindBytes(6, body)
+	st.BindInt64(7, packing)
 	return relay.Conflict, st.Exec()
 }
 
@@ -218,8 +220,8 @@ func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id 
 		ev.Seq = seq
 		return false, err
 	}
-	st := s.db.Writer.Stmt(`INSERT INTO event (seq, id, source, task, stage, code, key, fingerprint, origin, accepted, received, headers, body)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	st := s.db.Writer.Stmt(`INSERT INTO event (seq, id, source, task, stage, code, key, fingerprint, origin, accepted, received, headers, body, packing)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	st.BindInt64(1, ev.Seq)
 	st.BindBytes(2, id[:])
 	st.BindInt64(3, key.source)
@@ -232,7 +234,9 @@ func (s *Store) insertEvent(tx *transaction, ev *relay.Event, key recentKey, id 
 	st.BindInt64(10, tx.now)
 	st.BindInt64(11, millis(ev.ReceivedAt))
 	st.BindBlob(12, ev.EncodedHeaders())
-	st.BindBytes(13, ev.Body)
+	body, packing := s.bodies.pack(ev.Body)
+	st.BindBytes(13, body)
+	st.BindInt64(14, packing)
 	if err := st.Exec(); err != nil {
 		return false, err
 	}

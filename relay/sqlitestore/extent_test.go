@@ -157,7 +157,7 @@ func TestExtentsGo(t *testing.T) {
 		t.Fatalf("without any event %d extents are left, want 2: nothing is known of what was there", n)
 	}
 	must(t, s.transact(nil, func() error {
-		return s.db.Writer.Stmt("INSERT INTO event VALUES (12, x'01', 1, '', '', '', x'02', x'03', '', 0, 0, NULL, x'')").Exec()
+		return s.db.Writer.Stmt("INSERT INTO event VALUES (12, x'01', 1, '', '', '', x'02', x'03', '', 0, 0, NULL, x'', 0)").Exec()
 	}))
 	must(t, s.dropExtents())
 	if n := left(); n != 1 {

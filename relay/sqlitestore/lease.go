@@ -162,7 +162,7 @@ func (s *Store) readPayload(d *destination, seq int64) (cachedEvent, error) {
 	if ev, ok := s.cache.find(seq); ok {
 		return ev, nil
 	}
-	st := s.db.Writer.Stmt("SELECT id, task, stage, code, origin, accepted, received, headers, body FROM event WHERE seq = ?")
+	st := s.db.Writer.Stmt("SELECT id, task, stage, code, origin, accepted, received, headers, body, packing FROM event WHERE seq = ?")
 	st.BindInt64(1, seq)
 	defer func() { _ = st.Reset() }()
 	if found, err := st.Step(); !found || err != nil {
@@ -172,12 +172,16 @@ func (s *Store) readPayload(d *destination, seq int64) (cachedEvent, error) {
 	if err != nil {
 		return cachedEvent{}, err
 	}
+	body, err := unpackBody(st.ColumnBlob(8), st.ColumnInt64(9))
+	if err != nil {
+		return cachedEvent{}, err
+	}
 	var id ulid.ULID
 	st.ColumnBytes(0, id[:])
 	ev := cachedEvent{accepted: st.ColumnInt64(5), Event: &relay.Event{
 		ID: id.String(), Seq: seq, Source: d.source,
 		TaskID: st.ColumnText(1), Stage: st.ColumnText(2), Code: st.ColumnText(3), Origin: relay.Origin(st.ColumnText(4)),
-		ReceivedAt: fromMillis(st.ColumnInt64(6)), Headers: headers, Body: st.ColumnBlob(8),
+		ReceivedAt: fromMillis(st.ColumnInt64(6)), Headers: headers, Body: body,
 	}}
 	s.cache.keep(ev)
 	return ev, nil
@@ -185,14 +189,16 @@ func (s *Store) readPayload(d *destination, seq int64) (cachedEvent, error) {
 
 // readVariant sets the headers and the body of an event to those of one of its variants.
 func (s *Store) readVariant(ev *relay.Event, n int64) (err error) {
-	st := s.db.Writer.Stmt("SELECT headers, body FROM variant WHERE event = ? AND n = ?")
+	st := s.db.Writer.Stmt("SELECT headers, body, packing FROM variant WHERE event = ? AND n = ?")
 	st.Bind(ev.Seq, n)
 	defer func() { _ = st.Reset() }()
 	found, err := st.Step()
 	if !found || err != nil {
 		return err
 	}
-	ev.Body = st.ColumnBlob(1)
+	if ev.Body, err = unpackBody(st.ColumnBlob(1), st.ColumnInt64(2)); err != nil {
+		return err
+	}
 	ev.Headers, err = relay.DecodeHeaders(st.ColumnBlob(0))
 	return err
 }

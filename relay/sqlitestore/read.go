@@ -210,13 +210,15 @@ func (s *Store) Event(ctx context.Context, id string) (rec *relay.EventRecord, e
 		if err != nil {
 			return err
 		}
-		st = c.Stmt("SELECT " + eventColumns + ", headers, body FROM event WHERE seq = ?")
+		st = c.Stmt("SELECT " + eventColumns + ", headers, body, packing FROM event WHERE seq = ?")
 		st.BindInt64(1, seq)
 		var bad error
 		if err := st.Each(func() {
 			r := s.readEvent(st)
 			r.Headers, bad = relay.DecodeHeaders(st.ColumnBlob(9))
-			r.Body = st.ColumnBlob(10)
+			var err error
+			r.Body, err = unpackBody(st.ColumnBlob(10), st.ColumnInt64(11))
+			bad = cmp.Or(bad, err)
 			rec = &r
 		}); err != nil || bad != nil {
 			return cmp.Or(err, bad)
@@ -269,13 +271,14 @@ func (s *Store) readAttempts(c *sqlitefile.Conn, r *relay.EventRecord) error {
 
 func (s *Store) readVariants(c *sqlitefile.Conn, r *relay.EventRecord) error {
 	var bad error
-	st := c.Stmt("SELECT n, received, headers, body FROM variant WHERE event = ? ORDER BY n")
+	st := c.Stmt("SELECT n, received, headers, body, packing FROM variant WHERE event = ? ORDER BY n")
 	st.BindInt64(1, r.Seq)
 	err := st.Each(func() {
 		headers, err := relay.DecodeHeaders(st.ColumnBlob(2))
-		bad = cmp.Or(bad, err)
+		body, unread := unpackBody(st.ColumnBlob(3), st.ColumnInt64(4))
+		bad = cmp.Or(bad, err, unread)
 		r.Variants = append(r.Variants, relay.Variant{
-			N: st.ColumnInt(0), ReceivedAt: fromMillis(st.ColumnInt64(1)), Headers: headers, Body: st.ColumnBlob(3),
+			N: st.ColumnInt(0), ReceivedAt: fromMillis(st.ColumnInt64(1)), Headers: headers, Body: body,
 		})
 	})
 	return cmp.Or(err, bad)

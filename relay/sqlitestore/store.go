@@ -30,7 +30,7 @@ const (
 )
 
 // migrations bring a file from the version of their index to the next one. They are never changed, only added to.
-var migrations = []string{schema, behind, tasks, runs, packed, extents}
+var migrations = []string{schema, behind, tasks, runs, packed, extents, bodies}
 
 var (
 	//go:embed schema.sql
@@ -45,6 +45,8 @@ var (
 	packed string
 	//go:embed extents.sql
 	extents string
+	//go:embed bodies.sql
+	bodies string
 )
 
 // Options set where the store is, and how it behaves.
@@ -73,6 +75,7 @@ type Store struct {
 	minute  int64 // the last one when keepClock last looked
 	token   uint64
 	closed  bool
+	bodies  bodyPacker
 
 	outlived  bool  // there may be keys whose event is gone
 	indexFrom int64 // as the constant says, but in tests
