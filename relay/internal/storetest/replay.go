@@ -14,6 +14,7 @@ var replayTests = []test{
 	{"what is not settled is skipped", replaySkips},
 	{"to a new destination", replayNew},
 	{"a variant", replayVariant},
+	{"a large variant", replayLargeVariant},
 	{"what is not there", replayUnknown},
 	{"by many at once", replayConcurrently},
 	{"across reopening", replayReopen},
@@ -97,9 +98,17 @@ func replayNew(b *bench) {
 	b.wantLeased(b.lease(billing, 5), unmatched)
 }
 
-func replayVariant(b *bench) {
-	ev := b.accept("one", billing, search)
+func replayVariant(b *bench)      { b.replayVariant(0) }
+func replayLargeVariant(b *bench) { b.replayVariant(70 << 10) }
+
+// replayVariant replays an event with bodies that are so many bytes longer than usual.
+func (b *bench) replayVariant(longer int) {
+	ev := newEvent("one")
 	variants := []*relay.Event{conflicting(ev, 1), conflicting(ev, 2)}
+	for i, e := range append(variants, ev) {
+		e.Body = append(e.Body, bytes.Repeat([]byte{' ', byte('a' + i)}, longer/2)...)
+	}
+	b.put(ev, to(billing, search)...)
 	for _, v := range variants {
 		b.put(v)
 	}
@@ -119,8 +128,14 @@ func replayVariant(b *bench) {
 		b.Reopen()
 	}
 	b.settleAll(relay.OutcomeDelivered, b.leaseOne(billing, ev))
-	if r := b.record(ev); !bytes.Equal(r.Body, ev.Body) {
-		b.t.Fatalf("the event's own body reads %q", r.Body)
+	r := b.record(ev)
+	if !bytes.Equal(r.Body, ev.Body) || len(r.Variants) != len(variants) {
+		b.t.Fatalf("the event's own body reads %q, with %d variants", r.Body, len(r.Variants))
+	}
+	for i, v := range variants {
+		if !bytes.Equal(r.Variants[i].Body, v.Body) {
+			b.t.Fatalf("the variant %d reads %q", i+1, r.Variants[i].Body)
+		}
 	}
 	b.replay(ev, 0, 2, 0, billing, search)
 	for _, d := range []string{billing, search} {
