@@ -157,7 +157,7 @@ func TestRedisAway(t *testing.T) {
 	}
 
 	// What waits in the spool is not left behind.
-	if err := g.load(store(`,"db":1`), nil, to(t, c.URL, nil)); err == nil || !strings.Contains(err.Error(), "still holds 2 deliveries") {
+	if err := g.load(store(`,"db":1`), nil, to(t, c.URL, nil)); err == nil || !strings.Contains(err.Error(), "still holds 2 callbacks in its spool") {
 		t.Errorf("another store: %v", err)
 	}
 

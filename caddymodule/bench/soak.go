@@ -86,7 +86,8 @@ func (b *bench) soak() (err error) {
 	close(watch.stop)
 	close(flapping)
 	<-flapped
-	if err := errors.Join(err, <-watch.done); err != nil {
+	// Half a soak tells something, too.
+	if err := errors.Join(err, <-watch.done, watch.save(b.out, b.store, rate)); err != nil {
 		return err
 	}
 	if err := f.gateways[0].poll(5*time.Minute, func() (bool, error) {
@@ -95,9 +96,6 @@ func (b *bench) soak() (err error) {
 		return fmt.Errorf("of %d events answered, %d and %d arrived: %w", o.Requests, f.consumers[0].distinct(), f.consumers[1].distinct(), err)
 	}
 	note("%d events answered and delivered twice, answers p50 %s, p99 %s", o.Requests, milliseconds(o.P50), milliseconds(o.P99))
-	if err := errors.Join(watch.write(b.out+".csv"), os.WriteFile(b.out+".svg", watch.draw(b.store, rate), 0o600)); err != nil {
-		return err
-	}
 	return watch.verdict(b)
 }
 
@@ -210,7 +208,15 @@ func redisMemory(r *servers.Redis) (float64, error) {
 	return strconv.ParseFloat(value, 64)
 }
 
-// write saves the readings as a table.
+// save writes the readings as a table and as charts.
+func (w *watch) save(out, store string, perSecond int) error {
+	if len(w.readings) == 0 {
+		return nil
+	}
+	return errors.Join(w.write(out+".csv"), os.WriteFile(out+".svg", w.draw(store, perSecond), 0o600))
+}
+
+// write writes the readings as a table.
 func (w *watch) write(file string) (err error) {
 	f, err := os.Create(file)
 	if err != nil {
