@@ -27,7 +27,7 @@ type acceptArgs struct {
 	args         []any // of the accepts themselves
 }
 
-// acceptCall makes the call of accepts of one partition. With again, an earlier try of each may have stored it.
+// acceptCall returns the call of accepts of one partition. With again, an earlier try of each may have stored it.
 func (s *Store) acceptCall(h *shard, accepts []*relay.Accept, again bool) *call {
 	x := acceptArgs{keys: make(map[[32]byte]bool, len(accepts)), routes: map[string]string{}, args: make([]any, 0, 4*len(accepts))}
 	ending := false

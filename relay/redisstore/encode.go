@@ -59,7 +59,7 @@ func decodeMeta(text string, e *relay.Event) (waiters string, err error) {
 	return m.Waiters, nil
 }
 
-// decodeEvent makes an event of the earlier layout's fields m, k and s; nil without an error if it is gone.
+// decodeEvent returns the event of the earlier layout's fields m, k and s; nil without an error if it is gone.
 func decodeEvent(source, id string, fields []any) (*relay.Event, error) {
 	m, _ := fields[0].(string)
 	if m == "" {

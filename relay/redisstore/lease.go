@@ -186,7 +186,7 @@ func (r *read) complete() (there bool, err error) {
 	return true, nil
 }
 
-// decode makes the event as it was accepted; nil if there is no payload.
+// decode sets the event as it was accepted, and leaves it nil if there is no payload.
 func (p *content) decode(name contentName) {
 	text, err := p.payload.Result()
 	switch {

@@ -138,7 +138,7 @@ type round struct {
 	asked [][]*leasingShard // by call
 }
 
-// nextRound makes the n-th round of leases.
+// nextRound returns the calls of the n-th round of leases, none if all are over.
 func (s *Store) nextRound(ctx context.Context, leasings []*leasing, n int) (r round) {
 	var all []*leasingShard
 	for _, l := range leasings {

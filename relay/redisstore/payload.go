@@ -14,7 +14,7 @@ import (
 // payloadBegins is how much of a payload a list reads at first. Few tasks and stages have ids so long that it is not enough.
 const payloadBegins = 512
 
-// encodePayload makes the payload of an event.
+// encodePayload returns the payload of an event.
 func encodePayload(e *relay.Event, waiters string) []byte {
 	headers := e.EncodedHeaders()
 	b := make([]byte, 0, 200+len(e.TaskID)+len(e.Stage)+len(e.Code)+len(waiters)+len(headers)+len(e.Body))
@@ -28,7 +28,7 @@ func beginPayload(b []byte, e *relay.Event, waiters string) []byte {
 	return append(appendMeta(append(b, e.TaskID...), e, waiters), '\n')
 }
 
-// encodeMark makes what accept.lua remembers of an event: its key, and what stands for that.
+// encodeMark returns what accept.lua remembers of an event: its key, and what stands for that.
 func encodeMark(e *relay.Event) []byte {
 	b := make([]byte, 0, len(e.Key)+len(e.Fingerprint)+len(e.ID))
 	return append(append(append(b, e.Key[:]...), e.Fingerprint[:]...), e.ID...)
@@ -54,7 +54,7 @@ func decodeBeginning(text string, e *relay.Event) (waiters, rest string, ok bool
 	return waiters, rest, true, err
 }
 
-// decodePayload makes an event of a payload.
+// decodePayload returns the event of a payload.
 func decodePayload(source, id, text string) (e *relay.Event, waiters string, err error) {
 	e = &relay.Event{ID: id, Source: source}
 	waiters, rest, ok, err := decodeBeginning(text, e)

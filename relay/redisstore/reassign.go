@@ -58,7 +58,7 @@ func (s *Store) Reassign(ctx context.Context, source, from, to, cursor string) (
 	return r, next, s.look(ctx, all...)
 }
 
-// reassignCalls makes the calls for the events of a page, of which one may stand there twice: one call per partition.
+// reassignCalls returns the calls for the events of a page, of which one may stand there twice: one call per partition.
 func reassignCalls(rows []row, from, to string) (calls []*call) {
 	of := map[*shard]*call{}
 	for i, row := range rows {

@@ -105,10 +105,10 @@ func newScript(name, text string) *script {
 	return &script{name, text, hex.EncodeToString(sum[:])}
 }
 
-// ofSource makes a script that works on the keys of one source.
+// ofSource returns a script that works on the keys of one source.
 func ofSource(name, text string) *script { return newScript(name, constants+clockLua+prelude+text) }
 
-// withCommon makes a script that does what is common before the prelude: that would take a third of the time.
+// withCommon returns a script that does what is common before the prelude, which would take a third of the time.
 func withCommon(name, common, rest string) *script {
 	return newScript(name, constants+clockLua+common+prelude+rest)
 }

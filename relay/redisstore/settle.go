@@ -23,7 +23,7 @@ func (s *Store) settleGroups(settles []*relay.Settle) []*group[settling] {
 	})
 }
 
-// settleCall makes the call of settles of one partition, of which packed ones come first.
+// settleCall returns the call of settles of one partition. Packed ones come first.
 func settleCall(h *shard, settles []settling) *call {
 	var destinations, events indexes
 	packed, own := 0, make([]any, 0, len(settles))

@@ -119,7 +119,7 @@ func (s *Store) TaskCounts() (counts []relay.TaskCount) {
 	return counts
 }
 
-// taskCall makes a call of a script on the expected tasks of a partition.
+// taskCall returns a call of a script on the expected tasks of a partition.
 func taskCall(sc *script, h *shard, args ...any) *call {
 	return &call{script: sc, keys: h.expected(h.block(taskKeys)), args: args, durable: true}
 }

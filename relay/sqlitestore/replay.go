@@ -77,7 +77,7 @@ func (s *Store) anew(ago time.Duration) anew {
 	return a
 }
 
-// replay makes a delivery pending anew, or makes it where there was none. It is false for one that is not settled, or that
+// replay sets a delivery to pending anew, or adds it where there was none. It reports false for one that is not settled, or that
 // was replayed since it was asked for.
 func (s *Store) replay(d *destination, seq int64, a anew, t tallies) (bool, error) {
 	st := s.db.Writer.Stmt("SELECT state, chain, since FROM delivery WHERE event = ? AND destination = ?")

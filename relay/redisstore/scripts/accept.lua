@@ -104,10 +104,7 @@ local function accept_again(a)
     -- The leases of an accept have the numbers right after its event's, or after `g` where a later try was given them.
     local base = tonumber(redis.call('HGET', NOTES, id .. ':g') or reply[3])
     for i, v in ipairs(a.route) do
-      local n, letter
-      if e then
-        n, letter = place_of(e, v.name)
-      end
+      local _, letter = place_of(e, v.name)
       local s = letter == LETTER_UNPACKED and redis.call('HGET', v.q.state, id)
       local d = s and decode(s)
       reply[5 + i] = -1

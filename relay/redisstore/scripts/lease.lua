@@ -18,10 +18,7 @@ end
 -- first_lease returns a delivery that is in its event's record, as it is leased; nil if it is not there.
 local function first_lease(l, id)
   local e = pack_event(id)
-  local place, letter
-  if e then
-    place, letter = place_of(e, l.name)
-  end
+  local place, letter = place_of(e, l.name)
   if letter == LETTER_WAITING then
     local d = new_delivery(e.accepted, e.seq, nil)
     d.token = place - e.seq

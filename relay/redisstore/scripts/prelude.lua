@@ -181,14 +181,12 @@ local function keep(e, ...)
   end
 end
 
--- place_of returns the place of a destination among those of an event, and its letter; nil if it is none of them.
+-- place_of returns the place of a destination among those of an event, and its letter; nil if it is none of them, or there is no
+-- event.
 local function place_of(e, name)
-  local i = 0
-  for n in string.gmatch(e.names, '%S+') do
-    i = i + 1
-    if n == name then
-      return i, e.pack and string.sub(e.letters, i, i) or LETTER_UNPACKED
-    end
+  local i = e and places_of(e.names)[name]
+  if i then
+    return i, e.pack and string.sub(e.letters, i, i) or LETTER_UNPACKED
   end
 end
 
@@ -380,10 +378,8 @@ local function unpack_expired(q, name, most)
   local ids = redis.call('ZRANGEBYSCORE', HELD_PACKS, '-inf', now_text, 'LIMIT', 0, most)
   for i, r in ipairs(ids[1] and redis.call('HMGET', PACKS, unpack(ids)) or {}) do
     local e = r and parse_pack(r, ids[i])
-    local at, letter
-    if e then
-      at, letter = place_of(e, name)
-    else
+    local at, letter = place_of(e, name)
+    if not e then
       redis.call('ZREM', HELD_PACKS, ids[i])
     end
     if letter == LETTER_LEASED and lease_end(e, at) <= now then
@@ -426,10 +422,7 @@ local function next_pack(name)
       return first
     end
     local e = pack_event(list[i])
-    local at, letter
-    if e then
-      at, letter = place_of(e, name)
-    end
+    local at, letter = place_of(e, name)
     if letter == LETTER_LEASED and lease_end(e, at) > now then -- else the next look at the source unpacks it
       first = math.min(first, lease_end(e, at))
     end

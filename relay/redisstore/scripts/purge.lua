@@ -55,7 +55,7 @@ for i = first + 1, #ARGV do
   if settled and run - settled >= most_settled or buried and run - buried >= most_buried then
     for n = 1, count do
       local q = queues[n]
-      local letter = e and select(2, place_of(e, ARGV[4 + listed + n]))
+      local _, letter = place_of(e, ARGV[4 + listed + n])
       local s = letter ~= LETTER_DELIVERED and redis.call('HGET', q.state, id)
       if letter == LETTER_DELIVERED then
         gone(n)
