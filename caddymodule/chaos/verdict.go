@@ -208,12 +208,9 @@ func (l *ledger) explained(first, second *request) bool {
 	if !first.ended.IsZero() {
 		unsettled = l.settledBy(first.ended)
 	}
-	for _, f := range l.faults {
-		if f.from.Before(second.arrived) && f.from.Before(unsettled) && (f.to.IsZero() || f.to.Add(settleTime).After(first.arrived)) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.faults, func(f *fault) bool {
+		return f.from.Before(unsettled) && f.touches(first.arrived.Add(-settleTime), second.arrived)
+	})
 }
 
 // settledBy returns when an answer must be settled at the latest: a settle waits for as long as one fault follows the other, and while
@@ -222,19 +219,19 @@ func (l *ledger) settledBy(answered time.Time) time.Time {
 	by := answered.Add(settleTime)
 	for longer := true; longer; {
 		longer = false
-		extend := func(from, to time.Time) {
-			if to.IsZero() {
-				to = time.Now()
+		extend := func(s span) {
+			if s.to.IsZero() {
+				s.to = time.Now()
 			}
-			if from.Before(by) && to.Add(settleTime).After(by) {
-				by, longer = to.Add(settleTime), true
+			if s.from.Before(by) && s.to.Add(settleTime).After(by) {
+				by, longer = s.to.Add(settleTime), true
 			}
 		}
 		for _, f := range l.faults {
-			extend(f.from, f.to)
+			extend(f.span)
 		}
 		for _, gap := range l.gaps {
-			extend(gap[0], gap[1])
+			extend(gap)
 		}
 	}
 	return by
@@ -258,7 +255,7 @@ func (l *ledger) checkOverlaps(d delivery, requests []*request) {
 // clockSet reports whether Redis's clock was not the right one at some moment between two.
 func (l *ledger) clockSet(from, to time.Time) bool {
 	return slices.ContainsFunc(l.faults, func(f *fault) bool {
-		return f.kind == redisClock && f.from.Before(to) && (f.to.IsZero() || f.to.After(from))
+		return f.kind == redisClock && f.touches(from, to)
 	})
 }
 
