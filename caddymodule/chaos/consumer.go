@@ -103,7 +103,7 @@ func (c *consumer) be(m mood) error {
 func (c *consumer) listen() error {
 	const addresses = 8
 	address := netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + c.moves%addresses)})
-	listener, err := net.Listen("tcp", netip.AddrPortFrom(address, c.port).String())
+	listener, err := servers.Listen(netip.AddrPortFrom(address, c.port).String())
 	if err != nil {
 		return err
 	}
