@@ -59,7 +59,7 @@ func (l *ledger) compare(events map[string]stored, shared *redis) (doubts []doub
 	for d, requests := range l.requests {
 		inOrder(requests)
 		doubts = append(doubts, l.checkRepeats(d, requests)...)
-		l.checkOverlaps(d, requests)
+		l.checkOverlaps(d, requests, shared != nil)
 	}
 	l.checkOrder()
 	// An operation is answered without a wait for replicas: a failover may take it back.
@@ -239,17 +239,29 @@ func (l *ledger) settledBy(answered time.Time) time.Time {
 
 // checkOverlaps checks that no two requests of a delivery were under way at the same time, unless Redis's clock, by which leases
 // end, was set meanwhile.
-func (l *ledger) checkOverlaps(d delivery, requests []*request) {
+func (l *ledger) checkOverlaps(d delivery, requests []*request, shared bool) {
 	for i, r := range requests[1:] {
 		before := requests[i]
 		if l.starved(before.arrived, r.arrived.Add(noticeTime)) || l.clockSet(before.arrived, r.arrived) {
 			continue
 		}
-		if before.ended.IsZero() || before.ended.After(r.arrived.Add(noticeTime)) {
+		if ended := l.endOf(before, shared); ended.IsZero() || ended.After(r.arrived.Add(noticeTime)) {
 			l.violatesLocked("overlaps", "%s of %v at %s: attempt %d from %s to %s (%d), attempt %d at %s", d.event, l.events[d.event], d.consumer,
 				before.attempt, l.at(before.arrived), l.at(before.ended), before.status, r.attempt, l.at(r.arrived))
 		}
 	}
+}
+
+// endOf returns when a request ended: zero if it never did. Where no store is shared there is one gateway, and what it has under
+// way ends with it, also over a connection of which the consumer sees no end.
+func (l *ledger) endOf(r *request, shared bool) time.Time {
+	ended := r.ended
+	for _, f := range l.faults {
+		if !shared && f.kind == "kill" && f.from.After(r.arrived) && (ended.IsZero() || f.from.Before(ended)) {
+			ended = f.from
+		}
+	}
+	return ended
 }
 
 // clockSet reports whether Redis's clock was not the right one at some moment between two.
