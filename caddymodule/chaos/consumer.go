@@ -64,7 +64,7 @@ func newConsumer(name string, names *dnstest.Server, l *ledger) (*consumer, erro
 	return c, c.be(fine)
 }
 
-// host is the name that leads to the consumer, for those who ask its name server.
+// host returns the name that leads to the consumer, for those who ask its name server.
 func (c *consumer) host() string { return c.name + ".consumers.test" }
 
 // protocol returns the line of a transport that speaks HTTP/2, for one of the consumers.
@@ -103,7 +103,7 @@ func (c *consumer) be(m mood) error {
 func (c *consumer) listen() error {
 	const addresses = 8
 	address := netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + c.moves%addresses)})
-	listener, err := net.Listen("tcp", netip.AddrPortFrom(address, c.port).String())
+	listener, err := servers.Listen(netip.AddrPortFrom(address, c.port).String())
 	if err != nil {
 		return err
 	}
@@ -111,9 +111,9 @@ func (c *consumer) listen() error {
 	server := &http.Server{Handler: c, ReadHeaderTimeout: patience, Protocols: new(http.Protocols)}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
-	c.listener, c.servers = newWires(listener), append(c.servers, server)
-	wires := c.listener
-	c.served.Go(func() { _ = server.Serve(wires) })
+	own := newWires(listener)
+	c.listener, c.servers = own, append(c.servers, server)
+	c.served.Go(func() { _ = server.Serve(own) })
 	return nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
@@ -45,17 +44,10 @@ func harmSyncs(ctx context.Context, w *world, rng *rand.Rand) error {
 	}
 	w.log("gateway %d: fsync,fdatasync:%s", g.n, kind)
 	wait(ctx, between(rng, 500*time.Millisecond, 3*time.Second))
-	return letGo(tracer, pid)
-}
-
-// letGo ends a tracer, which leaves its process as it was. It may be gone with that.
-func letGo(tracer *servers.Process, pid int) error {
-	_ = tracer.Cmd.Process.Signal(syscall.SIGINT) // fails only where it has ended
-	select {
-	case <-tracer.Ended:
-		return nil
-	case <-time.After(patience):
+	// It leaves its process as it was. It may be gone with that.
+	if err := tracer.Stop(patience); err != nil {
 		tracer.Kill()
-		return fmt.Errorf("strace does not let go of process %d", pid)
+		return fmt.Errorf("tracing process %d: %w", pid, err)
 	}
+	return nil
 }

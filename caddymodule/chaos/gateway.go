@@ -68,7 +68,7 @@ func (g *gateway) configure(config string) error {
 // file returns the path of the configuration, which is not on the disk of the data: that may be full.
 func (g *gateway) file() string { return g.home + ".caddyfile" }
 
-// database is the file of an embedded store.
+// database returns the path of an embedded store.
 func (g *gateway) database() string { return filepath.Join(g.home, "caddy", "relay", "relay.db") }
 
 // start runs the process, and returns when it serves.

@@ -46,7 +46,7 @@ type ledger struct {
 	replays   map[delivery]int    // that were confirmed
 	faults    []*fault
 	pauses    []*pause
-	gaps      [][2]time.Time // in which the machine was too busy
+	gaps      []span         // in which the machine was too busy
 	operated  map[string]int // operations of the operator, by name and status
 	moods     map[mood]int   // how often a consumer took each
 	protocols map[string]int // of requests at consumers
@@ -54,18 +54,29 @@ type ledger struct {
 	count     map[string]int // of violations, by kind
 }
 
-// fault is a time in which something was harmed.
-type fault struct {
-	kind    string
-	gateway int // which of them; -1: all that share what was harmed
-	from    time.Time
-	to      time.Time // zero while it lasts
+// span is a time in which something lasted.
+type span struct {
+	from time.Time
+	to   time.Time // zero while it lasts
 }
 
-// pause is a time in which a destination was paused.
+// lastsBeyond reports whether something lasts beyond a time.
+func (s span) lastsBeyond(t time.Time) bool { return s.to.IsZero() || s.to.After(t) }
+
+// touches reports whether something lasted at some moment between two.
+func (s span) touches(from, to time.Time) bool { return s.from.Before(to) && s.lastsBeyond(from) }
+
+// fault is a time in which something was harmed.
+type fault struct {
+	span
+	kind    string
+	gateway int // which of them; -1: all that share what was harmed
+}
+
+// pause is a time in which a destination was paused: from the answer to the pause until its end was asked for.
 type pause struct {
+	span
 	consumer string
-	from, to time.Time // from the answer to the pause until its end was asked for
 }
 
 func newLedger() *ledger {
@@ -157,7 +168,7 @@ func (l *ledger) silenced(requests []*request) {
 func (l *ledger) begin(kind string, gateway int) (over func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := &fault{kind: kind, gateway: gateway, from: time.Now()}
+	f := &fault{span{from: time.Now()}, kind, gateway}
 	l.faults = append(l.faults, f)
 	return func() {
 		l.mu.Lock()
@@ -170,7 +181,7 @@ func (l *ledger) begin(kind string, gateway int) (over func()) {
 func (l *ledger) paused(consumer string) (over func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := &pause{consumer: consumer, from: time.Now()}
+	p := &pause{span{from: time.Now()}, consumer}
 	l.pauses = append(l.pauses, p)
 	return func() {
 		l.mu.Lock()
@@ -182,7 +193,7 @@ func (l *ledger) paused(consumer string) (over func()) {
 // wasPaused reports whether a destination was paused at some moment between two. The caller holds mu.
 func (l *ledger) wasPaused(consumer string, from, to time.Time) bool {
 	return slices.ContainsFunc(l.pauses, func(p *pause) bool {
-		return p.consumer == consumer && p.from.Before(to) && (p.to.IsZero() || p.to.After(from))
+		return p.consumer == consumer && p.touches(from, to)
 	})
 }
 
@@ -218,27 +229,18 @@ func (l *ledger) replayed(d delivery) {
 func (l *ledger) during(gateway int, from, to time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, f := range l.faults {
-		if (f.gateway == gateway || f.gateway < 0 || gateway < 0) && f.from.Before(to) && (f.to.IsZero() || f.to.After(from)) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.faults, func(f *fault) bool {
+		return (f.gateway == gateway || f.gateway < 0 || gateway < 0) && f.touches(from, to)
+	})
 }
 
 // suspended reports whether a gateway was suspended or away at or after a time, or the machine too busy: nobody answers meanwhile.
 func (l *ledger) suspended(gateway int, since time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.starved(since, time.Now()) {
-		return true
-	}
-	for _, f := range l.faults {
-		if f.gateway == gateway && (f.kind == "stop" || f.kind == "kill" || f.kind == "descriptors") && (f.to.IsZero() || f.to.After(since)) {
-			return true
-		}
-	}
-	return false
+	return l.starved(since, time.Now()) || slices.ContainsFunc(l.faults, func(f *fault) bool {
+		return f.gateway == gateway && (f.kind == "stop" || f.kind == "kill" || f.kind == "descriptors") && f.lastsBeyond(since)
+	})
 }
 
 // anyDelivery returns a delivery that one of the consumers got.

@@ -53,9 +53,9 @@ func (o *operator) ask(ctx context.Context, g *gateway, name, method, path strin
 	o.w.ledger.operate(name, status)
 	if status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable {
 		o.w.log("gateway %d: %s: %v", g.n, name, err)
-	}
-	if status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable && !o.w.ledger.during(g.n, begun.Add(-2*time.Second), time.Now()) {
-		o.w.ledger.violates("refused", "gateway %d: %s: %v", g.n, name, err)
+		if !o.w.ledger.during(g.n, begun.Add(-2*time.Second), time.Now()) {
+			o.w.ledger.violates("refused", "gateway %d: %s: %v", g.n, name, err)
+		}
 	}
 	return err == nil
 }

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -23,7 +24,7 @@ func (l *ledger) pulse(ctx context.Context) {
 		now := time.Now()
 		if now.Sub(last) > every+starving {
 			l.mu.Lock()
-			l.gaps = append(l.gaps, [2]time.Time{last, now})
+			l.gaps = append(l.gaps, span{last, now})
 			l.mu.Unlock()
 		}
 		last = now
@@ -32,10 +33,5 @@ func (l *ledger) pulse(ctx context.Context) {
 
 // starved reports whether the machine was too busy within a second before a time until another. The caller holds mu.
 func (l *ledger) starved(from, to time.Time) bool {
-	for _, gap := range l.gaps {
-		if gap[0].Before(to) && gap[1].Add(time.Second).After(from) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.gaps, func(gap span) bool { return gap.touches(from.Add(-time.Second), to) })
 }

@@ -72,14 +72,15 @@ func (w *world) possible() (faults []harm, err error) {
 		return nil, nil
 	}
 	for _, h := range harms {
-		switch lacks := h.lacks(w); {
-		case !w.wants(h.name):
-		case lacks != "":
+		if !w.wants(h.name) {
+			continue
+		}
+		if lacks := h.lacks(w); lacks != "" {
 			w.log("without %s: there is not %s", h.name, lacks)
 			w.without = append(w.without, h.name)
-		default:
-			faults = append(faults, h)
+			continue
 		}
+		faults = append(faults, h)
 	}
 	if len(faults) == 0 {
 		return nil, fmt.Errorf("none of the faults %v can be done here", w.without)

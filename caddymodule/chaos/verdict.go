@@ -59,7 +59,7 @@ func (l *ledger) compare(events map[string]stored, shared *redis) (doubts []doub
 	for d, requests := range l.requests {
 		inOrder(requests)
 		doubts = append(doubts, l.checkRepeats(d, requests)...)
-		l.checkOverlaps(d, requests)
+		l.checkOverlaps(d, requests, shared != nil)
 	}
 	l.checkOrder()
 	// An operation is answered without a wait for replicas: a failover may take it back.
@@ -208,12 +208,9 @@ func (l *ledger) explained(first, second *request) bool {
 	if !first.ended.IsZero() {
 		unsettled = l.settledBy(first.ended)
 	}
-	for _, f := range l.faults {
-		if f.from.Before(second.arrived) && f.from.Before(unsettled) && (f.to.IsZero() || f.to.Add(settleTime).After(first.arrived)) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.faults, func(f *fault) bool {
+		return f.from.Before(unsettled) && f.touches(first.arrived.Add(-settleTime), second.arrived)
+	})
 }
 
 // settledBy returns when an answer must be settled at the latest: a settle waits for as long as one fault follows the other, and while
@@ -222,19 +219,19 @@ func (l *ledger) settledBy(answered time.Time) time.Time {
 	by := answered.Add(settleTime)
 	for longer := true; longer; {
 		longer = false
-		extend := func(from, to time.Time) {
-			if to.IsZero() {
-				to = time.Now()
+		extend := func(s span) {
+			if s.to.IsZero() {
+				s.to = time.Now()
 			}
-			if from.Before(by) && to.Add(settleTime).After(by) {
-				by, longer = to.Add(settleTime), true
+			if s.from.Before(by) && s.to.Add(settleTime).After(by) {
+				by, longer = s.to.Add(settleTime), true
 			}
 		}
 		for _, f := range l.faults {
-			extend(f.from, f.to)
+			extend(f.span)
 		}
 		for _, gap := range l.gaps {
-			extend(gap[0], gap[1])
+			extend(gap)
 		}
 	}
 	return by
@@ -242,23 +239,35 @@ func (l *ledger) settledBy(answered time.Time) time.Time {
 
 // checkOverlaps checks that no two requests of a delivery were under way at the same time, unless Redis's clock, by which leases
 // end, was set meanwhile.
-func (l *ledger) checkOverlaps(d delivery, requests []*request) {
+func (l *ledger) checkOverlaps(d delivery, requests []*request, shared bool) {
 	for i, r := range requests[1:] {
 		before := requests[i]
 		if l.starved(before.arrived, r.arrived.Add(noticeTime)) || l.clockSet(before.arrived, r.arrived) {
 			continue
 		}
-		if before.ended.IsZero() || before.ended.After(r.arrived.Add(noticeTime)) {
+		if ended := l.endOf(before, shared); ended.IsZero() || ended.After(r.arrived.Add(noticeTime)) {
 			l.violatesLocked("overlaps", "%s of %v at %s: attempt %d from %s to %s (%d), attempt %d at %s", d.event, l.events[d.event], d.consumer,
 				before.attempt, l.at(before.arrived), l.at(before.ended), before.status, r.attempt, l.at(r.arrived))
 		}
 	}
 }
 
+// endOf returns when a request ended: zero if it never did. Where no store is shared there is one gateway, and what it has under
+// way ends with it, also over a connection of which the consumer sees no end.
+func (l *ledger) endOf(r *request, shared bool) time.Time {
+	ended := r.ended
+	for _, f := range l.faults {
+		if !shared && f.kind == "kill" && f.from.After(r.arrived) && (ended.IsZero() || f.from.Before(ended)) {
+			ended = f.from
+		}
+	}
+	return ended
+}
+
 // clockSet reports whether Redis's clock was not the right one at some moment between two.
 func (l *ledger) clockSet(from, to time.Time) bool {
 	return slices.ContainsFunc(l.faults, func(f *fault) bool {
-		return f.kind == redisClock && f.from.Before(to) && (f.to.IsZero() || f.to.After(from))
+		return f.kind == redisClock && f.touches(from, to)
 	})
 }
 

@@ -101,6 +101,16 @@ func (s *story) kill() {
 	over()
 }
 
+// silent has a consumer fall silent in the middle of a request, which is repeated after something has happened.
+func (s *story) silent(happens func()) {
+	s.pass(time.Minute)
+	s.replayed(delivery{plainTask.id(), "flaky"})
+	s.silenced([]*request{s.arrive(delivery{plainTask.id(), "flaky"}, plainTask, 1, 1)})
+	s.pass(10 * time.Millisecond)
+	happens()
+	s.get(plainTask, "flaky", 1, 1, http.StatusOK)
+}
+
 // last returns the last request of a delivery.
 func (s *story) last(c callback, consumer string) *request {
 	all := s.requests[delivery{c.id(), consumer}]
@@ -166,6 +176,14 @@ func TestVerdict(t *testing.T) {
 		"the end of an attempt is noticed late by a consumer": {func(s *story) {
 			s.last(plainTask, "flaky").arrived = s.requests[delivery{plainTask.id(), "flaky"}][0].ended.Add(-noticeTime)
 		}, ""},
+		"a killed gateway tries again what went on over a silent connection": {func(s *story) { s.silent(s.kill) }, ""},
+		"a gateway that goes on tries again what goes on over a silent connection": {func(s *story) {
+			s.silent(func() { s.pass(100 * time.Millisecond) })
+		}, "overlaps"},
+		"another gateway is killed while an attempt goes on over a silent connection": {func(s *story) {
+			s.shared = &redis{}
+			s.silent(s.kill)
+		}, "overlaps"},
 
 		"the second of a task before the first": {func(s *story) {
 			s.last(ordered(1), "ordered").arrived = s.last(ordered(0), "ordered").arrived

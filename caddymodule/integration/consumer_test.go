@@ -2,7 +2,6 @@ package integration
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -54,12 +53,12 @@ func newDownConsumer(t *testing.T) *consumer {
 	return c
 }
 
-// URL is where the consumer wants its callbacks.
+// URL returns where the consumer wants its callbacks.
 func (c *consumer) URL() string { return "http://" + c.address + "/callbacks" }
 
 func (c *consumer) up() {
 	c.t.Helper()
-	listener, err := net.Listen("tcp", c.address)
+	listener, err := servers.Listen(c.address)
 	if err != nil {
 		c.t.Fatal(err)
 	}

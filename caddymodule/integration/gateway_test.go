@@ -125,7 +125,7 @@ func (g *gateway) stop() time.Duration {
 	return time.Since(start)
 }
 
-// database is the gateway's store.
+// database returns the path of the gateway's store.
 func (g *gateway) database() string { return filepath.Join(g.home, "caddy", "relay", "relay.db") }
 
 // answer holds the answer to a sender.
@@ -206,7 +206,7 @@ func startProcess(t *testing.T, cmd *exec.Cmd) *process {
 	return p
 }
 
-// caddy is a command of the binary, with a home of its own.
+// caddy returns a command of the binary, with a home of its own.
 func caddy(home string, args ...string) *exec.Cmd { return servers.Caddy(binary, home, args...) }
 
 // waitFor waits for a line of the log, which must come.

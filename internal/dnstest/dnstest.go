@@ -1,7 +1,8 @@
-// Package dnstest has a name server on loopback, for consumers that move.
+// Package dnstest runs a name server on loopback, for hosts that move.
 package dnstest
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -19,7 +20,7 @@ type Server struct {
 	serving sync.WaitGroup
 
 	mu        sync.Mutex
-	addresses map[string]netip.Addr
+	addresses map[string][]netip.Addr
 }
 
 // Start starts a server, which the caller closes.
@@ -28,16 +29,23 @@ func Start() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Address: socket.LocalAddr().String(), socket: socket, addresses: map[string]netip.Addr{}}
+	s := &Server{Address: socket.LocalAddr().String(), socket: socket, addresses: map[string][]netip.Addr{}}
 	s.serving.Go(s.serve)
 	return s, nil
 }
 
-// Set sets the address of a name from now on.
-func (s *Server) Set(name string, address netip.Addr) {
+// Set sets the addresses of a name from now on. Each question is answered by the next of them, and by the last from then on.
+func (s *Server) Set(name string, addresses ...netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.addresses[name] = address
+	s.addresses[name] = addresses
+}
+
+// Resolver returns a resolver that asks this server alone.
+func (s *Server) Resolver() *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", s.Address)
+	}}
 }
 
 // Close ends the server.
@@ -75,15 +83,19 @@ func (s *Server) answer(packet []byte) ([]byte, error) {
 		Questions: []dnsmessage.Question{q},
 	}
 	s.mu.Lock()
-	address, known := s.addresses[strings.TrimSuffix(q.Name.String(), ".")]
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	name := strings.TrimSuffix(q.Name.String(), ".")
+	addresses := s.addresses[name]
 	switch {
-	case !known:
+	case len(addresses) == 0:
 		reply.RCode = dnsmessage.RCodeNameError
 	case q.Type == dnsmessage.TypeA:
+		if len(addresses) > 1 {
+			s.addresses[name] = addresses[1:]
+		}
 		reply.Answers = []dnsmessage.Resource{{
 			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 0},
-			Body:   &dnsmessage.AResource{A: address.As4()},
+			Body:   &dnsmessage.AResource{A: addresses[0].As4()},
 		}}
 	}
 	return reply.Pack()

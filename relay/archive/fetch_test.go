@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,8 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/dns/dnsmessage"
-
+	"github.com/callbackrelay/caddy-relay/internal/dnstest"
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/archive"
 )
@@ -164,50 +164,18 @@ func TestParseHosts(t *testing.T) {
 	}
 }
 
-// names is a DNS server on this machine. It answers each question of a name with the next of its addresses, and with the
-// last one from then on.
-func names(t *testing.T, zone map[string][]string) *net.Resolver {
+// names starts a name server, and returns a resolver that asks it.
+func names(t *testing.T, zone map[string][]netip.Addr) *net.Resolver {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	server, err := dnstest.Start()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var wg sync.WaitGroup
-	t.Cleanup(func() {
-		_ = conn.Close()
-		wg.Wait()
-	})
-	wg.Go(func() {
-		buf := make([]byte, 1500)
-		for {
-			n, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			var m dnsmessage.Message
-			if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
-				continue
-			}
-			q := m.Questions[0]
-			reply := dnsmessage.Message{Header: dnsmessage.Header{ID: m.ID, Response: true, Authoritative: true}, Questions: m.Questions}
-			name := strings.TrimSuffix(q.Name.String(), ".")
-			if list := zone[name]; len(list) > 0 && q.Type == dnsmessage.TypeA {
-				if len(list) > 1 {
-					zone[name] = list[1:]
-				}
-				reply.Answers = []dnsmessage.Resource{{
-					Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class},
-					Body:   &dnsmessage.AResource{A: [4]byte(net.ParseIP(list[0]).To4())},
-				}}
-			}
-			if packed, err := reply.Pack(); err == nil {
-				_, _ = conn.WriteTo(packed, from)
-			}
-		}
-	})
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", conn.LocalAddr().String())
-	}}
+	t.Cleanup(func() { _ = server.Close() })
+	for name, addresses := range zone {
+		server.Set(name, addresses...)
+	}
+	return server.Resolver()
 }
 
 // An address is checked when it is dialled: by the first question as well as when a name leads elsewhere at the second.
@@ -222,7 +190,10 @@ func TestRefusedAddress(t *testing.T) {
 	})
 	_, port, _ := strings.Cut(strings.TrimPrefix(url, "http://"), ":")
 	o, folder := options(t, "private.example", "moves.example")
-	o.Resolver = names(t, map[string][]string{"private.example": {"169.254.169.254"}, "moves.example": {"127.0.0.1", "10.0.0.1"}})
+	o.Resolver = names(t, map[string][]netip.Addr{
+		"private.example": {netip.MustParseAddr("169.254.169.254")},
+		"moves.example":   {netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("10.0.0.1")},
+	})
 	want := field + ": its host resolves to an address that is not public: "
 	if got := refused(t, o, folder, "http://private.example/secret"); got != want+"169.254.169.254" {
 		t.Error(got)
@@ -375,7 +346,7 @@ func TestNoProxy(t *testing.T) {
 	t.Setenv("http_proxy", "http://127.0.0.1:1")
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	o, _ := options(t, "files.example")
-	o.Resolver = names(t, map[string][]string{"files.example": {"127.0.0.1"}})
+	o.Resolver = names(t, map[string][]netip.Addr{"files.example": {netip.MustParseAddr("127.0.0.1")}})
 	url := server(t, serve(content(10)))
 	if _, err := archive.New(o).Archive(t.Context(), event(strings.Replace(url, "127.0.0.1", "files.example", 1)), nil); err != nil {
 		t.Error(err)

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync/atomic"
+	"syscall"
+	"time"
 )
 
 // lastPort is the port that was returned last. They are below those that the system gives to outgoing connections.
@@ -25,6 +27,29 @@ func FreeAddress() (string, error) {
 		return listener.Addr().String(), listener.Close()
 	}
 	return "", errors.New("no port is free")
+}
+
+// listenWithin is how long Listen waits for an address.
+const listenWithin = 10 * time.Second
+
+// Listen listens on an address that a listener of this process has left, perhaps just now: a child has that open too, from the
+// moment when it is forked until its program begins.
+func Listen(address string) (net.Listener, error) {
+	deadline := time.NewTimer(listenWithin)
+	defer deadline.Stop()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for {
+		listener, err := net.Listen("tcp", address)
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return listener, err
+		}
+		select {
+		case <-again.C:
+		case <-deadline.C:
+			return nil, err
+		}
+	}
 }
 
 // DialAny returns a dialer that connects to one address after the other, as a load balancer does, and to the next where nobody

@@ -140,32 +140,35 @@ func (c *kernelCode) outside() (bool, error) {
 	}
 	deadline := time.Now().Add(10 * time.Second)
 	for _, task := range tasks {
-		for {
-			if time.Now().After(deadline) {
-				return false, fmt.Errorf("process %d cannot be suspended", c.pid)
-			}
-			status, err := os.ReadFile(filepath.Join(task, "stat"))
-			if err != nil {
-				break // the thread has ended
-			}
-			if _, state, _ := strings.Cut(string(status), ") "); !strings.HasPrefix(state, "T") {
-				runtime.Gosched()
-				continue
-			}
-			text, err := os.ReadFile(filepath.Join(task, "syscall"))
-			if err != nil {
-				return false, err
-			}
-			fields := strings.Fields(string(text))
-			at, err := strconv.ParseInt(fields[len(fields)-1], 0, 64)
-			if err != nil {
-				return false, fmt.Errorf("where a thread of process %d is: %q", c.pid, text)
-			}
-			if at >= c.from && at < c.to {
-				return false, nil
-			}
-			break
+		at, err := c.position(task, deadline)
+		if err != nil || at >= c.from && at < c.to {
+			return false, err
 		}
 	}
 	return true, nil
+}
+
+// position waits until a thread is suspended, and returns the address where it is: 0 if it has ended.
+func (c *kernelCode) position(task string, deadline time.Time) (int64, error) {
+	for time.Now().Before(deadline) {
+		status, _ := os.ReadFile(filepath.Join(task, "stat"))
+		if len(status) == 0 { // the thread has ended
+			return 0, nil
+		}
+		if _, state, _ := strings.Cut(string(status), ") "); !strings.HasPrefix(state, "T") {
+			runtime.Gosched()
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(task, "syscall"))
+		if err != nil {
+			return 0, err
+		}
+		last := strings.TrimSpace(string(text))
+		at, err := strconv.ParseInt(last[strings.LastIndexByte(last, ' ')+1:], 0, 64)
+		if err != nil {
+			return 0, fmt.Errorf("where a thread of process %d is: %q", c.pid, text)
+		}
+		return at, nil
+	}
+	return 0, fmt.Errorf("process %d cannot be suspended", c.pid)
 }

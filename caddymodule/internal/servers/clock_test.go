@@ -27,11 +27,12 @@ func TestSetClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer redis.Kill()
+	// Some machines let nobody write into the memory of a process.
+	if err := redis.SetClock(0); runtime.GOARCH != "amd64" || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO) {
+		t.Skip(err)
+	}
 	for _, by := range []time.Duration{0, 3 * time.Hour, -400 * 24 * time.Hour, 0} {
 		if err := redis.SetClock(by); err != nil {
-			if runtime.GOARCH != "amd64" || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO) {
-				t.Skip(err)
-			}
 			t.Fatal(err)
 		}
 		text, err := redis.Do(`EVAL "return redis.call('TIME')[1]" 0`)

@@ -1,7 +1,6 @@
 package courier
 
 import (
-	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
@@ -65,11 +64,8 @@ func testMovesByDNS(t *testing.T, k client) {
 			}
 			const host = "consumer.example.test"
 			names.Set(host, netip.MustParseAddr("127.0.0.1"))
-			resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, "udp", names.Address)
-			}}
 			dst := k.over(t, scheme+"://"+host+":"+strconv.Itoa(port), &http.Transport{
-				DialContext: (&net.Dialer{Resolver: resolver}).DialContext, MaxIdleConnsPerHost: 16, DisableCompression: true,
+				DialContext: (&net.Dialer{Resolver: names.Resolver()}).DialContext, MaxIdleConnsPerHost: 16, DisableCompression: true,
 				TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: test.http2,
 			}, time.Hour)
 			start := time.Now()
