@@ -55,6 +55,9 @@ func (f *Folder) Put(ctx context.Context, name string, r io.Reader, _ int64, _ s
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("writing to the archive: %w", e.Err)
 	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		return fmt.Errorf("writing to the archive: %w", e.Err)
+	}
 	return err
 }
 

@@ -318,7 +318,11 @@ func TestJWKSRefuses(t *testing.T) {
 		}, nil},
 		"answers 404": {http.NotFound, nil},
 		"larger than": {writes(string(set) + strings.Repeat(" ", 1<<20)), nil},
-		"unexpected EOF": {func(w http.ResponseWriter, _ *http.Request) {
+		"parse Location header": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "https://cdn.example/%zz?key=s3cret")
+			w.WriteHeader(http.StatusFound)
+		}, nil},
+		"the connection was closed": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "999")
 			_, _ = w.Write(set)
 		}, nil},

@@ -362,6 +362,18 @@ func TestTriesAgainWhatCannotBeAccepted(t *testing.T) {
 	})
 }
 
+func TestReasonsAreBounded(t *testing.T) {
+	in(t, func(b *bench) {
+		b.accept = func(string) (Accepted, error) { return Accepted{}, errors.New(strings.Repeat("no", 1000)) }
+		b.says("success")
+		b.expect("one", wav)
+		b.pass(11 * time.Minute)
+		if reason := b.task("one").Reason; len(reason) != maxReason || !strings.HasPrefix(reason, "the result cannot be accepted: no") {
+			t.Errorf("%d bytes: %s", len(reason), reason)
+		}
+	})
+}
+
 func TestAReloadEndsAndBeginsPolls(t *testing.T) {
 	in(t, func(b *bench) {
 		b.expect("one", wav)
