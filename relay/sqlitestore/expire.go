@@ -35,7 +35,7 @@ func (s *Store) expire(source, name string, age time.Duration) ([]relay.DeadLett
 	if d.oldestKnown && d.oldest > by {
 		return nil, nil
 	}
-	if err := s.requeue(d, now); err != nil {
+	if err := s.requeueAll(d, now); err != nil {
 		return nil, err
 	}
 	last, err := s.lastAccepted(by)

@@ -156,7 +156,7 @@ func (s *Store) discard(sel relay.Selection, from letterPlace) (n int, next stri
 	var orphans []int64
 	d := s.find(sel.Source, sel.Destination)
 	if sel.Orphaned && d != nil && on == nil {
-		if err := errors.Join(s.requeue(d, s.clock.now()), s.flush(d)); err != nil {
+		if err := errors.Join(s.requeueAll(d, s.clock.now()), s.flush(d)); err != nil {
 			return 0, "", err
 		}
 		if orphans, err = s.selectPending(d, relay.MaxTouched-len(letters)); err != nil {

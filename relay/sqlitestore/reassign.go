@@ -43,7 +43,7 @@ func (s *Store) reassign(source, fromName, toName string, after int64) (r relay.
 		return r, "", err
 	}
 	now := s.clock.now()
-	if err := errors.Join(s.requeue(from, now), s.flush(from)); err != nil {
+	if err := errors.Join(s.requeueAll(from, now), s.flush(from)); err != nil {
 		return r, "", err
 	}
 	last, held, err := s.unpackOf(from, after)
