@@ -43,9 +43,9 @@ type beginning struct {
 }
 
 // Apply implements relay.Store. Leases come after the commit, and write nothing.
-func (s *Store) Apply(_ context.Context, b *relay.Batch) {
+func (s *Store) Apply(ctx context.Context, b *relay.Batch) {
 	written := false
-	err := s.alone(func() error {
+	err := s.alone(ctx, func() error {
 		now := s.clock.now()
 		if err := s.ensureAll(b.Accepts); err != nil {
 			return err

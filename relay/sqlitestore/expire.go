@@ -17,8 +17,8 @@ const (
 )
 
 // Expire implements relay.Store.
-func (s *Store) Expire(_ context.Context, source, name string, age time.Duration) (dead []relay.DeadLetter, err error) {
-	err = s.alone(func() (err error) {
+func (s *Store) Expire(ctx context.Context, source, name string, age time.Duration) (dead []relay.DeadLetter, err error) {
+	err = s.alone(ctx, func() (err error) {
 		dead, err = s.expire(source, name, age)
 		return err
 	})

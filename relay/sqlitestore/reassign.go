@@ -10,14 +10,14 @@ import (
 )
 
 // Reassign implements relay.Store. The cursor is the last event that was looked at.
-func (s *Store) Reassign(_ context.Context, source, from, to, cursor string) (r relay.Reassigned, next string, err error) {
+func (s *Store) Reassign(ctx context.Context, source, from, to, cursor string) (r relay.Reassigned, next string, err error) {
 	after := int64(0)
 	if cursor != "" {
 		if after, err = parseCursor(cursor); err != nil {
 			return r, "", err
 		}
 	}
-	err = s.alone(func() (err error) {
+	err = s.alone(ctx, func() (err error) {
 		r, next, err = s.reassign(source, from, to, after)
 		return err
 	})
