@@ -103,6 +103,7 @@ func in(t *testing.T, test func(b *bench)) {
 				Base: mustURL(t, "https://api.example"), After: 10 * time.Minute, Every: 30 * time.Second, For: 24 * time.Hour,
 			},
 		}
+		b.metrics.Source(b.source.Name)
 		logger := slog.New(slog.NewTextHandler(&b.logged, nil))
 		b.Poller = New(Params{
 			GaveUp: func(string) {},
