@@ -32,8 +32,10 @@
 //	                     seconds for another; a timer per lane            flight after the drain time
 //	spooling.Spooling    one opens the spool, one appends to it, one      Stop
 //	                     drains each source that has entries
-//	expect.Poller        one for each source that recovers, and one    Stop, which cuts polls under way short
+//	expect.Poller        one for each source that recovers, and one       Stop, which cuts polls under way short
 //	                     per poll under way
+//	overdue.Lookout      one of the committers and two of the intake,     Stop of the committers and of the intake
+//	                     while accepts or bodies have a deadline
 //	Engine.expecting     one per registration of a task under way         Close
 //	Engine               one reopens a store that could not be opened,    Close
 //	                     one sweeps, one sweeps archives, one listens to

@@ -24,6 +24,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/spooling"
 	"github.com/callbackrelay/caddy-relay/relay/engine/stream"
 	"github.com/callbackrelay/caddy-relay/relay/engine/sweep"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 // reopenLongest bounds the pause between two tries to open the store.
@@ -124,7 +125,7 @@ func New(o Options) *Engine {
 	e.alerts = alert.New(alert.Params{
 		Settings: e.settings.Load, Logger: e.log, Observe: e.conditions, Store: e.access.Store, Accept: e.raise,
 	})
-	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Counted: e.alerts.Count, Traced: tracing.Callback})
+	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Logger: e.log, Counted: e.alerts.Count, Traced: tracing.Callback})
 	e.poller = expect.New(expect.Params{
 		Accept: e.recover, GaveUp: e.alerts.GaveUp, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
 	})
@@ -164,7 +165,7 @@ func (e *Engine) Start(ctx context.Context) error {
 		return nil
 	}
 	e.access.Opening()
-	store, err := e.options.OpenStore(ctx, e.logger)
+	store, err := e.openStore(ctx)
 	if errors.Is(err, relay.ErrStoreLocked) || errors.Is(err, relay.ErrStoreUnfit) {
 		e.access.Failed(err)
 		return err
@@ -183,6 +184,15 @@ func (e *Engine) Start(ctx context.Context) error {
 	return nil
 }
 
+// openStore opens the store. That its file is damaged in a way that nobody thought of must not end the process (12).
+func (e *Engine) openStore(ctx context.Context) (store relay.Store, err error) {
+	err = guard.Step(func() (err error) {
+		store, err = e.options.OpenStore(ctx, e.logger)
+		return err
+	})
+	return store, err
+}
+
 // failed notes why the store is not open.
 func (e *Engine) failed(err error) {
 	e.access.Failed(fmt.Errorf("%w: %w", relay.ErrUnavailable, err))
@@ -196,7 +206,7 @@ func (e *Engine) reopen(before error) {
 			return
 		case <-time.After(pause):
 		}
-		store, err := e.options.OpenStore(e.ctx, e.logger)
+		store, err := e.openStore(e.ctx)
 		if err == nil {
 			e.log().Info("store opened")
 			e.run(store)
