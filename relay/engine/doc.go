@@ -30,8 +30,8 @@
 //	                     or one per source (Redis)
 //	lane.Lanes           one per attempt in flight, which waits some      Stop, which cancels attempts that are still in
 //	                     seconds for another; a timer per lane            flight after the drain time
-//	spooling.Spooling    one opens the spool, one appends to it, one      Stop
-//	                     drains each source that has entries
+//	spooling.Spooling    one opens the spool, one appends to it and has   Stop
+//	                     it heal, one drains each source that has entries
 //	expect.Poller        one for each source that recovers, and one    Stop, which cuts polls under way short
 //	                     per poll under way
 //	Engine.expecting     one per registration of a task under way         Close
