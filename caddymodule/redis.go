@@ -164,8 +164,10 @@ func (r *Redis) findSpool() error {
 		path = filepath.Join(caddy.AppDataDir(), "relay", name)
 	}
 	var err error
-	r.spoolPath, err = realPath(path)
-	return err
+	if r.spoolPath, err = filePath(path); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
 }
 
 const defaultIdentity = "redis:" + defaultRedis + "/0?prefix=" + defaultPrefix

@@ -3,6 +3,7 @@ package sqlitefile
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -126,6 +127,9 @@ func Explain(err error) error {
 		return fmt.Errorf("the disk fails, or refuses what is written; look for its reason in the system's log: %w", err)
 	case sqlite.ResultBusy, sqlite.ResultLocked:
 		return fmt.Errorf("another process holds its lock; end what that one does with the file: %w", err)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("check owner and permissions of it and its folder: %w", err)
 	}
 	return err
 }
