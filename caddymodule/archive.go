@@ -199,13 +199,8 @@ func (a *FileArchive) Provision(caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("dir: %w", err)
 	}
-	if a.storage, err = a.build(dir); err != nil {
-		return err
-	}
-	if err := checkFolder(dir); err != nil {
-		return fmt.Errorf("dir: %w", err)
-	}
-	return nil
+	a.storage, err = a.build(dir)
+	return err
 }
 
 func (a *FileArchive) build(dir string) (archive.Storage, error) {

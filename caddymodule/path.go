@@ -8,11 +8,8 @@ import (
 	"path/filepath"
 )
 
-// filePath returns the real path of a file, which need not exist yet, and whose folders are made when it is.
+// filePath returns the real path of a file, which need not exist yet, and whose folders are made when it is opened.
 func filePath(path string) (string, error) {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return "", fmt.Errorf("%s is a folder; expected the path of a file, as in %s", path, filepath.Join(path, "relay.db"))
-	}
 	if err := checkFolder(filepath.Dir(path)); err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}

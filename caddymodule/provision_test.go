@@ -110,7 +110,6 @@ func TestProvisionErrors(t *testing.T) {
 	}{
 		"archive that is unknown": {fields{"archive": fields{"storage": "ftp"}}, nil, `unknown module: relay.archives.ftp`},
 		"archive without folder":  {fields{"archive": fields{"storage": "file"}}, nil, `dir: expected a folder`},
-		"archive in a file":       {fields{"archive": fields{"storage": "file", "dir": dir + "/empty/files"}}, nil, `dir: ` + dir + `/empty is a file; expected a folder`},
 		"archive without hosts":   {fields{"archive": fields{"storage": "file", "dir": "/f", "hosts": []string{}}}, nil, `archive: hosts: expected at least one entry`},
 		"archive without stages":  {fields{"archive": fields{"storage": "file", "dir": "/f", "stages": []string{}}}, nil, `archive: stages: expected at least one stage`},
 		"archive with a size":     {fields{"archive": fields{"storage": "file", "dir": "/f", "max_size": -1}}, nil, `archive: max_size: expected a size of 1 byte to 100GiB`},
@@ -220,7 +219,6 @@ func TestAppProvisionErrors(t *testing.T) {
 		`{"store":{"driver":"sqlite","file":"x"}}`:                              `unknown field "file"`,
 		`{"store":{"driver":"sqlite","path":"{env.EMPTY}"}}`:                    "the environment variable EMPTY is not set",
 		`{"store":{"driver":"sqlite","path":"` + file + `/deep/relay.db"}}`:     file + "/deep/relay.db: " + file + " is a file; expected a folder",
-		`{"store":{"driver":"sqlite","path":"` + dir + `"}}`:                    dir + " is a folder; expected the path of a file",
 		`{"store":{"driver":"redis","spool":{"path":"` + file + `/spool.db"}}}`: "spool: " + file + "/spool.db: " + file + " is a file",
 		`{"retention":"-1h"}`:                                                   "retention: expected a positive duration",
 		`{"drain":"soon"}`:                                                      "invalid duration",

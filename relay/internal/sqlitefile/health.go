@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -128,8 +129,11 @@ func Explain(err error) error {
 	case sqlite.ResultBusy, sqlite.ResultLocked:
 		return fmt.Errorf("another process holds its lock; end what that one does with the file: %w", err)
 	}
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("check owner and permissions of it and its folder: %w", err)
+	case errors.Is(err, syscall.EISDIR):
+		return fmt.Errorf("a folder has its name; remove that, or configure another path: %w", err)
 	}
 	return err
 }
