@@ -209,6 +209,17 @@ func (r *Redis) Options() engine.Options {
 	return options
 }
 
+// follow has the store, which outlives this config, use the credentials of the current one for each new connection.
+func (r *Redis) follow(current func() Store) {
+	r.options.Credentials = func() (username, password string) {
+		o := r.options
+		if now, ok := current().(*Redis); ok {
+			o = now.options
+		}
+		return o.Username, o.Password
+	}
+}
+
 // differs reports whether the store, once open, would be used in another way.
 func (r *Redis) differs(other Store) bool {
 	o, ok := other.(*Redis)
@@ -216,7 +227,7 @@ func (r *Redis) differs(other Store) bool {
 		return true
 	}
 	a, b := r.options, o.options
-	return a.Username != b.Username || a.Password != b.Password || a.Cluster != b.Cluster || (a.TLS == nil) != (b.TLS == nil) ||
+	return a.Cluster != b.Cluster || (a.TLS == nil) != (b.TLS == nil) ||
 		a.Timeout != b.Timeout || a.Partitions != b.Partitions || a.Durability != b.Durability || r.spoolPath != o.spoolPath
 }
 
