@@ -178,7 +178,7 @@ func TestRedisAway(t *testing.T) {
 	}
 }
 
-// TestRedisPassword gives a gateway the password that Redis wants by a reload, which needs no restart.
+// TestRedisPassword sets the password that Redis wants by a reload, which needs no restart.
 func TestRedisPassword(t *testing.T) {
 	g := newGateway(t)
 	redis, err := servers.NewRedis(t.TempDir())
