@@ -79,6 +79,7 @@ type Engine struct {
 
 	mu          sync.Mutex
 	generations []*Generation
+	unopened    error                          // why the store could not be opened at the start, until it is
 	settings    atomic.Pointer[relay.Settings] // of the newest generation; never nil
 
 	ctx         context.Context // ends when Close has drained
@@ -179,7 +180,12 @@ func (e *Engine) Start(ctx context.Context) error {
 		return nil
 	}
 	e.failed(err)
-	e.log().Error("store cannot be opened; callbacks get 503 until it can", "error", err)
+	e.mu.Lock()
+	e.unopened = err
+	if len(e.generations) > 0 { // else the first push says so: a config that is refused for it has no callbacks
+		e.warnOfStore()
+	}
+	e.mu.Unlock()
 	e.loops.Go(func() { e.reopen(err) })
 	return nil
 }
@@ -235,6 +241,7 @@ func (e *Engine) run(store relay.Store) {
 	e.lanes.Wake("")
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.unopened = nil
 	if len(e.generations) > 0 { // else the first push looks
 		warnOfOrphans(settings, store)
 	}
