@@ -3,7 +3,8 @@
 -- ARGV: per destination: its name, most, duration, 1 for a probe
 -- Returns per destination {1 if paused, leases that had expired, time until the next is due or -1,
 --           per delivery: id, token (negative if it is in its event's record), tries, used, replay, variant, age, seq}
---         or {FIRST_LEASES, 0, time until the next is due or -1, run, per delivery: id, place in its event's record, seq, accepted},
+--         or {FIRST_LEASES, 0, time until the next is due or -1, run, per delivery: id, place in its event's record, its seq and
+--           when it was accepted, in 16 digits each},
 --         or nil if it is to be asked by itself, to see why it fails
 --
 -- Where all that is leased of a destination is in events' records, which is the common case, it is done right here.
@@ -52,9 +53,11 @@ end
 local function read_records()
   for i, r in ipairs(wanted[1] and redis.call('HMGET', PACKS, unpack(wanted)) or {}) do
     if r then
-      local e, names = read[wanted[i]], nil
-      e.letters, e.number, e.accepted, names = string.match(r, '^(%S*) %S+ %S+ (%d+) (%d+) %S+ %S* ([^\n]*)')
-      e.places = e.letters and places_of(names)
+      local counts, from, _, way = cut_pack(r)
+      if counts then
+        local e = read[wanted[i]]
+        e.letters, e.numbers, e.places = counts, string.sub(r, from, from + 32), places_in(way)
+      end
     end
   end
 end
@@ -69,8 +72,8 @@ local function plan(l)
     if not place or string.sub(e.letters, place, place) ~= LETTER_WAITING then
       return nil
     end
-    local n = i * 4
-    reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = id, place, e.number, e.accepted
+    local n = i * 3
+    reply[n + 2], reply[n + 3], reply[n + 4] = id, place, e.numbers
     entries[2 * i - 1], entries[2 * i] = ends, id
   end
   l.entries = entries
