@@ -53,14 +53,15 @@ run:
 	go build -o .run/provider ./caddymodule/fakeprovider/run
 	@printf '\nSubmit a task, and see its callback arrive at both consumers after 5 seconds, its files in .run/files, and both at $(DASHBOARD):\n\n  %s\n\n' "$(SUBMIT)"
 	@printf 'With %s in place of {}, nobody is called back, and the gateway asks for the result.\n\n' '$(LOST)'
-	@printf 'Or post a callback yourself:\n\n  %s\n\n' "$(CURL)"
+	@printf 'Or post a callback yourself:\n\n  %s\n\n' "$$CURL"
 	@.run/provider -listen 127.0.0.1:9103 -delay 5s -insecure & provider=$$!; \
 	trap 'kill -INT $$provider 2>/dev/null' EXIT INT TERM; \
 	XDG_DATA_HOME=$(CURDIR)/.run/data XDG_CONFIG_HOME=$(CURDIR)/.run/config .run/caddy run --config Caddyfile
 
 SUBMIT := curl -k https://localhost:8443/api/v1/vocal-removal/generate -H 'Content-Type: application/json' -d '{}'
 LOST := {"fate":{"never":true}}
-CURL := curl -ki https://localhost:8443/callbacks/vocals -H 'Content-Type: application/json' --data-binary @relay/testdata/callback-separate-vocal.json
+# In the environment, since the shell would take its quotes for its own.
+run: export CURL := curl -ki https://localhost:8443/callbacks/vocals -H 'Content-Type: application/json' -d '{"code":200,"msg":"success","data":{"task_id":"my-task"}}'
 
 DASHBOARD := https://localhost:8443/dashboard/
 

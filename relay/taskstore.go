@@ -108,7 +108,7 @@ type TaskStore interface {
 	// registered as called back. ErrTooManyTasks where as many of its source are expected as may be.
 	Expect(ctx context.Context, e *Expectation) error
 	// LeaseTasks leases due tasks, those due first at first, and counts a poll of each. next is how long until something
-	// of the source may be leased; negative if no task is expected.
+	// of the source may be leased, or less, which costs a look in vain; negative if no task is expected.
 	LeaseTasks(ctx context.Context, l *TaskLease) (leased []*LeasedTask, next time.Duration, err error)
 	// SettleTask ends a lease. ErrLeaseLost if the token is not the task's current one, or the task has ended meanwhile.
 	SettleTask(ctx context.Context, s *TaskSettle) error

@@ -133,7 +133,7 @@ func TestOverdueTasksAlert(t *testing.T) {
 	t.Parallel()
 	var d *details
 	src := newRecoveringSource(t, &d, 10*time.Millisecond, newConsumer(t, nil))
-	src.Recover.For = 2 * time.Second
+	src.Recover.For = 6 * time.Second
 	g := startGateway(t, "", openSQLite(filepath.Join(t.TempDir(), "relay.db")), src)
 	alerts := newConsumer(t, nil)
 	g.alerting(relay.Alerts{Every: 3 * time.Second, Conditions: []relay.Condition{relay.ConditionOverdue}}, destination(t, "ops", alerts.URL))

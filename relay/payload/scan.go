@@ -2,6 +2,7 @@ package payload
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"unicode/utf8"
 )
 
@@ -57,7 +58,7 @@ var plain = func() (t [256]bool) {
 	return t
 }()
 
-// plainLength returns how many bytes of b up to the first that is not plain, or somewhat fewer: it looks at eight at a time.
+// plainLength returns how many bytes of b up to the first that is not plain, or up to the last eight: it looks at eight at a time.
 func plainLength(b []byte) (n int) {
 	const (
 		ones = 0x0101010101010101
@@ -67,9 +68,9 @@ func plainLength(b []byte) (n int) {
 		x := binary.LittleEndian.Uint64(b[n:])
 		quote, backslash := x^'"'*ones, x^'\\'*ones
 		// The high bit of a byte is set where the byte is below a space, a quote, a backslash, or not ASCII. A borrow from such
-		// a byte may set those behind it, too.
-		if ((x-' '*ones)|(quote-ones)|(backslash-ones)|x)&high != 0 {
-			break
+		// a byte may set those behind it, too, but none before it.
+		if special := ((x - ' '*ones) | (quote - ones) | (backslash - ones) | x) & high; special != 0 {
+			return n + bits.TrailingZeros64(special)/8
 		}
 	}
 	return n

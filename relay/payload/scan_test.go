@@ -14,7 +14,7 @@ func TestPlainLength(t *testing.T) {
 				b[at] = byte(c)
 				want := size &^ 7
 				if !plain[c] {
-					want = min(want, at&^7)
+					want = min(want, at)
 				}
 				if got := plainLength(b); got != want {
 					t.Fatalf("%d of %q", got, b)

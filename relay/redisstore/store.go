@@ -271,14 +271,18 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
-	late := time.AfterFunc(s.options.Timeout, s.leave)
+	// go-redis heeds the deadline of a context, and not its end: what waits for an answer ends with its connection.
+	late := time.AfterFunc(s.options.Timeout, func() { s.leave(); _ = s.client.Close() })
 	s.calls.Wait()
 	late.Stop()
 	s.leave()
 	s.close()
 	s.loops.Wait()
 	defer logs.remove(s.log)
-	return s.client.Close()
+	if err := s.client.Close(); !errors.Is(err, redis.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // PerSource implements relay.Store: each source has scripts of its own.

@@ -14,9 +14,9 @@ const (
 	compressed int64 = 1 // a block of S2: https://github.com/klauspost/compress/tree/master/s2
 )
 
-// compressFrom is from how many bytes on a body is compressed. Each page that it fills is written to the log and once more to
-// the database, which costs several times as much CPU as to compress it. Smaller ones share a page with others.
-const compressFrom = 4 << 10
+// compressFrom is from how many bytes on a body is compressed. Each byte is written to the log and once more to the database,
+// which costs more CPU than to compress it. Shorter ones hardly get smaller.
+const compressFrom = 256
 
 // maxScratch bounds the memory that a bodyPacker keeps.
 const maxScratch = 1 << 20

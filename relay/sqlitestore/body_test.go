@@ -23,7 +23,7 @@ func TestBodies(t *testing.T) {
 		packing int64
 	}{
 		"empty":                {nil, asReceived},
-		"usual":                {words[:450], asReceived},
+		"short":                {words[:143], asReceived},
 		"just below the bound": {words[:compressFrom-1], asReceived},
 		"at the bound":         {words[:compressFrom], compressed},
 		"large":                {words, compressed},

@@ -153,6 +153,13 @@ test('a dead letter is found, its reason read, and redriven', async () => {
   await page.getByText('Redriven to library.').waitFor();
 });
 
+test('reasons are written in words, and names in errors stay what they are', async () => {
+  await show('dead-letters');
+  const spelled = (text) => page.evaluate(async (reason) => (await import('./format.js')).spelled(reason), text);
+  assert.equal(await spelled('payload_missing'), 'payload missing');
+  assert.equal(await spelled('lookup hooks_of_billing: no such host'), 'lookup hooks_of_billing: no such host');
+});
+
 test('dead letters are redriven and discarded in bulk, after their count was confirmed', async () => {
   library.status = 410;
   for (const task of ['task-a', 'task-b', 'task-c']) await accept(task);

@@ -1,7 +1,7 @@
 import { h } from './dom.js';
 import { get, post, segment } from './api.js';
 import { follow } from './live.js';
-import { count, moment, plural } from './format.js';
+import { count, moment, plural, spelled } from './format.js';
 import { action, ask, empty, field, link, notice, options, region, table } from './parts.js';
 
 // deadLetters lists the deliveries that were given up, by what the address selects, and redrives or discards them.
@@ -62,7 +62,7 @@ function rows(letters, refresh) {
     ['Task', (l) => h('a', { class: 'id', href: link(`events/${segment(l.event_id)}`), data: { key: key(l) } }, l.task_id || l.event_id)],
     ['Destination', (l) => [l.source, ' / ', h('b', null, l.destination)]],
     ['Attempts', (l) => count(l.attempts), 'number'],
-    ['Why', (l) => h('span', { class: 'error' }, [l.last_status || '', l.last_error.replaceAll('_', ' ')].filter(Boolean).join(' · ') || 'unknown')],
+    ['Why', (l) => h('span', { class: 'error' }, [l.last_status || '', spelled(l.last_error)].filter(Boolean).join(' · ') || 'unknown')],
     ['', (l) => action('Redrive', async () => {
       const answer = await post(`events/${segment(l.event_id)}/replay`, { destinations: [l.destination] });
       notice(answer.replayed ? `Redriven to ${l.destination}.` : 'Somebody else has redriven it already.');

@@ -1,7 +1,7 @@
 import { h } from './dom.js';
 import { get, post, segment } from './api.js';
 import { follow } from './live.js';
-import { bytes, count, moment, plural, span } from './format.js';
+import { bytes, count, moment, plural, span, spelled } from './format.js';
 import { action, ask, badge, field, headers, notice, region } from './parts.js';
 import { timeline } from './timeline.js';
 import { bodies } from './body.js';
@@ -62,7 +62,7 @@ function delivery(d) {
   if (d.variant) about.push(`with the body of variant ${d.variant}`);
   if (d.next_attempt_at) about.push(h('span', null, 'next attempt at ', moment(d.next_attempt_at)));
   if (d.dead_at) about.push(h('span', null, 'given up at ', moment(d.dead_at)));
-  if (d.reason) about.push(d.reason.replaceAll('_', ' '));
+  if (d.reason) about.push(spelled(d.reason));
   if (d.state === 'held') about.push('the destination does not answer, and is probed');
   if (d.state === 'paused') about.push('the destination is paused');
   if (d.state === 'orphaned') about.push('the destination is in no configuration any more');

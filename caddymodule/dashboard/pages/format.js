@@ -8,6 +8,9 @@ export const counted = (status, n) => (status.store.unread ? '–' : count(n));
 
 export const plural = (n, one, many = one + 's') => `${count(n)} ${n === 1 ? one : many}`;
 
+// spelled writes a reason such as payload_missing in words. Any other text stays as it is, since it may have names and URLs.
+export const spelled = (reason) => (/^[a-z_]+$/.test(reason) ? reason.replaceAll('_', ' ') : reason);
+
 const pad = (n, width = 2) => String(n).padStart(width, '0');
 
 // moment writes a time of the API in the reader's time zone, and the date where it is not today.

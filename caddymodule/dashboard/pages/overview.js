@@ -1,6 +1,6 @@
 import { h, swap } from './dom.js';
 import { get } from './api.js';
-import { WINDOW, connection, follow, observed, series, total } from './live.js';
+import { WINDOW, connection, follow, listen, observed, series, total } from './live.js';
 import { bytes, count, counted, plural, span } from './format.js';
 import { chart } from './chart.js';
 import { badge, empty, link, region, table } from './parts.js';
@@ -46,6 +46,7 @@ export function overview(main, { signal }) {
     figures();
   };
   tick();
+  listen(({ kind }) => kind === connection() && tick(), signal);
   const ticking = setInterval(() => document.hidden || tick(), 1000);
   signal.addEventListener('abort', () => clearInterval(ticking));
 }

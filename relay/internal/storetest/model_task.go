@@ -164,11 +164,13 @@ func (m *model) leasedTasks(l *relay.TaskLease, leased []*relay.LeasedTask, next
 			want = wait
 		}
 	}
+	soonest := want // partitions in which nothing is due are not asked for the pause
 	if want >= 0 {
 		want = max(want, pause)
 	}
-	soonest := want
-	if m.parted && len(leased) > 0 {
+	if !m.parted {
+		soonest = want
+	} else if len(leased) > 0 {
 		soonest = pause // not all partitions were asked
 	}
 	if next > want || next < soonest-slack || next >= 0 != (want >= 0) {
