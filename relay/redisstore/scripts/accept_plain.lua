@@ -158,14 +158,14 @@ local function write_all()
       q.known = true
     end
     if added then
-      q.add_pending, q.add_leased = write('ZADD', q.pending, q.add_pending), write('ZADD', q.leased, q.add_leased)
-      q.add_due, q.add_state = write('ZADD', q.due, q.add_due), write('HSET', q.state, q.add_state)
+      q.add_pending, q.add_leased = add(q.pending, q.add_pending), add(q.leased, q.add_leased)
+      q.add_due, q.add_state = add(q.due, q.add_due), write('HSET', q.state, q.add_state)
     end
   end
   if to_events[1] then
     redis.call('MSET', unpack(to_payloads))
     redis.call('HSET', PACKS, unpack(to_packs))
-    write('ZADD', HELD_PACKS, to_held)
+    add(HELD_PACKS, to_held)
     redis.call('ZADD', TASKS, unpack(to_tasks))
     redis.call('ZADD', EVENTS, unpack(to_events))
     redis.call('RPUSH', RECENT, run_text .. table.concat(to_recent))

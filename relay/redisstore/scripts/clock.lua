@@ -152,3 +152,16 @@ local function write(command, key, list)
   end
   return {}
 end
+
+-- add does ZADD with the scores and members of a list, if there are any, and returns an empty list. Redis keeps up to 128 members of a
+-- set without an index, and goes through all of them, twice, for each that is added. One that is longer than 64 bytes has it make an
+-- index, and keep that until the set is empty.
+local LONG = string.rep('-', 65)
+local function add(key, list)
+  if #list < 16 then
+    return write('ZADD', key, list)
+  end
+  redis.call('ZADD', key, '0', LONG, unpack(list))
+  redis.call('ZREM', key, LONG)
+  return {}
+end

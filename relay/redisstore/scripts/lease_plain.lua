@@ -97,7 +97,7 @@ for i, l in ipairs(leases) do
     others[#others + 1] = i
   elseif l.ids[1] then
     redis.call('ZREMRANGEBYRANK', l.q.due, 0, #l.ids - 1)
-    redis.call('ZADD', l.q.leased, unpack(l.entries))
+    add(l.q.leased, l.entries)
   end
   if replies[i] and not l.more then
     replies[i][3] = wait_of(next_in(l.q))
