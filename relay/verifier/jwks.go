@@ -147,13 +147,18 @@ func (s *keySet) run(now time.Time) {
 		keys, err = s.download()
 		return err
 	})
-	if err != nil && s.ctx.Err() == nil {
+	s.fetchedKeys(keys, now, err)
+	if err != nil && s.ctx.Err() == nil { // after whoever waits for the keys has them
 		s.log.Warn("keys of verify ed25519 not fetched; the last ones stay in use, if there are any", "error", err)
 	}
+}
+
+// fetchedKeys notes how a fetch has ended.
+func (s *keySet) fetchedKeys(keys []ed25519.PublicKey, began time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
-		s.keys, s.fetched = keys, now
+		s.keys, s.fetched = keys, began
 	}
 	s.err = err
 	close(s.fetching)

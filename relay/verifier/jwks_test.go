@@ -117,6 +117,29 @@ func signedAt(key ed25519.PrivateKey, after time.Duration) *relay.Callback {
 	}
 }
 
+// stuckLog is a sink that nobody reads, until it is closed.
+type stuckLog chan struct{}
+
+func (l stuckLog) Write(p []byte) (int, error) {
+	<-l
+	return len(p), nil
+}
+
+func TestJWKSWhileTheLogIsStuck(t *testing.T) {
+	p := newPublisher(t)
+	p.fails()
+	_, private := newKey(t)
+	o, log := p.trust(), make(stuckLog)
+	o.Logger = slog.New(slog.NewTextHandler(log, nil))
+	v := verifierOf(t, o)
+	for range 2 {
+		if err := v.Verify(signedAt(private, 0)); !errors.Is(err, relay.ErrUndecided) {
+			t.Errorf("got %v", err)
+		}
+	}
+	close(log)
+}
+
 func TestJWKSIsFetchedOnce(t *testing.T) {
 	p := newPublisher(t)
 	public, private := newKey(t)
