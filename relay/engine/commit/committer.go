@@ -399,7 +399,7 @@ func (c *Committer) settled(s *Settling) {
 
 // wakeFreed wakes the lanes of deliveries that had to wait for the one of a settle.
 func (c *Committer) wakeFreed(s *Settling) {
-	for len(s.Freed) > 0 {
+	for s.Err == nil && len(s.Freed) > 0 {
 		name := relay.DestinationName{Source: s.Leased.Event.Source, Destination: s.Freed[0]}
 		s.Freed = s.Freed[1:]
 		if l := c.lanes.Lane(name); l != nil {
