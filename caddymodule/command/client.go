@@ -128,6 +128,22 @@ func (c *client) get(ctx context.Context, path string, query url.Values) (json.R
 	return c.ask(ctx, http.MethodGet, path, query, nil, nil)
 }
 
+// clock returns the time by the gateway's clock, which may differ from this machine's, in whole seconds.
+func (c *client) clock(ctx context.Context) (time.Time, error) {
+	ctx, _, release := c.attend(ctx, c.answerWithin)
+	defer release()
+	res, err := c.send(ctx, http.MethodHead, api.PathStatus, nil, nil, nil)
+	if err != nil {
+		return time.Time{}, err
+	}
+	_ = res.Body.Close()
+	now, err := http.ParseTime(res.Header.Get("Date"))
+	if err != nil {
+		return now, fmt.Errorf("the answer of the Caddy at %s has no date: %w", c.address, err)
+	}
+	return now, nil
+}
+
 // post sends a body as JSON and reads the answer.
 func (c *client) post(ctx context.Context, path string, body any) (json.RawMessage, error) {
 	encoded, err := json.Marshal(body)
