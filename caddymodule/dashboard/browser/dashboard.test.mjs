@@ -419,7 +419,8 @@ test('pictures of every page', { skip: !process.env.SCREENSHOTS }, async () => {
   }
 });
 
-// Only a gateway that ends waits for its connections, for 5 s here, so this is the last step.
+// Only a gateway that ends waits for its connections, for 5 s here, so this is the last step. Caddy stops its apps in any order,
+// and the relay's would end the page's stream as well: TestDashboardShutdown leaves that to no chance.
 test('an open page does not hold up the end of the gateway', async () => {
   await show('events');
   await page.getByText('Live', { exact: true }).waitFor();
