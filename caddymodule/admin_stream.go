@@ -110,7 +110,7 @@ func renderStream(i *stream.Item) []byte {
 	if !i.At.IsZero() {
 		e.At = i.At.UTC()
 	}
-	if i.Kind == stream.Retrying {
+	if i.Kind == stream.Retrying && i.RetryIn > 0 {
 		e.NextAttemptAt = cmp.Or(i.At, time.Now()).Add(i.RetryIn).UTC()
 	}
 	var text bytes.Buffer

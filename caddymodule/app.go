@@ -253,13 +253,13 @@ func (a *App) Start() error {
 	if a.emitter, err = startEmitter(a.ctx, a.events, a.pooled.Event, a.logger); err != nil {
 		return err
 	}
-	a.pooled.loggers.push(a.logger)
+	a.pooled.begin(a)
 	if err := a.pooled.Start(a.ctx); err != nil {
-		a.pooled.loggers.remove(a.logger)
+		a.pooled.end(a)
 		return fmt.Errorf("opening the store %s: %w", a.pooled.identity, err)
 	}
 	if err := a.checkOpened(); err != nil {
-		a.pooled.loggers.remove(a.logger)
+		a.pooled.end(a)
 		return err
 	}
 	a.generation = a.pooled.Push(&relay.Settings{
@@ -321,7 +321,7 @@ func (a *App) settle() (map[string]*relay.Source, error) {
 func (a *App) Stop() error {
 	a.stop()
 	a.generation.Withdraw()
-	a.pooled.loggers.remove(a.logger)
+	a.pooled.end(a)
 	return nil
 }
 

@@ -124,7 +124,7 @@ func TestEmitterExpired(t *testing.T) {
 func TestLatestLog(t *testing.T) {
 	var first, second bytes.Buffer
 	a, b := slog.New(slog.NewTextHandler(&first, nil)), slog.New(slog.NewTextHandler(&second, nil))
-	l := newLoggers()
+	l := newLatest(slog.New(slog.DiscardHandler))
 	log := slog.New(latestLog{loggers: l}).With("store", "x").WithGroup("g")
 	log.Info("nowhere")
 	l.push(a)

@@ -255,10 +255,15 @@ func TestReloadToAFileThatCannotBeOpened(t *testing.T) {
 	c := newConsumer(t, http.StatusOK)
 	g.mustLoad(`{}`, to(t, c.URL, nil))
 	before := activeApp(t).pooled
-	folder := t.TempDir()
-	err := g.load(`{"store":{"driver":"sqlite","path":"`+folder+`"}}`, nil, to(t, c.URL, nil))
-	if err == nil || !strings.Contains(err.Error(), "the store sqlite:"+folder+" cannot be opened, and "+before.identity+" stays in use: ") {
+	file := filepath.Join(t.TempDir(), "text")
+	writeFile(t, file, "no database")
+	logBefore := len(logged())
+	err := g.load(`{"store":{"driver":"sqlite","path":"`+file+`"}}`, nil, to(t, c.URL, nil))
+	if err == nil || !strings.Contains(err.Error(), "the store sqlite:"+file+" cannot be opened, and "+before.identity+" stays in use: ") {
 		t.Fatalf("got %v", err)
+	}
+	if lines := logged()[logBefore:]; strings.Contains(lines, "callbacks get 503") {
+		t.Errorf("the log says that callbacks get 503: %s", lines)
 	}
 	if activeApp(t).pooled != before {
 		t.Fatal("another store is in use")

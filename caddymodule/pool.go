@@ -20,7 +20,8 @@ type pooledEngine struct {
 	*engine.Engine
 	identity  string
 	store     Store // as it was configured when the engine was made
-	loggers   *loggers
+	loggers   *latest[*slog.Logger]
+	stores    *latest[Store] // as the configs have it
 	dashboard dashboardLink
 }
 
@@ -29,7 +30,12 @@ type pooledEngine struct {
 func acquireEngine(store Store) (*pooledEngine, error) {
 	identity := store.Identity()
 	value, _, err := engines.LoadOrNew(identity, func() (caddy.Destructor, error) {
-		p := &pooledEngine{identity: identity, loggers: newLoggers(), store: store}
+		p := &pooledEngine{
+			identity: identity, store: store, loggers: newLatest(slog.New(slog.DiscardHandler)), stores: newLatest(store),
+		}
+		if s, ok := store.(interface{ follow(current func() Store) }); ok {
+			s.follow(p.stores.get)
+		}
 		options := store.Options()
 		options.Driver, options.Location, _ = strings.Cut(identity, ":")
 		options.Metrics = metrics
@@ -47,6 +53,17 @@ func acquireEngine(store Store) (*pooledEngine, error) {
 func (p *pooledEngine) release() error {
 	_, err := engines.Delete(p.identity)
 	return err
+}
+
+// begin makes an app's logger and store the current ones, until its end.
+func (p *pooledEngine) begin(a *App) {
+	p.loggers.push(a.logger)
+	p.stores.push(a.store)
+}
+
+func (p *pooledEngine) end(a *App) {
+	p.loggers.remove(a.logger)
+	p.stores.remove(a.store)
 }
 
 // Destruct is called by the pool after the last release.

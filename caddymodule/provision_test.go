@@ -210,15 +210,19 @@ func TestProvisionErrors(t *testing.T) {
 }
 
 func TestAppProvisionErrors(t *testing.T) {
-	dataDir(t)
+	dir := dataDir(t)
 	t.Setenv("EMPTY", "")
+	file := filepath.Join(dir, "file")
+	writeFile(t, file, "")
 	for config, expected := range map[string]string{
-		`{"store":{"driver":"paper"}}`:                       "unknown module: relay.stores.paper",
-		`{"store":{"driver":"sqlite","file":"x"}}`:           `unknown field "file"`,
-		`{"store":{"driver":"sqlite","path":"{env.EMPTY}"}}`: "the environment variable EMPTY is not set",
-		`{"retention":"-1h"}`:                                "retention: expected a positive duration",
-		`{"drain":"soon"}`:                                   "invalid duration",
-		`{"sources":{}}`:                                     `unknown field "sources"`,
+		`{"store":{"driver":"paper"}}`:                                          "unknown module: relay.stores.paper",
+		`{"store":{"driver":"sqlite","file":"x"}}`:                              `unknown field "file"`,
+		`{"store":{"driver":"sqlite","path":"{env.EMPTY}"}}`:                    "the environment variable EMPTY is not set",
+		`{"store":{"driver":"sqlite","path":"` + file + `/deep/relay.db"}}`:     file + "/deep/relay.db: " + file + " is a file; expected a folder",
+		`{"store":{"driver":"redis","spool":{"path":"` + file + `/spool.db"}}}`: "spool: " + file + "/spool.db: " + file + " is a file",
+		`{"retention":"-1h"}`:                                                   "retention: expected a positive duration",
+		`{"drain":"soon"}`:                                                      "invalid duration",
+		`{"sources":{}}`:                                                        `unknown field "sources"`,
 	} {
 		err := validate(t, `{"apps":{"relay":`+config+`}}`)
 		if err == nil || !strings.Contains(err.Error(), expected) {

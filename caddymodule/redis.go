@@ -164,8 +164,10 @@ func (r *Redis) findSpool() error {
 		path = filepath.Join(caddy.AppDataDir(), "relay", name)
 	}
 	var err error
-	r.spoolPath, err = realPath(path)
-	return err
+	if r.spoolPath, err = filePath(path); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
 }
 
 const defaultIdentity = "redis:" + defaultRedis + "/0?prefix=" + defaultPrefix
@@ -207,6 +209,17 @@ func (r *Redis) Options() engine.Options {
 	return options
 }
 
+// follow has the store, which outlives this config, use the credentials of the current one for each new connection.
+func (r *Redis) follow(current func() Store) {
+	r.options.Credentials = func() (username, password string) {
+		o := r.options
+		if now, ok := current().(*Redis); ok {
+			o = now.options
+		}
+		return o.Username, o.Password
+	}
+}
+
 // differs reports whether the store, once open, would be used in another way.
 func (r *Redis) differs(other Store) bool {
 	o, ok := other.(*Redis)
@@ -214,7 +227,7 @@ func (r *Redis) differs(other Store) bool {
 		return true
 	}
 	a, b := r.options, o.options
-	return a.Username != b.Username || a.Password != b.Password || a.Cluster != b.Cluster || (a.TLS == nil) != (b.TLS == nil) ||
+	return a.Cluster != b.Cluster || (a.TLS == nil) != (b.TLS == nil) ||
 		a.Timeout != b.Timeout || a.Partitions != b.Partitions || a.Durability != b.Durability || r.spoolPath != o.spoolPath
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
 )
 
 // redisStore provisions a store from its JSON.
@@ -47,7 +49,8 @@ func TestRedisIdentity(t *testing.T) {
 		if r.Identity() != byDefault.Identity() {
 			t.Errorf("%s is %s", same, r.Identity())
 		}
-		changed := !strings.Contains(same, "addresses") && same != `{"spool":{}}` && !strings.Contains(same, "key_prefix")
+		changed := !strings.Contains(same, "addresses") && same != `{"spool":{}}` && !strings.Contains(same, "key_prefix") &&
+			!strings.Contains(same, "password")
 		if r.differs(byDefault) != changed {
 			t.Errorf("%s differs: %t", same, !changed)
 		}
@@ -173,4 +176,40 @@ func TestRedisAway(t *testing.T) {
 	if strings.Contains(logged(), "hunter2") {
 		t.Error("the password was logged")
 	}
+}
+
+// TestRedisPassword sets the password that Redis wants by a reload, which needs no restart.
+func TestRedisPassword(t *testing.T) {
+	g := newGateway(t)
+	redis, err := servers.NewRedis(t.TempDir())
+	if err == nil {
+		err = redis.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(redis.Kill)
+	if _, err := redis.Do("CONFIG SET requirepass hunter2"); err != nil {
+		t.Fatal(err)
+	}
+	c := newConsumer(t, http.StatusOK)
+	config := func(fields string) string {
+		return `{"store":{"driver":"redis","addresses":["` + redis.Address + `"],"timeout":"500ms"` + fields + `}}`
+	}
+	storeError := func() string {
+		text, _ := mustAdmin(t, http.MethodGet, "/relay/status", "")["store"].(map[string]any)["error"].(string)
+		return text
+	}
+	g.mustLoad(config(""), to(t, c.URL, nil))
+	if text := storeError(); !strings.Contains(text, "set password in the store") {
+		t.Errorf("without the password the status has %q", text)
+	}
+	before := len(logged())
+	g.mustLoad(config(`,"password":"hunter2"`), to(t, c.URL, nil))
+	eventually(t, "the status follows the config", func() bool { return storeError() == "" })
+	if lines := logged()[before:]; strings.Contains(lines, "count after a restart") {
+		t.Errorf("a warning too many: %s", lines)
+	}
+	g.accept("vocals", "task-1")
+	c.await(t)
 }

@@ -2,8 +2,6 @@ package caddymodule
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
 
@@ -55,7 +53,7 @@ func (s *SQLite) Provision(caddy.Context) error {
 	if path == "" {
 		path = filepath.Join(caddy.AppDataDir(), "relay", "relay.db")
 	}
-	s.path, err = realPath(path)
+	s.path, err = filePath(path)
 	return err
 }
 
@@ -90,26 +88,6 @@ func (s *SQLite) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.Errf("store sqlite: %w", err)
 	}
 	return noBlock(d, "store sqlite")
-}
-
-// realPath resolves the links of the part of path that exists.
-func realPath(path string) (string, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
-	}
-	rest := ""
-	for {
-		resolved, err := filepath.EvalSymlinks(path)
-		if err == nil {
-			return filepath.Join(resolved, rest), nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) || path == filepath.Dir(path) {
-			return "", err
-		}
-		rest = filepath.Join(filepath.Base(path), rest)
-		path = filepath.Dir(path)
-	}
 }
 
 // Interface guards

@@ -21,6 +21,9 @@ type Spool interface {
 	Refuse(item *Spooled, reason string) (stuck bool, err error)
 	// Waiting counts the entries of each source, without what is stuck.
 	Waiting() (map[string]int, error)
+	// Probe returns why the spool cannot take what comes, or nil. Where Stat has an error it opens the file anew, or writes a
+	// little to it, durably: so that the error is gone once its cause is, and not only when the next entry comes.
+	Probe() error
 	// Stat describes the spool. It never waits.
 	Stat() SpoolStat
 	Close() error

@@ -23,9 +23,7 @@ func (c *call) bulk(ctx context.Context, path string, body any, label string, to
 	if err != nil {
 		return nil, err
 	}
-	ctx, attention, release := c.attend(ctx, c.stepWithin)
-	defer release()
-	res, err := c.send(ctx, http.MethodPost, path, nil, http.Header{
+	res, err := c.send(ctx, c.stepWithin, http.MethodPost, path, nil, http.Header{
 		"Content-Type": {"application/json"}, "Accept": {api.ProgressType + ", application/json"},
 	}, bytes.NewReader(encoded))
 	if err != nil {
@@ -33,13 +31,13 @@ func (c *call) bulk(ctx context.Context, path string, body any, label string, to
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.Header.Get("Content-Type") != api.ProgressType {
-		return c.readAll(ctx, attention.to(res.Body))
+		return c.readAll(ctx, res.Body)
 	}
 	bar := newProgress(c.terminal, label, total)
 	defer bar.end()
-	answer, err := follow(attention.to(res.Body), bar.show)
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+	answer, err := follow(res.Body, bar.show)
+	if why := givenUp(ctx, err); why != nil {
+		err = why
 	}
 	return answer, err
 }

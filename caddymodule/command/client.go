@@ -71,8 +71,15 @@ type answeredError struct {
 	error
 }
 
-// send makes a request and returns its answer, which is a success. The caller closes the body.
-func (c *client) send(ctx context.Context, method, path string, query url.Values, header http.Header, body io.Reader) (*http.Response, error) {
+// send makes a request and returns its answer, which is a success. It is given up when the gateway says nothing for within,
+// before the answer or while that is being read. The caller closes the body.
+func (c *client) send(ctx context.Context, within time.Duration, method, path string, query url.Values, header http.Header, body io.Reader) (_ *http.Response, err error) {
+	ctx, attended := c.attend(ctx, within)
+	defer func() {
+		if err != nil {
+			attended.release()
+		}
+	}()
 	target := c.origin + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
@@ -87,6 +94,7 @@ func (c *client) send(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, c.unreachable(ctx, err)
 	}
+	attended.ReadCloser, res.Body = res.Body, attended
 	if res.StatusCode == http.StatusOK {
 		return res, nil
 	}
@@ -130,9 +138,7 @@ func (c *client) get(ctx context.Context, path string, query url.Values) (json.R
 
 // clock returns the time by the gateway's clock, which may differ from this machine's, in whole seconds.
 func (c *client) clock(ctx context.Context) (time.Time, error) {
-	ctx, _, release := c.attend(ctx, c.answerWithin)
-	defer release()
-	res, err := c.send(ctx, http.MethodHead, api.PathStatus, nil, nil, nil)
+	res, err := c.send(ctx, c.answerWithin, http.MethodHead, api.PathStatus, nil, nil, nil)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -155,21 +161,19 @@ func (c *client) post(ctx context.Context, path string, body any) (json.RawMessa
 
 // ask sends a request and reads its answer to the end.
 func (c *client) ask(ctx context.Context, method, path string, query url.Values, header http.Header, body io.Reader) (json.RawMessage, error) {
-	ctx, attention, release := c.attend(ctx, c.answerWithin)
-	defer release()
-	res, err := c.send(ctx, method, path, query, header, body)
+	res, err := c.send(ctx, c.answerWithin, method, path, query, header, body)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = res.Body.Close() }()
-	return c.readAll(ctx, attention.to(res.Body))
+	return c.readAll(ctx, res.Body)
 }
 
 func (c *client) readAll(ctx context.Context, body io.Reader) (json.RawMessage, error) {
 	answer, err := io.ReadAll(io.LimitReader(body, maxAnswer))
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+		if why := givenUp(ctx, err); why != nil {
+			return nil, why
 		}
 		return nil, fmt.Errorf("the answer of the Caddy at %s breaks off: %w", c.address, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 
 	"github.com/spf13/cobra"
 
@@ -24,17 +25,19 @@ ends with exit status 1.`,
 		Args: operands(),
 	}
 	f := addFilter(cmd)
-	cmd.RunE = run(func(ctx context.Context, c *call, _ []string) error {
-		res, err := c.send(ctx, http.MethodGet, api.PathExport, f.query(), nil, nil)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = res.Body.Close() }()
-		_, err = io.Copy(c.out, res.Body)
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("the export breaks off, since the Caddy at %s has ended it", c.address)
-		}
-		return err
-	})
+	cmd.RunE = run(func(ctx context.Context, c *call, _ []string) error { return export(ctx, c, f.query()) })
 	return cmd
+}
+
+func export(ctx context.Context, c *call, query url.Values) error {
+	res, err := c.send(ctx, c.stepWithin, http.MethodGet, api.PathExport, query, nil, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	_, err = io.Copy(c.out, res.Body)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("the export breaks off, since the Caddy at %s has ended it", c.address)
+	}
+	return err
 }

@@ -53,14 +53,12 @@ func (f *forwarder) forward(ctx context.Context, e *api.StreamEvent) string {
 }
 
 func (f *forwarder) post(ctx context.Context, e *api.StreamEvent) (status int, took time.Duration, err error) {
-	asking, attention, release := f.gateway.attend(ctx, f.gateway.answerWithin)
-	defer release()
-	source, err := f.gateway.send(asking, http.MethodGet, api.BodyPath(e.EventID), nil, nil, nil)
+	source, err := f.gateway.send(ctx, f.gateway.answerWithin, http.MethodGet, api.BodyPath(e.EventID), nil, nil, nil)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer func() { _ = source.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(attention.to(source.Body), maxCallback))
+	body, err := io.ReadAll(io.LimitReader(source.Body, maxCallback))
 	if err != nil {
 		return 0, 0, err
 	}

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -28,35 +29,52 @@ func (s *silence) Error() string {
 		s.address, s.within)
 }
 
-// attention ends a request once the gateway is silent for too long.
-type attention struct {
-	within time.Duration
+// attended is the body of an answer. Reading it ends with a silence once the gateway is silent for too long; how long it takes to
+// do something with what was read does not count.
+type attended struct {
+	io.ReadCloser
+	ctx    context.Context
+	cancel context.CancelCauseFunc
 	timer  *time.Timer
+	within time.Duration
 }
 
-// attend returns a context that ends, with a silence as its cause, when the gateway has not been heard for within. The caller
-// calls release.
-func (c *client) attend(ctx context.Context, within time.Duration) (_ context.Context, a *attention, release func()) {
+// attend returns a context for a request that ends, with a silence as its cause, when the gateway says nothing for within. The
+// caller sets the body of a, or releases it.
+func (c *client) attend(ctx context.Context, within time.Duration) (context.Context, *attended) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(within, func() { cancel(&silence{c.address, within}) })
-	return ctx, &attention{within, timer}, func() {
-		timer.Stop()
-		cancel(nil)
-	}
+	return ctx, &attended{ctx: ctx, cancel: cancel, timer: timer, within: within}
 }
 
-// to returns a reader whose bytes are heard.
-func (a *attention) to(body io.Reader) io.Reader { return heard{body, a} }
-
-type heard struct {
-	io.Reader
-	attention *attention
-}
-
-func (h heard) Read(p []byte) (int, error) {
-	n, err := h.Reader.Read(p)
-	if err == nil {
-		h.attention.timer.Reset(h.attention.within)
+func (a *attended) Read(p []byte) (int, error) {
+	a.timer.Reset(a.within)
+	n, err := a.ReadCloser.Read(p)
+	a.timer.Stop()
+	if err != nil && a.ctx.Err() != nil {
+		err = context.Cause(a.ctx)
 	}
 	return n, err
+}
+
+func (a *attended) Close() error {
+	defer a.release()
+	return a.ReadCloser.Close()
+}
+
+func (a *attended) release() {
+	a.timer.Stop()
+	a.cancel(nil)
+}
+
+// givenUp returns why this side has ended a request that failed with err, or nil if it has not: the gateway was silent, or ctx,
+// which is the caller's, has ended.
+func givenUp(ctx context.Context, err error) error {
+	if s, silent := errors.AsType[*silence](err); silent {
+		return s
+	}
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
 }

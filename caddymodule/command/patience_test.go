@@ -118,6 +118,43 @@ func TestSilence(t *testing.T) {
 			}
 		})
 	})
+	t.Run("of an export", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := callTo(t, func(w http.ResponseWriter, r *http.Request) {
+				speak(w, "{}\n{}\n")
+				<-r.Context().Done()
+			})
+			reader, writer := io.Pipe()
+			c.out = writer
+			go func() {
+				<-time.After(2 * stepWithin) // as a pager does; that is not the gateway's silence
+				_, _ = io.Copy(io.Discard, reader)
+			}()
+			begun := time.Now()
+			err := export(t.Context(), c, nil)
+			if _, silent := errors.AsType[*silence](err); !silent || time.Since(begun) != 3*stepWithin {
+				t.Errorf("error %v after %s", err, time.Since(begun))
+			}
+			_ = writer.Close()
+		})
+	})
+	t.Run("of a stream", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			pings := 3
+			c := callTo(t, func(w http.ResponseWriter, r *http.Request) {
+				for range pings {
+					speak(w, ":\n\n")
+					rest(r, pause)
+				}
+				<-r.Context().Done()
+			})
+			begun := time.Now()
+			connected, err := (&tail{call: c}).connect(t.Context())
+			if _, silent := errors.AsType[*silence](err); !silent || !connected || time.Since(begun) != 2*pause+answerWithin {
+				t.Errorf("error %v after %s", err, time.Since(begun))
+			}
+		})
+	})
 	t.Run("interrupted", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := callTo(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })

@@ -125,7 +125,7 @@ func (t *tail) connect(ctx context.Context) (connected bool, err error) {
 	q := url.Values{}
 	set(q, "source", t.source)
 	set(q, "since", t.since)
-	res, err := t.send(ctx, http.MethodGet, api.PathStream, q, http.Header{"Accept": {"text/event-stream"}}, nil)
+	res, err := t.send(ctx, t.answerWithin, http.MethodGet, api.PathStream, q, http.Header{"Accept": {"text/event-stream"}}, nil)
 	if err != nil {
 		return false, err
 	}

@@ -359,6 +359,9 @@ func TestAnswersAroundTheBreaker(t *testing.T) {
 	if failed, dead := logged.count("attempt failed", first), logged.count("given up", first); failed != 1 || dead != 1 {
 		t.Errorf("one attempt that failed made %d lines, and its dead letter %d", failed, dead)
 	}
+	if pauses := logged.count("attempt failed", "retry_in"); pauses > 0 {
+		t.Errorf("%d attempts that were probes, or the last ones, log a pause", pauses)
+	}
 
 	patient := newConsumer(t, func(int, *http.Request) int { return http.StatusServiceUnavailable })
 	patient.retryAfter = "3000"

@@ -30,10 +30,12 @@
 //	                     or one per source (Redis)
 //	lane.Lanes           one per attempt in flight, which waits some      Stop, which cancels attempts that are still in
 //	                     seconds for another; a timer per lane            flight after the drain time
-//	spooling.Spooling    one opens the spool, one appends to it, one      Stop
-//	                     drains each source that has entries
-//	expect.Poller        one for each source that recovers, and one    Stop, which cuts polls under way short
+//	spooling.Spooling    one opens the spool, one appends to it and has   Stop
+//	                     it heal, one drains each source that has entries
+//	expect.Poller        one for each source that recovers, and one       Stop, which cuts polls under way short
 //	                     per poll under way
+//	overdue.Lookout      one of the committers and two of the intake,     Stop of the committers and of the intake
+//	                     while accepts or bodies have a deadline
 //	Engine.expecting     one per registration of a task under way         Close
 //	Engine               one reopens a store that could not be opened,    Close
 //	                     one sweeps, one sweeps archives, one listens to
@@ -45,7 +47,8 @@
 //	                     needed
 //
 // A callback is handled on the goroutine of its HTTP request, which waits for the committer. A settle that could not be
-// written is queued again by a timer of its committer. The spool's file and the courier have no goroutine of their own.
+// written is queued again by a timer of its committer. The spool's file has no goroutine of its own, and the courier one only
+// while it writes a body that is not answered yet.
 //
 // Close stops them in the order of the data: polls, lanes, committers, spooling, the engine's own, the spool, the store, and last
 // the reporter, so that all others can still log.

@@ -24,6 +24,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/spooling"
 	"github.com/callbackrelay/caddy-relay/relay/engine/stream"
 	"github.com/callbackrelay/caddy-relay/relay/engine/sweep"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 // reopenLongest bounds the pause between two tries to open the store.
@@ -78,6 +79,7 @@ type Engine struct {
 
 	mu          sync.Mutex
 	generations []*Generation
+	unopened    error                          // why the store could not be opened at the start, until it is
 	settings    atomic.Pointer[relay.Settings] // of the newest generation; never nil
 
 	ctx         context.Context // ends when Close has drained
@@ -124,7 +126,7 @@ func New(o Options) *Engine {
 	e.alerts = alert.New(alert.Params{
 		Settings: e.settings.Load, Logger: e.log, Observe: e.conditions, Store: e.access.Store, Accept: e.raise,
 	})
-	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Counted: e.alerts.Count, Traced: tracing.Callback})
+	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Logger: e.log, Counted: e.alerts.Count, Traced: tracing.Callback})
 	e.poller = expect.New(expect.Params{
 		Accept: e.recover, GaveUp: e.alerts.GaveUp, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
 	})
@@ -164,7 +166,7 @@ func (e *Engine) Start(ctx context.Context) error {
 		return nil
 	}
 	e.access.Opening()
-	store, err := e.options.OpenStore(ctx, e.logger)
+	store, err := e.openStore(ctx)
 	if errors.Is(err, relay.ErrStoreLocked) || errors.Is(err, relay.ErrStoreUnfit) {
 		e.access.Failed(err)
 		return err
@@ -178,9 +180,23 @@ func (e *Engine) Start(ctx context.Context) error {
 		return nil
 	}
 	e.failed(err)
-	e.log().Error("store cannot be opened; callbacks get 503 until it can", "error", err)
+	e.mu.Lock()
+	e.unopened = err
+	if len(e.generations) > 0 { // else the first push says so: a config that is refused for it has no callbacks
+		e.warnOfStore()
+	}
+	e.mu.Unlock()
 	e.loops.Go(func() { e.reopen(err) })
 	return nil
+}
+
+// openStore opens the store. That its file is damaged in a way that nobody thought of must not end the process (12).
+func (e *Engine) openStore(ctx context.Context) (store relay.Store, err error) {
+	err = guard.Step(func() (err error) {
+		store, err = e.options.OpenStore(ctx, e.logger)
+		return err
+	})
+	return store, err
 }
 
 // failed notes why the store is not open.
@@ -196,7 +212,7 @@ func (e *Engine) reopen(before error) {
 			return
 		case <-time.After(pause):
 		}
-		store, err := e.options.OpenStore(e.ctx, e.logger)
+		store, err := e.openStore(e.ctx)
 		if err == nil {
 			e.log().Info("store opened")
 			e.run(store)
@@ -225,6 +241,7 @@ func (e *Engine) run(store relay.Store) {
 	e.lanes.Wake("")
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.unopened = nil
 	if len(e.generations) > 0 { // else the first push looks
 		warnOfOrphans(settings, store)
 	}

@@ -26,6 +26,8 @@ func (e *Engine) Push(s *relay.Settings) *Generation {
 	e.expose()
 	if store, err := e.Store(); err == nil {
 		warnOfOrphans(g.settings, store)
+	} else if len(e.generations) == 1 {
+		e.warnOfStore()
 	}
 	return g
 }
@@ -72,6 +74,13 @@ func (e *Engine) lastingSettings() (s *relay.Settings, lasting bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.settings.Load(), len(e.generations) == 1
+}
+
+// warnOfStore logs why the store could not be opened, if it could not. The caller holds e.mu.
+func (e *Engine) warnOfStore() {
+	if e.unopened != nil {
+		e.log().Error("store cannot be opened; callbacks get 503 until it can", "error", e.unopened)
+	}
 }
 
 // warnOfOrphans logs which deliveries have no destination to go to.

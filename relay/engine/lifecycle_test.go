@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"os"
@@ -149,6 +150,21 @@ func TestStoreThatCannotBeOpened(t *testing.T) {
 	}
 	c := newConsumer(t, nil)
 	g := startGateway(t, path, openSQLite(path), newSource(destination(t, "a", c.URL)))
+	refused := func(push bool) int {
+		var logged logLines
+		e := engine.New(engine.Options{OpenStore: openSQLite(path), Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+		err := e.Start(t.Context())
+		if push {
+			e.Push(&relay.Settings{})
+		}
+		if err := errors.Join(err, e.Close()); err != nil {
+			t.Error(err)
+		}
+		return logged.count("callbacks get 503 until it can")
+	}
+	if without, with := refused(false), refused(true); without != 0 || with != 1 {
+		t.Errorf("%d lines say that callbacks get 503 where there are none, %d where there may be", without, with)
+	}
 	w := g.send(callback("task-1"))
 	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
 		t.Errorf("answered %d %v", w.Code, w.Header())

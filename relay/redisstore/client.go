@@ -22,6 +22,8 @@ func newClient(o Options) redis.UniversalClient {
 		IsClusterMode: o.Cluster,
 		Protocol:      2,
 
+		CredentialsProvider: o.Credentials, // nil: Username and Password
+
 		// A context's deadline counts, and nothing is sent twice but by the store itself, which knows what may be.
 		ContextTimeoutEnabled: true,
 		MaxRetries:            -1,

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -226,33 +227,49 @@ func TestEveryCallIsRefused(t *testing.T) {
 	}
 }
 
-// A gateway that is configured without the password that Redis wants goes on once none is wanted.
+// A gateway that is configured without the password that Redis wants goes on once none is wanted, or once it has been given
+// the password.
 func TestNoPassword(t *testing.T) {
-	redis := redistest.Start(t)
-	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} })
-	accept(t, s, newAccept("one"))
-	admin := redis.Client(t)
-	if err := admin.Do(t.Context(), "CONFIG", "SET", "requirepass", "secret").Err(); err != nil {
-		t.Fatal(err)
+	const secret = "secret"
+	for name, mend := range map[string]func(wanted func(password string), given *atomic.Value){
+		"none is wanted": func(wanted func(string), _ *atomic.Value) { wanted("") },
+		"it is given":    func(_ func(string), given *atomic.Value) { given.Store(secret) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			redis := redistest.Start(t)
+			var given atomic.Value
+			given.Store("")
+			s := open(t, func(o *redisstore.Options) {
+				o.Addresses, o.Credentials = []string{redis.Addr}, func() (string, string) { return "", given.Load().(string) }
+			})
+			accept(t, s, newAccept("one"))
+			admin := redis.Client(t)
+			wanted := func(password string) {
+				t.Helper()
+				if err := admin.Do(t.Context(), "CONFIG", "SET", "requirepass", password).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			wanted(secret)
+			if err := admin.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
+				t.Fatal(err)
+			}
+			a := newAccept("one")
+			redistest.Eventually(t, 10*time.Second, "the reason is told", func() bool {
+				s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
+				return errors.Is(a.Err, relay.ErrUnavailable) && strings.Contains(a.Err.Error(), "NOAUTH")
+			})
+			if err := s.Health(t.Context()); err == nil || !strings.Contains(err.Error(), "NOAUTH") {
+				t.Errorf("health is %v", err)
+			}
+			mend(wanted, &given)
+			redistest.Eventually(t, 10*time.Second, "it accepts again", func() bool {
+				s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
+				return a.Err == nil
+			})
+			redistest.Eventually(t, 10*time.Second, "it is healthy", func() bool { return s.Health(t.Context()) == nil })
+		})
 	}
-	if err := admin.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
-		t.Fatal(err)
-	}
-	a := newAccept("one")
-	redistest.Eventually(t, 10*time.Second, "the reason is told", func() bool {
-		s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
-		return errors.Is(a.Err, relay.ErrUnavailable) && strings.Contains(a.Err.Error(), "NOAUTH")
-	})
-	if err := s.Health(t.Context()); err == nil || !strings.Contains(err.Error(), "NOAUTH") {
-		t.Errorf("health is %v", err)
-	}
-	if err := admin.Do(t.Context(), "CONFIG", "SET", "requirepass", "").Err(); err != nil {
-		t.Fatal(err)
-	}
-	redistest.Eventually(t, 10*time.Second, "it accepts again", func() bool {
-		s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
-		return a.Err == nil
-	})
 }
 
 // Without the channel, deliveries go on and health says why other gateways hear late; it listens again once it may.

@@ -44,10 +44,13 @@ type Options struct {
 	MasterName string
 	Username   string
 	Password   string
-	DB         int
-	TLS        *tls.Config // nil: no TLS
-	Cluster    bool        // one address that is a Cluster
-	KeyPrefix  string      // default: relay
+	// Credentials is asked for user and password before each new connection, in place of Username and Password; nil: those
+	// are used. It must not block.
+	Credentials func() (username, password string)
+	DB          int
+	TLS         *tls.Config // nil: no TLS
+	Cluster     bool        // one address that is a Cluster
+	KeyPrefix   string      // default: relay
 	// Partitions is how many each source has, 1 to MaxPartitions: on a Cluster they spread it over the masters. A prefix keeps
 	// the number that it was written with. Default: 1, and 16 on a Cluster, where a prefix that has 1 keeps that.
 	Partitions int

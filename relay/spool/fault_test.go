@@ -55,6 +55,9 @@ func TestHarm(t *testing.T) {
 					}
 					<-time.After(2 * time.Second)
 				}
+				if err := s.Probe(); err != nil || s.Stat().Error != "" {
+					t.Errorf("when it is mended the probe returns %v, the state is %+v", err, s.Stat())
+				}
 				if err := put(3); err != nil {
 					t.Errorf("when it is mended append returns %v", err)
 				}

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,7 +20,10 @@ func (s *Spool) transact(change func(*relay.SpoolStat) error) error {
 	}
 	stat := *s.stat.Load()
 	if err := s.db.Write(func() error { return change(&stat) }); err != nil {
-		return fmt.Errorf("spool %s: %w", s.options.Path, sqlitefile.Explain(err))
+		if ill := s.db.Health(); errors.Is(ill, err) {
+			return ill
+		}
+		return fmt.Errorf("spool %s: %w", s.options.Path, err)
 	}
 	// The change is durable, whatever these say: after the next one they are tried again.
 	_ = guard.Step(func() error { return s.findOldest(&stat) })
@@ -83,7 +87,7 @@ func (s *Spool) insert(stat *relay.SpoolStat, source string, meta, headers, body
 	size := int64(len(meta) + len(headers) + len(body))
 	stat.Events++
 	if stat.Bytes += size; stat.Bytes > s.options.MaxBytes {
-		return relay.ErrStoreFull
+		return fmt.Errorf("it holds as many of its %d bytes as it can until the store takes them: %w", s.options.MaxBytes, relay.ErrStoreFull)
 	}
 	st := s.db.Writer.Stmt("INSERT INTO item (source, at, size, meta, headers, body) VALUES (?, ?, ?, ?, ?, ?)")
 	st.BindText(1, source)

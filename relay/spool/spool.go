@@ -137,6 +137,20 @@ func (s *Spool) Stat() relay.SpoolStat {
 	return stat
 }
 
+// Probe implements relay.Spool.
+func (s *Spool) Probe() error {
+	if s.db.Health() == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.ready(); err != nil {
+		return err
+	}
+	_ = s.db.Probe(func() error { return s.db.Writer.Pragma(fmt.Sprintf("application_id=%d", applicationID)) }) // which health says
+	return s.db.Health()
+}
+
 // Waiting implements relay.Spool.
 func (s *Spool) Waiting() (map[string]int, error) {
 	waiting := map[string]int{}

@@ -23,6 +23,8 @@ type Committer struct {
 	healthy atomic.Bool   // the last use of the store succeeded
 	rest    time.Duration // before the next step, so that more can share it; of the goroutine that makes the steps
 
+	unstored unstored
+
 	mu       sync.Mutex
 	accepts  []*Accepting
 	applying []*Accepting // accepts of the step under way
@@ -68,7 +70,7 @@ const (
 const settleRetry = time.Second
 
 func newCommitter(p Params, lanes Lanes) *Committer {
-	c := &Committer{params: p, lanes: lanes, signal: make(chan struct{}, 1), hungry: map[Lane]struct{}{}}
+	c := &Committer{params: p, lanes: lanes, signal: make(chan struct{}, 1), unstored: unstored{logger: p.Logger}, hungry: map[Lane]struct{}{}}
 	c.healthy.Store(true)
 	return c
 }
@@ -369,13 +371,15 @@ func (c *Committer) settled(s *Settling) {
 		if c.closed {
 			return // the lease ends with its time, and the attempt is made again
 		}
-		c.params.Logger().Error("outcome of an attempt cannot be stored; trying again",
-			"event_id", s.Leased.Event.ID, "destination", s.Leased.Destination, "error", s.Err)
+		c.unstored.failed(&s.Settle, s.late)
 		s.Err, s.late = nil, true
 		if c.late = append(c.late, s); len(c.late) == 1 {
 			time.AfterFunc(settleRetry, c.retryLate)
 		}
 		return
+	}
+	if s.late {
+		c.unstored.stored(&s.Settle)
 	}
 	if s.Lane != nil {
 		s.Lane.Settled(s)

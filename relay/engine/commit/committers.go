@@ -10,6 +10,7 @@ import (
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 	"github.com/callbackrelay/caddy-relay/relay/internal/overdue"
 )
 
@@ -40,7 +41,9 @@ type Committers struct {
 // New returns committers without a store.
 func New(p Params) *Committers {
 	cs := &Committers{params: p, stop: make(chan struct{}), bySource: map[string]*Committer{}}
-	cs.params.overdue = overdue.New(cs.dismiss)
+	cs.params.overdue = overdue.New(cs.dismiss, func(err error) {
+		p.Logger().Error("ending the wait for a store failed; trying again", "error", err, "stack", guard.Stack(err))
+	})
 	return cs
 }
 

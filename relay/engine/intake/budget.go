@@ -29,9 +29,9 @@ type share struct {
 	bodies list.List // of *room: those that have not grown for longest come first
 }
 
-func newBudget(limit int64) *budget {
+func newBudget(limit int64, failed func(error)) *budget {
 	b := &budget{limit: limit, sources: map[string]*share{}}
-	b.overdue = overdue.New(b.hurry)
+	b.overdue = overdue.New(b.hurry, failed)
 	return b
 }
 
@@ -42,8 +42,27 @@ type room struct {
 	size   int64
 	place  *list.Element // nil once it was given back
 	by     time.Time     // when all of the body must have come; zero once it has, or was told to end
-	end    func()        // makes the read of this body fail
 	ended  bool          // by the budget
+
+	ending sync.Mutex // held while end runs: never while others wait for the budget
+	end    func()     // makes the read of this body fail; nil once none is read any more
+}
+
+// tell ends the read of the body, if one is under way.
+func (r *room) tell() {
+	r.ending.Lock()
+	defer r.ending.Unlock()
+	if r.end != nil {
+		r.end()
+	}
+}
+
+// read notes that none of the body is read any more. Nothing touches its request from then on, which the server may have
+// given to somebody else by the time that the budget comes to it.
+func (r *room) read() {
+	r.ending.Lock()
+	defer r.ending.Unlock()
+	r.end = nil
 }
 
 // open returns the room of a new body, which has taken nothing yet. end is called if the room is needed by others, or the
@@ -66,7 +85,7 @@ func (b *budget) open(source string, by time.Time, end func()) *room {
 func (b *budget) hurry(now time.Time) (waiting bool) {
 	late, waiting := b.late(now)
 	for _, r := range late {
-		r.end()
+		r.tell()
 	}
 	return waiting
 }
@@ -91,6 +110,7 @@ func (b *budget) late(now time.Time) (late []*room, waiting bool) {
 
 // whole notes that all of the body has come, and reports whether it was told to end a moment before. It keeps its room.
 func (r *room) whole() (late bool) {
+	r.read()
 	r.budget.mu.Lock()
 	defer r.budget.mu.Unlock()
 	late = r.by.IsZero() || r.ended
@@ -103,7 +123,7 @@ func (r *room) whole() (late bool) {
 func (r *room) grow(by int64) bool {
 	victims, ok := r.take(by)
 	for _, v := range victims {
-		v.end()
+		v.tell()
 	}
 	return ok
 }
@@ -155,6 +175,7 @@ func (s *share) slowest() *room {
 
 // close frees the room, and reports whether the budget had ended the body before.
 func (r *room) close() (ended bool) {
+	r.read()
 	r.budget.mu.Lock()
 	defer r.budget.mu.Unlock()
 	r.free()

@@ -20,7 +20,7 @@ func fill(t *testing.T, b *budget, source string, n int, size int64) (rooms []*r
 }
 
 func TestBudgetTakesFromTheGreediest(t *testing.T) {
-	b := newBudget(1000)
+	b := newBudget(1000, nil)
 	_, quiet := fill(t, b, "quiet", 2, 50)
 	strangers, ended := fill(t, b, "strangers", 90, 10)
 
@@ -43,7 +43,7 @@ func TestBudgetTakesFromTheGreediest(t *testing.T) {
 }
 
 func TestBudgetOfTheGreediestItself(t *testing.T) {
-	b := newBudget(1000)
+	b := newBudget(1000, nil)
 	mine, ended := fill(t, b, "mine", 2, 400)
 	if !mine[1].grow(200) {
 		t.Error("800 of 1000 are used, and 200 more were refused")
@@ -56,5 +56,28 @@ func TestBudgetOfTheGreediestItself(t *testing.T) {
 	}
 	if mine[1].close(); b.total != 0 || b.sources["mine"].total != 0 {
 		t.Errorf("%d bytes are used by nobody", b.total)
+	}
+}
+
+// TestRoomIsNotToldAfterItsEnd has a server give the request of a body to somebody else as soon as its room is closed.
+func TestRoomIsNotToldAfterItsEnd(t *testing.T) {
+	b := newBudget(1000, func(err error) { t.Error(err) })
+	defer b.overdue.Stop()
+	by := time.Now().Add(time.Hour)
+	told := 0
+	var slow *room
+	slow = b.open("slow", by, func() {
+		if told++; slow.ending.TryLock() {
+			t.Error("a room can be closed while its body is told to end")
+		}
+	})
+	gone := b.open("gone", by, func() { t.Error("a body was told to end after its room was closed") })
+	late, _ := b.late(by)
+	gone.close()
+	for _, r := range late {
+		r.tell()
+	}
+	if len(late) != 2 || told != 1 {
+		t.Errorf("of %d late bodies %d were told to end, want 1 of 2", len(late), told)
 	}
 }

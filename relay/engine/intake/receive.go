@@ -4,6 +4,7 @@ package intake
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 	"github.com/callbackrelay/caddy-relay/relay/engine/report"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 // Params are the dependencies of an intake.
@@ -20,6 +22,7 @@ type Params struct {
 	Door   *Door
 	Meter  *meter.Metrics
 	Report *report.Reporter
+	Logger func() *slog.Logger // of the current settings; it never blocks
 	// Traced learns of the span that the server has opened for a callback, where it traces the source's callbacks.
 	Traced func(source string, span trace.Span)
 	// Counted, if set, is called for each callback with its result, one of relay.Results; it must not block.
@@ -36,8 +39,11 @@ type Intake struct {
 
 // New returns an intake.
 func New(p Params) *Intake {
+	failed := func(err error) {
+		p.Logger().Error("ending the read of a late body failed; trying again", "error", err, "stack", guard.Stack(err))
+	}
 	return &Intake{
-		params: p, budget: newBudget(maxReading), refused: newBudget(maxRefused), rejections: newRejections(keptBytes),
+		params: p, budget: newBudget(maxReading, failed), refused: newBudget(maxRefused, failed), rejections: newRejections(keptBytes),
 	}
 }
 

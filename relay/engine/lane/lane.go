@@ -272,7 +272,10 @@ func (l *Lane) conclude(s *relay.Settle, metrics *meter.Lane) {
 		logger.Debug("delivered")
 	case relay.OutcomeRetry:
 		metrics.Retry.Inc()
-		logger.Warn("attempt failed", "error", text, "retry_in", s.Delay)
+		if s.Delay > 0 { // else a probe tries it, when it is its turn
+			logger = logger.With("retry_in", s.Delay)
+		}
+		logger.Warn("attempt failed", "error", text)
 	case relay.OutcomeDead:
 		if a != nil {
 			metrics.Dead.Inc()

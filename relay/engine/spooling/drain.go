@@ -38,6 +38,7 @@ type draining struct {
 	pause   time.Duration // after the next failure
 	most    int           // entries to hand over at once
 	idle    bool          // there was nothing to hand over, but something is about to come
+	moved   bool          // something was handed over
 	done    bool
 }
 
@@ -46,12 +47,12 @@ func (d *draining) step() (wait time.Duration) {
 	s := d.spooler
 	items, err := s.spool.Next(d.source, d.most)
 	if err != nil {
-		s.params.Logger().Error("spool cannot be read; trying again", "source", d.source, "error", err)
+		s.health.failed(err)
 		d.idle = false
 		return d.failed()
 	}
 	if d.idle = len(items) == 0; d.idle {
-		if d.end(true) {
+		if d.end(true) && d.moved {
 			s.params.Logger().Info("spool drained; callbacks go to the store again", "source", d.source)
 		}
 		return drainLongest
@@ -59,7 +60,7 @@ func (d *draining) step() (wait time.Duration) {
 	if !s.handOver(d.source, items, d.st) {
 		return d.failed()
 	}
-	d.pause, d.most = drainPause, drainBatch
+	d.pause, d.most, d.moved = drainPause, drainBatch, true
 	return 0
 }
 
@@ -81,7 +82,7 @@ func (d *draining) end(drained bool) bool {
 		return false
 	}
 	if drained {
-		d.st.down = false
+		d.st.down, d.st.told = false, false
 	}
 	d.st.draining, d.done = false, true
 	d.st.release()
@@ -143,10 +144,8 @@ func (s *Spooler) handOver(source string, items []*relay.Spooled, st *spoolSourc
 	st.waiting -= stuck
 	s.mu.Unlock()
 	if len(taken) > 0 {
-		if err := s.spool.Remove(taken); err != nil {
-			// They are applied again, and known by their ids.
-			s.params.Logger().Error("spool cannot be written; trying again", "source", source, "error", err)
-			return false
+		if s.health.written(s.spool.Remove(taken)) != nil {
+			return false // they are applied again, and known by their ids
 		}
 		for _, item := range taken {
 			if item.Accept != nil {
@@ -246,8 +245,7 @@ func (s *Spooler) refuse(source string, item *relay.Spooled, reason error) (stuc
 	}
 	stuck, err := s.spool.Refuse(item, reason.Error())
 	switch {
-	case err != nil:
-		log.Error("spool cannot be written; trying again", "spool_error", err)
+	case s.health.written(err) != nil: // it is refused again
 	case item.Err != nil:
 		log.Error("spooled callback cannot be read: it is set aside in the spool and needs an operator")
 	case stuck:

@@ -23,6 +23,7 @@ const (
 type Spooler struct {
 	params Params
 	spool  relay.Spool
+	health health
 	signal chan struct{} // capacity 1: something waits to be appended
 	stop   <-chan struct{}
 	loops  *sync.WaitGroup
@@ -38,6 +39,7 @@ type Spooler struct {
 type spoolSource struct {
 	waiting  int           // entries, with those that are about to be appended
 	down     bool          // the store did not accept the last callback
+	told     bool          // it is logged that callbacks go to the spool
 	draining bool          // a goroutine drains it
 	handover chan struct{} // closed when new callbacks need wait no longer; nil where they need not wait at all
 	news     chan struct{} // capacity 1: an entry was appended
@@ -59,7 +61,10 @@ func (op *spooling) source() string {
 }
 
 func newSpooler(p Params, spool relay.Spool, stop <-chan struct{}, loops *sync.WaitGroup) (*Spooler, error) {
-	s := &Spooler{params: p, spool: spool, stop: stop, loops: loops, signal: make(chan struct{}, 1), sources: map[string]*spoolSource{}, doubts: map[string]*commit.Accepting{}}
+	s := &Spooler{
+		params: p, spool: spool, health: health{spool: spool, logger: p.Logger}, stop: stop, loops: loops, signal: make(chan struct{}, 1),
+		sources: map[string]*spoolSource{}, doubts: map[string]*commit.Accepting{},
+	}
 	waiting, err := spool.Waiting()
 	if err != nil {
 		return nil, err
@@ -119,14 +124,10 @@ func (s *Spooler) Divert(first *commit.Accepting) {
 // DivertTask notes that the store did not register a task in time, and counts an entry, which must be taken.
 func (s *Spooler) DivertTask(source string) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	st := s.of(source)
-	news := !st.down
 	st.down = true
 	st.waiting++
-	s.mu.Unlock()
-	if news {
-		s.params.Logger().Warn("store does not accept callbacks; they go to the spool", "source", source)
-	}
 }
 
 // settleDoubt reports whether the leases that the first try of an accept may have carried have no holder: that try has
@@ -184,11 +185,17 @@ func (s *Spooler) take(ctx context.Context, op *spooling) error {
 	}
 }
 
-// appendLoop appends what waits, together, until the engine stops.
+// appendLoop appends what waits, together, until the engine stops. It looks after a spool that fails, too, since nobody else
+// waits where a write hangs.
 func (s *Spooler) appendLoop() {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		select {
 		case <-s.signal:
+		case <-look.C:
+			s.health.look()
+			continue
 		case <-s.stop:
 			s.mu.Lock()
 			s.closed = true
@@ -215,7 +222,7 @@ func (s *Spooler) appendAll() {
 		}
 	}
 	add := func(accepts ...*relay.Accept) error {
-		return guard.Step(func() error { return s.spool.Append(accepts) })
+		return s.health.written(guard.Step(func() error { return s.spool.Append(accepts) }))
 	}
 	var err error
 	if len(accepts) > 0 {
@@ -224,7 +231,7 @@ func (s *Spooler) appendAll() {
 	for _, op := range queue {
 		switch {
 		case op.task != nil:
-			op.err = guard.Step(func() error { return s.spool.AppendTask(op.task) })
+			op.err = s.health.written(guard.Step(func() error { return s.spool.AppendTask(op.task) }))
 		case err != nil && len(accepts) > 1:
 			op.err = add(op.accept) // one that is too large must not make the others fail
 		default:
@@ -236,11 +243,15 @@ func (s *Spooler) appendAll() {
 	defer s.mu.Unlock()
 	for _, op := range queue {
 		st := s.of(op.source())
-		if op.err != nil {
+		switch {
+		case op.err != nil:
 			st.waiting--
 			if op.accept != nil {
 				delete(s.doubts, op.accept.Event.ID)
 			}
+		case st.down && !st.told:
+			st.told = true
+			s.params.Logger().Warn("store does not accept callbacks; they go to the spool", "source", op.source())
 		}
 		// Even after a failure: the drain finds out whether the store is up again.
 		s.drainSoon(op.source(), st)

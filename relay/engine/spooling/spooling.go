@@ -13,6 +13,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/engine/commit"
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 // openPause bounds the pause between two tries to open the spool.
@@ -78,7 +79,11 @@ func (s *Spooling) open(ctx context.Context) (err error) {
 		defer s.mu.Unlock()
 		s.err = err
 	}()
-	spool, err := s.params.Open(ctx)
+	var spool relay.Spool
+	err = guard.Step(func() (err error) {
+		spool, err = s.params.Open(ctx)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ type Item struct {
 	Status      int
 	Error       string
 	Duration    time.Duration // of the attempt
-	RetryIn     time.Duration
+	RetryIn     time.Duration // zero: when the queue of the destination comes to it
 }
 
 // Entry is an item as watchers see it.

@@ -18,7 +18,7 @@ func MakeFolder(folder string) error {
 	parent := filepath.Dir(folder)
 	if info, err := os.Stat(folder); err == nil {
 		if !info.IsDir() {
-			return fmt.Errorf("%s is not a folder", folder)
+			return fmt.Errorf("%s is a file, and no folder; move it away, or configure another path", folder)
 		}
 		for ; parent != folder; folder, parent = parent, filepath.Dir(parent) {
 			if err := SyncFolder(parent); err != nil && !cannot(err) {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/callbackrelay/caddy-relay/relay/internal/durable"
@@ -25,8 +26,8 @@ func TestMakeFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, folder := range []string{file, filepath.Join(file, "b")} {
-		if err := durable.MakeFolder(folder); err == nil {
-			t.Errorf("%s is in the way, and no error says so", folder)
+		if err := durable.MakeFolder(folder); err == nil || !strings.HasPrefix(err.Error(), file+" is a file, and no folder") {
+			t.Errorf("%s is in the way, and the error is %v", file, err)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 // Every is the time between two looks, by which a deadline may be late.
@@ -13,18 +15,20 @@ const Every = 25 * time.Millisecond
 
 // Lookout calls a function for as long as it reports that something waits. Its methods may be called concurrently.
 type Lookout struct {
-	look  func(now time.Time) (waiting bool)
-	awake atomic.Bool
-	stop  chan struct{}
+	look   func(now time.Time) (waiting bool)
+	failed func(error)
+	awake  atomic.Bool
+	stop   chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	stopped bool
 	loops   sync.WaitGroup
 }
 
-// New returns a lookout that calls look, which must not block, from a goroutine of its own.
-func New(look func(now time.Time) (waiting bool)) *Lookout {
-	return &Lookout{look: look, stop: make(chan struct{})}
+// New returns a lookout that calls look, which must not block, from a goroutine of its own. If it panics, failed gets the
+// *guard.PanicError, and the next look follows.
+func New(look func(now time.Time) (waiting bool), failed func(error)) *Lookout {
+	return &Lookout{look: look, failed: failed, stop: make(chan struct{})}
 }
 
 // Watch has the lookout look until nothing waits any more. It is called after something has begun to wait, and costs next
@@ -48,16 +52,29 @@ func (l *Lookout) run() {
 		case <-l.stop:
 			return
 		case now := <-ticker.C:
-			if l.look(now) {
+			if l.guarded(now) {
 				continue
 			}
 		}
 		l.awake.Store(false)
 		// Who began to wait before this may have taken the lookout for awake.
-		if !l.look(time.Now()) || !l.awake.CompareAndSwap(false, true) {
+		if !l.guarded(time.Now()) || !l.awake.CompareAndSwap(false, true) {
 			return
 		}
 	}
+}
+
+// guarded looks, so that a panic does not end the process (12).
+func (l *Lookout) guarded(now time.Time) (waiting bool) {
+	err := guard.Step(func() error {
+		waiting = l.look(now)
+		return nil
+	})
+	if err != nil {
+		l.failed(err)
+		return true
+	}
+	return waiting
 }
 
 // Stop ends the lookout and waits for that.

@@ -19,7 +19,7 @@ func TestLookout(t *testing.T) {
 		l := overdue.New(func(time.Time) bool {
 			looks.Add(1)
 			return waiting.Load() > 0
-		})
+		}, func(err error) { t.Error(err) })
 		waiting.Store(1)
 		l.Watch()
 		l.Watch()
@@ -47,6 +47,28 @@ func TestLookout(t *testing.T) {
 		<-time.After(time.Hour)
 		if looks.Load() != before {
 			t.Error("a look after the end")
+		}
+	})
+}
+
+func TestLookThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var looks, failed int
+		l := overdue.New(func(time.Time) bool {
+			if looks++; looks == 1 {
+				panic("of the first look")
+			}
+			return false
+		}, func(err error) {
+			if failed++; err.Error() != "panic: of the first look" {
+				t.Error(err)
+			}
+		})
+		l.Watch()
+		<-time.After(time.Hour)
+		l.Stop()
+		if failed != 1 || looks < 2 {
+			t.Errorf("%d looks, of which %d failed", looks, failed)
 		}
 	})
 }

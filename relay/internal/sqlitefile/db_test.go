@@ -75,6 +75,17 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// A folder in the place of the file is named in the error, with what to do.
+func TestOpenFolder(t *testing.T) {
+	o := options(t)
+	if err := os.MkdirAll(o.Path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sqlitefile.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), o.Path+": a folder has its name; remove that") {
+		t.Errorf("it returns %v", err)
+	}
+}
+
 func TestLocked(t *testing.T) {
 	o := options(t)
 	open(t, o)

@@ -3,6 +3,8 @@ package sqlitefile
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"syscall"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -121,9 +123,17 @@ func Explain(err error) error {
 	case sqlite.ResultCantOpen, sqlite.ResultPerm, sqlite.ResultReadOnly:
 		return fmt.Errorf("the file cannot be opened for writing; check owner and permissions of it and its folder: %w", err)
 	case sqlite.ResultFull:
-		return fmt.Errorf("the disk is full: %w: %w", relay.ErrStoreFull, err)
+		return fmt.Errorf("the disk is full; free space on it: %w: %w", relay.ErrStoreFull, err)
+	case sqlite.ResultIOErr:
+		return fmt.Errorf("the disk fails, or refuses what is written; look for its reason in the system's log: %w", err)
 	case sqlite.ResultBusy, sqlite.ResultLocked:
 		return fmt.Errorf("another process holds its lock; end what that one does with the file: %w", err)
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("check owner and permissions of it and its folder: %w", err)
+	case errors.Is(err, syscall.EISDIR):
+		return fmt.Errorf("a folder has its name; remove that, or configure another path: %w", err)
 	}
 	return err
 }
