@@ -56,9 +56,9 @@ func (*AdminAPI) Routes() []caddy.AdminRoute {
 		route(http.MethodGet, api.PathDeadLetters, answers(listDeadLetters)),
 		route(http.MethodPost, api.PathRedrive, withProgress(redrive)),
 		route(http.MethodPost, api.PathDiscard, withProgress(discard)),
-		route(http.MethodPost, "/relay/destinations/{source}/{name}/pause", answers(pause(true))),
-		route(http.MethodPost, "/relay/destinations/{source}/{name}/resume", answers(pause(false))),
-		route(http.MethodPost, "/relay/destinations/{source}/{name}/reassign", withProgress(reassign)),
+		route(http.MethodPost, api.PathDestination+"/{source}/{name}/pause", answers(pause(true))),
+		route(http.MethodPost, api.PathDestination+"/{source}/{name}/resume", answers(pause(false))),
+		route(http.MethodPost, api.PathDestination+"/{source}/{name}/reassign", withProgress(reassign)),
 		route(http.MethodGet, api.PathRejections, answers(listRejections)),
 		route(http.MethodPost, api.PathRejections+"/{id}/accept", answers(acceptRejection)),
 		routeOf([]string{http.MethodGet, http.MethodPost}, api.PathTasks, answers(tasks)),
@@ -150,7 +150,7 @@ func withStore(e *engine.Engine) error {
 	return nil
 }
 
-// apiError is an error as the admin API shows it.
+// apiError is an error as the admin API, the dashboard and relay_submit answer it.
 type apiError struct {
 	status  int
 	code    string // for programs

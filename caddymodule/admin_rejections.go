@@ -12,13 +12,16 @@ import (
 )
 
 func listRejections(e *engine.Engine, r *http.Request) (any, error) {
-	q := parseQuery(r, "source", "limit")
-	source, limit := q.text("source"), q.limit()
+	q := parseQuery(r, "source", "limit", "cursor")
+	source, limit, cursor := q.text("source"), q.limit(), q.text("cursor")
 	if q.err != nil {
 		return nil, q.err
 	}
-	rejected := e.Rejections(source, limit)
-	answer := api.Rejections{Rejections: make([]api.Rejection, len(rejected))}
+	rejected, next, err := e.Rejections(source, limit, cursor)
+	if err != nil {
+		return nil, err
+	}
+	answer := api.Rejections{Rejections: make([]api.Rejection, len(rejected)), Next: next}
 	for i := range rejected {
 		answer.Rejections[i] = viewRejection(&rejected[i])
 	}

@@ -125,7 +125,7 @@ func (a *App) provision(ctx caddy.Context) error {
 		return fmt.Errorf("store: %T is not a store of events", module)
 	}
 	if s, ok := module.(interface{ literalSecret() bool }); ok && s.literalSecret() {
-		a.logger.Warn("the password of store is in the config, where the admin API shows it; use {env.NAME} or {file./path}")
+		warnOfLiteral(a.logger, "the password of store")
 	}
 	if a.Alerts != nil {
 		if err := a.provisionAlerts(ctx); err != nil {

@@ -332,7 +332,7 @@ func (h *Handler) archiveDestination(ctx caddy.Context, src *relay.Source) (*rel
 		return nil, fmt.Errorf("%T does not archive files", module)
 	}
 	if s, ok := module.(interface{ literalSecret() bool }); ok && s.literalSecret() {
-		src.Logger.Warn("the secret key of archive is in the config, where the admin API shows it; use {env.NAME} or {file./path}", "source", src.Name)
+		warnOfLiteral(src.Logger, "the secret key of archive", "source", src.Name)
 	}
 	prefix, err := resolve(a.Policy().URLPrefix)
 	if err != nil {

@@ -232,6 +232,15 @@ func noBlock(d *caddyfile.Dispenser, name string) error {
 	return nil
 }
 
+// nameOnly reads a directive or a module that has neither arguments nor a block.
+func nameOnly(d *caddyfile.Dispenser, usage string) error {
+	d.Next() // the name
+	if _, err := arguments(d, usage, 0, 0); err != nil {
+		return err
+	}
+	return noBlock(d, usage)
+}
+
 // set reads the one argument of a subdirective, whose name usage begins with. It may stand once.
 func set[T comparable](d *caddyfile.Dispenser, usage string, to *T, parse func(string) (T, error)) error {
 	name, _, _ := strings.Cut(usage, " ")

@@ -226,12 +226,8 @@ func parseDashboard(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 // UnmarshalCaddyfile sets up the handler from its tokens. Syntax:
 //
 //	relay_dashboard [<matcher>]
-func (d *Dashboard) UnmarshalCaddyfile(dispenser *caddyfile.Dispenser) error {
-	dispenser.Next() // the directive's name
-	if _, err := arguments(dispenser, "relay_dashboard [<matcher>]", 0, 0); err != nil {
-		return err
-	}
-	return noBlock(dispenser, "relay_dashboard")
+func (*Dashboard) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	return nameOnly(d, "relay_dashboard [<matcher>]")
 }
 
 // Interface guards

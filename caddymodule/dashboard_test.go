@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -244,5 +246,36 @@ func TestDashboardMount(t *testing.T) {
 		if got := missingSlash(r); got != expected {
 			t.Errorf("%s: got %q, expected %q", original, got, expected)
 		}
+	}
+}
+
+// TestDashboardShutdown ends the streams of a server that shuts down, though its app may stop before the relay's, which would
+// end them as well: an open page would hold the grace period to its end.
+func TestDashboardShutdown(t *testing.T) {
+	g := newGateway(t)
+	g.mustLoad(`{}`, to(t, "http://127.0.0.1:9", nil), map[string]any{"handler": "relay_dashboard"})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://gateway/api/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := g.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		t.Fatalf("status %d", res.StatusCode)
+	}
+	web, err := caddy.ActiveContext().AppIfConfigured("http")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := web.(*caddyhttp.App).Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		t.Errorf("the stream goes on: %v", err)
 	}
 }

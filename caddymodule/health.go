@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
@@ -46,7 +47,7 @@ func (h *Health) Provision(ctx caddy.Context) error {
 func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		writeJSON(w, http.StatusMethodNotAllowed, map[string]string{"error": "method_not_allowed", "message": "Expected the method GET."})
+		writeJSON(w, http.StatusMethodNotAllowed, &api.Error{Code: "method_not_allowed", Message: "Expected the method GET."})
 		return nil
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -63,7 +64,7 @@ func (h *Health) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.H
 }
 
 func unhealthy(w http.ResponseWriter, code, message string) {
-	writeJSON(w, http.StatusServiceUnavailable, map[string]string{"error": code, "message": message})
+	writeJSON(w, http.StatusServiceUnavailable, &api.Error{Code: code, Message: message})
 }
 
 // shuttingDown reports whether the process or the server of a request is about to stop.

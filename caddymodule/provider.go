@@ -171,15 +171,6 @@ func checkJSONTexts(paths []string) error {
 	return err
 }
 
-// nameOnly reads a module that has neither arguments nor a block.
-func nameOnly(d *caddyfile.Dispenser, usage string) error {
-	d.Next() // the module's name
-	if _, err := arguments(d, usage, 0, 0); err != nil {
-		return err
-	}
-	return noBlock(d, usage)
-}
-
 // Interface guards
 var (
 	_ relay.Provider        = (*Suno)(nil)

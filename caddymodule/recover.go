@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -124,19 +123,6 @@ func checkBase(u *url.URL) error {
 		return errors.New("expected a URL without a query, since paths are put after it")
 	}
 	return nil
-}
-
-// literalSecret reports whether a header that usually holds a secret is in the configuration itself.
-func (r *Recover) literalSecret() bool {
-	for name, value := range r.Header {
-		secret := slices.ContainsFunc([]string{"auth", "key", "token", "secret"}, func(s string) bool {
-			return strings.Contains(strings.ToLower(name), s)
-		})
-		if secret && literal([]string{value}) {
-			return true
-		}
-	}
-	return false
 }
 
 // unwrap returns the provider that a module holds, which may be able to do more than read callbacks.

@@ -1,6 +1,10 @@
 package caddymodule
 
-import "slices"
+import (
+	"log/slog"
+	"slices"
+	"strings"
+)
 
 // Substitutes for what is not known before provisioning.
 const (
@@ -42,4 +46,35 @@ func resolveSecrets(secrets []string) ([]string, error) {
 // literal reports whether a secret is in the configuration itself.
 func literal(secrets []string) bool {
 	return slices.ContainsFunc(secrets, func(s string) bool { return s != "" && !hasPlaceholder(s) })
+}
+
+// literalHeader reports whether a header whose name is usually that of a secret has its value in the configuration itself.
+func literalHeader(header map[string]string) bool {
+	for name, value := range header {
+		secret := slices.ContainsFunc([]string{"auth", "key", "token", "secret", "password", "cookie"}, func(s string) bool {
+			return strings.Contains(strings.ToLower(name), s)
+		})
+		if secret && literal([]string{value}) {
+			return true
+		}
+	}
+	return false
+}
+
+// literalQuery reports whether the query of a URL is in the configuration itself.
+func literalQuery(url string) bool {
+	_, query, _ := strings.Cut(url, "?")
+	return literal([]string{query})
+}
+
+// warnOfLiteral logs that a secret, or what may hold one, is in the configuration itself.
+func warnOfLiteral(log *slog.Logger, what string, args ...any) {
+	log.Warn(what+" is in the config, where the admin API shows it; use {env.NAME} or {file./path}", args...)
+}
+
+// warnOfLiteralQuery logs whether the query of a URL, which may hold a token, is in the configuration itself.
+func warnOfLiteralQuery(log *slog.Logger, field, url string, args ...any) {
+	if literalQuery(url) {
+		warnOfLiteral(log, "the query of "+field+", which may hold a token,", args...)
+	}
 }

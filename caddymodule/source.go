@@ -120,13 +120,17 @@ func buildDestinations(ctx caddy.Context, list []*Destination) (built []*relay.D
 	return built, nil
 }
 
-// warnOfLiteralSecrets logs which destinations have a secret that the admin API shows.
+// warnOfLiteralSecrets logs which destinations have a secret, or what may hold one, that the admin API shows.
 func warnOfLiteralSecrets(log *slog.Logger, list []*Destination, built []*relay.Destination) {
 	for i, d := range list {
+		name := built[i].Name
 		if d.Sign != nil && d.Sign.literalSecret() {
-			log.Warn("a secret of sign is in the config, where the admin API shows it; use {env.NAME} or {file./path}",
-				"destination", built[i].Name)
+			warnOfLiteral(log, "a secret of sign", "destination", name)
 		}
+		if literalHeader(d.Header) {
+			warnOfLiteral(log, "a secret of header", "destination", name)
+		}
+		warnOfLiteralQuery(log, "the URL", d.URL, "destination", name)
 	}
 }
 
@@ -187,14 +191,17 @@ func (h *Handler) warn(src *relay.Source, provider string) {
 	}
 	for _, v := range src.Verifiers {
 		if s, ok := v.(interface{ literalSecret() bool }); ok && s.literalSecret() {
-			log.Warn("a secret of verify is in the config, where the admin API shows it; use {env.NAME} or {file./path}")
+			warnOfLiteral(log, "a secret of verify")
 		}
 		if token, ok := v.(*Token); ok {
 			token.warn(log, src, provider == "kie")
 		}
 	}
-	if h.Recover != nil && h.Recover.literalSecret() {
-		log.Warn("a secret of recover is in the config, where the admin API shows it; use {env.NAME} or {file./path}")
+	if h.Recover != nil {
+		if literalHeader(h.Recover.Header) {
+			warnOfLiteral(log, "a secret of recover")
+		}
+		warnOfLiteralQuery(log, "recover", h.Recover.Details)
 	}
 	warnOfLiteralSecrets(log, h.Destinations, src.Destinations)
 }

@@ -84,10 +84,7 @@ func (s *Submit) provision(ctx caddy.Context) error {
 	s.source = func() *relay.Source { return app.source(s.Source) }
 	s.tasks = app.pooled
 	s.logger = app.pooled.Logger(ctx.Slogger())
-	if url.RawQuery != "" && !hasPlaceholder(s.CallbackURL) {
-		ctx.Slogger().Warn("the query of callback_url is in the config, where the admin API shows it; use {env.NAME} or {file./path} for a token",
-			"source", s.Source)
-	}
+	warnOfLiteralQuery(ctx.Slogger(), "callback_url", s.CallbackURL, "source", s.Source)
 	return nil
 }
 
@@ -98,7 +95,7 @@ func (s *Submit) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 	}
 	api := submittedTo(r)
 	if refused := s.rewrite(w, r, api); refused != nil {
-		writeJSON(w, refused.status, map[string]string{"error": refused.code, "message": refused.message})
+		writeError(w, r, refused)
 		return nil
 	}
 	source := s.source()

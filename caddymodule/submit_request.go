@@ -19,21 +19,15 @@ import (
 // maxSubmission is how large the body of a submission may be, in bytes.
 const maxSubmission = 1 << 20
 
-// submissionRefused is why a submission is refused, as the application is told.
-type submissionRefused struct {
-	status        int
-	code, message string
-}
-
 // submits reports whether a request may submit a task: whether it is a POST of JSON.
 func submits(r *http.Request) bool {
 	return r.Method == http.MethodPost && payload.IsJSON(r.Header.Get("Content-Type"))
 }
 
 // rewrite puts the callback URL into the request, and asks for an answer that can be read.
-func (s *Submit) rewrite(w http.ResponseWriter, r *http.Request, api string) *submissionRefused {
+func (s *Submit) rewrite(w http.ResponseWriter, r *http.Request, api string) *apiError {
 	if _, encoded := r.Header["Content-Encoding"]; encoded {
-		return &submissionRefused{http.StatusUnsupportedMediaType, "unsupported_encoding", "The body must not be encoded."}
+		return &apiError{http.StatusUnsupportedMediaType, "unsupported_encoding", "The body must not be encoded."}
 	}
 	if r.ContentLength > maxSubmission {
 		return tooLarge(r)
@@ -43,14 +37,14 @@ func (s *Submit) rewrite(w http.ResponseWriter, r *http.Request, api string) *su
 		return tooLarge(r)
 	}
 	if err != nil {
-		return &submissionRefused{http.StatusBadRequest, "body_unreadable", "The body could not be read to its end."}
+		return &apiError{http.StatusBadRequest, "body_unreadable", "The body could not be read to its end."}
 	}
 	name, replaced := "callBackUrl", []string{"callBackUrl"}
 	if strings.HasSuffix(api, "voice/regenerate") { // spells it so
 		name, replaced = "calBackUrl", append(replaced, "calBackUrl")
 	}
 	if body, err = payload.SetMember(body, name, s.callback, replaced...); err != nil {
-		return &submissionRefused{http.StatusBadRequest, "invalid_body", relay.Sentence(err)}
+		return &apiError{http.StatusBadRequest, "invalid_body", relay.Sentence(err)}
 	}
 	// With GetBody, a request that meets a connection just closed is sent again.
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
@@ -62,9 +56,9 @@ func (s *Submit) rewrite(w http.ResponseWriter, r *http.Request, api string) *su
 }
 
 // tooLarge reads on for a while, since an application that is still writing might not see the answer.
-func tooLarge(r *http.Request) *submissionRefused {
+func tooLarge(r *http.Request) *apiError {
 	_, _ = io.CopyN(io.Discard, r.Body, maxSubmission)
-	return &submissionRefused{
+	return &apiError{
 		http.StatusRequestEntityTooLarge, "body_too_large", fmt.Sprintf("The body is larger than %d bytes.", maxSubmission),
 	}
 }

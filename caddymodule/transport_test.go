@@ -22,16 +22,24 @@ import (
 // sendTo posts to a destination with the given transport, outside reverse_proxy.
 func sendTo(t *testing.T, target, transport string) (*http.Response, error) {
 	t.Helper()
+	return sender(t, target, transport)()
+}
+
+// sender returns a function that posts to a destination with the given transport, whose connections it keeps.
+func sender(t *testing.T, target, transport string) func() (*http.Response, error) {
+	t.Helper()
 	config := `{"source":"a","destinations":[{"url":"` + target + `"`
 	if transport != "" {
 		config += `,"transport":` + transport
 	}
 	src := build(t, config+`}]}`)
-	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, target, strings.NewReader("{}"))
-	if err != nil {
-		t.Fatal(err)
+	return func() (*http.Response, error) {
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, target, strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return src.Destinations[0].Transport.RoundTrip(r)
 	}
-	return src.Destinations[0].Transport.RoundTrip(r)
 }
 
 // sendError returns why nothing arrives.
@@ -100,35 +108,45 @@ func TestTransportUnknownServerName(t *testing.T) {
 // TestTransportIdle keeps connections for as long as the operator says, or else as the consumer announces.
 func TestTransportIdle(t *testing.T) {
 	for transport, want := range map[string]int64{
-		"": 1,
-		`{"protocol":"http","keep_alive":{"probe_interval":"10s"}}`: 1,
-		`{"protocol":"http","keep_alive":{"idle_timeout":"1m"}}`:    0,
+		"": 2,
+		`{"protocol":"http","keep_alive":{"probe_interval":"10s"}}`: 2,
+		`{"protocol":"http","keep_alive":{"idle_timeout":"1m"}}`:    1,
 	} {
-		var closed atomic.Int64
-		some := make(chan struct{}, 10)
+		var opened atomic.Int64
+		closed := make(chan struct{}, 10)
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Keep-Alive", "timeout=0")
 		}))
 		server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-			if s == http.StateClosed {
-				closed.Add(1)
-				some <- struct{}{}
+			switch s {
+			case http.StateNew:
+				opened.Add(1)
+			case http.StateClosed:
+				closed <- struct{}{}
 			}
 		}
 		server.Start()
-		res, err := sendTo(t, server.URL, transport)
-		if err != nil {
-			t.Fatal(err)
+		mustSend := func(send func() (*http.Response, error)) {
+			res, err := send()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
 		}
-		_ = res.Body.Close()
-		if want > 0 {
+		send := sender(t, server.URL, transport)
+		mustSend(send)
+		// A connection that is younger and obeys the announcement shows when the time has come to close both.
+		mustSend(sender(t, server.URL, ""))
+		for range want {
 			select {
-			case <-some:
+			case <-closed:
 			case <-time.After(10 * time.Second):
+				t.Fatalf("transport %s: the connections are kept", transport)
 			}
 		}
-		if closed.Load() != want {
-			t.Errorf("transport %s: %d connections were closed, want %d", transport, closed.Load(), want)
+		mustSend(send)
+		if got := opened.Load() - 1; got != want {
+			t.Errorf("transport %s: %d connections were opened, want %d", transport, got, want)
 		}
 		server.Close()
 	}

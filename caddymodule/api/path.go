@@ -11,6 +11,7 @@ const (
 	PathDeadLetters = "/relay/dead-letters"
 	PathRedrive     = "/relay/dead-letters/redrive"
 	PathDiscard     = "/relay/dead-letters/discard"
+	PathDestination = "/relay/destinations"
 	PathRejections  = "/relay/rejections"
 	PathTasks       = "/relay/tasks"
 	PathStream      = "/relay/stream"
@@ -46,5 +47,5 @@ func ReassignPath(source, destination string) string {
 func AcceptPath(id string) string { return PathRejections + "/" + url.PathEscape(id) + "/accept" }
 
 func destinationPath(source, destination, operation string) string {
-	return "/relay/destinations/" + url.PathEscape(source) + "/" + url.PathEscape(destination) + "/" + operation
+	return PathDestination + "/" + url.PathEscape(source) + "/" + url.PathEscape(destination) + "/" + operation
 }

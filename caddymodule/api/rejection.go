@@ -6,8 +6,10 @@ import (
 )
 
 // Rejections is the answer of GET /relay/rejections: those that the gateway which answers keeps in memory, newest first.
+// The last page has an empty cursor.
 type Rejections struct {
 	Rejections []Rejection `json:"rejections"`
+	Next       string      `json:"next"`
 }
 
 // Rejection is a callback that was refused.

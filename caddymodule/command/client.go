@@ -17,6 +17,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 )
 
 // maxAnswer bounds the answers that are read as a whole. A page of events without payloads, or one event, is far below it.
@@ -63,14 +65,11 @@ func newClient(cmd *cobra.Command) (*client, error) {
 // close ends the connections that wait for another request.
 func (c *client) close() { c.http.CloseIdleConnections() }
 
-// apiError is an error that the admin API answers with.
-type apiError struct {
-	status  int
-	code    string // for programs
-	message string // one sentence, for people
+// answeredError is an answer of the admin endpoint that is not a success.
+type answeredError struct {
+	status int
+	error
 }
-
-func (e *apiError) Error() string { return e.message }
 
 // send makes a request and returns its answer, which is a success. It is given up when the gateway says nothing for within,
 // before the answer or while that is being read. The caller closes the body.
@@ -116,28 +115,39 @@ func (c *client) unreachable(ctx context.Context, err error) error {
 
 // refused returns the error that an answer is.
 func (c *client) refused(res *http.Response) error {
-	var body struct {
-		Error   string `json:"error"`
-		Message string `json:"message"`
-	}
+	var body api.Error
 	text, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
 	if err == nil {
 		err = json.Unmarshal(text, &body)
 	}
 	switch {
 	case err == nil && body.Message != "":
-		return &apiError{res.StatusCode, body.Error, body.Message}
+		return &answeredError{res.StatusCode, &body}
 	case res.StatusCode == http.StatusNotFound:
-		return &apiError{status: res.StatusCode, message: fmt.Sprintf("the Caddy at %s has no such route; is it built with Caddy Relay, in this version?", c.address)}
-	case err == nil && body.Error != "": // Caddy's own answers, as to an origin that it does not allow
-		return &apiError{status: res.StatusCode, message: fmt.Sprintf("the Caddy at %s answers %d: %s", c.address, res.StatusCode, body.Error)}
+		return &answeredError{res.StatusCode, fmt.Errorf("the Caddy at %s has no such route; is it built with Caddy Relay, in this version?", c.address)}
+	case err == nil && body.Code != "": // Caddy's own answers, as to an origin that it does not allow
+		return &answeredError{res.StatusCode, fmt.Errorf("the Caddy at %s answers %d: %s", c.address, res.StatusCode, body.Code)}
 	}
-	return &apiError{status: res.StatusCode, message: fmt.Sprintf("the Caddy at %s answers %s", c.address, res.Status)}
+	return &answeredError{res.StatusCode, fmt.Errorf("the Caddy at %s answers %s", c.address, res.Status)}
 }
 
 // get reads an answer as it came.
 func (c *client) get(ctx context.Context, path string, query url.Values) (json.RawMessage, error) {
 	return c.ask(ctx, http.MethodGet, path, query, nil, nil)
+}
+
+// clock returns the time by the gateway's clock, which may differ from this machine's, in whole seconds.
+func (c *client) clock(ctx context.Context) (time.Time, error) {
+	res, err := c.send(ctx, c.answerWithin, http.MethodHead, api.PathStatus, nil, nil, nil)
+	if err != nil {
+		return time.Time{}, err
+	}
+	_ = res.Body.Close()
+	now, err := http.ParseTime(res.Header.Get("Date"))
+	if err != nil {
+		return now, fmt.Errorf("the answer of the Caddy at %s has no date: %w", c.address, err)
+	}
+	return now, nil
 }
 
 // post sends a body as JSON and reads the answer.

@@ -1,8 +1,11 @@
 package command
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,5 +134,24 @@ ID                          WHEN       SOURCE  STATUS  SENDER       TASK  KEPT  
 			}
 			t.Run(fmt.Sprint(name, " at ", width), func(t *testing.T) { want(t, b.String(), width, expected) })
 		}
+	}
+}
+
+// A list of rejected callbacks that is cut says so.
+func TestRejections(t *testing.T) {
+	var asked []string
+	address := serve(t, map[string]http.HandlerFunc{"GET /relay/rejections": func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.RawQuery)
+		_ = json.NewEncoder(w).Encode(api.Rejections{Rejections: []api.Rejection{{ID: "rejected-1"}}, Next: r.FormValue("source")})
+	}})
+	out, err := execute(t, t.Context(), "", "rejections", address, "--source=vocals", "--limit=1")
+	if err != nil || !strings.Contains(out.out, "rejected-1") || !strings.Contains(out.err, "There are more rejected callbacks: raise --limit") {
+		t.Errorf("output %+v, error %v", out, err)
+	}
+	if out, err = execute(t, t.Context(), "", "rejections", address); err != nil || out.err != "" {
+		t.Errorf("output %+v, error %v", out, err)
+	}
+	if expected := []string{"limit=1&source=vocals", "limit=50"}; !slices.Equal(asked, expected) {
+		t.Errorf("asked %q", asked)
 	}
 }

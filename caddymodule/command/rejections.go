@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -11,8 +12,9 @@ import (
 )
 
 func rejectionsCommand() *cobra.Command {
+	var source string
 	cmd := &cobra.Command{
-		Use:   "rejections",
+		Use:   "rejections [--source <name>] [--limit <n>]",
 		Short: "Lists the newest callbacks that were rejected, with the reason",
 		Long: `Lists the newest callbacks that the gateway which is asked has rejected, with the
 reason. They are kept in its memory: 100 of each source and reason, 16 MiB in
@@ -21,15 +23,18 @@ all, until it ends.
 Where KEPT says yes, the whole callback is there, so that it can be accepted
 after all, once a wrong secret has been mended for example.`,
 		Example: `  caddy relay rejections
+  caddy relay rejections --source vocals --limit 200
   caddy relay rejections accept 01K2Q7ZJ0V3E8Y4M6T5R9W1XAB`,
 		Args: operands(),
-		RunE: run(func(ctx context.Context, c *call, _ []string) error {
-			raw, err := c.get(ctx, api.PathRejections, nil)
-			return answer(c, raw, err, func(r api.Rejections) error { return rejections.write(c.out, c.width, r.Rejections, time.Now()) })
-		}),
 	}
+	cmd.Flags().StringVarP(&source, "source", "s", "", "Only rejected callbacks of this source")
+	completeNames(cmd)
 	cmd.AddCommand(acceptCommand())
-	return cmd
+	return rejections.command(cmd, func() url.Values {
+		q := url.Values{}
+		set(q, "source", source)
+		return q
+	})
 }
 
 func acceptCommand() *cobra.Command {
@@ -51,7 +56,7 @@ its sender, so look at it first: caddy relay rejections --json shows the payload
 }
 
 var rejections = listing[api.Rejection]{
-	none: "No callback was rejected since this gateway was started.",
+	path: api.PathRejections, field: "rejections", rows: "rejected callbacks", none: "No such callback was rejected since this gateway was started.",
 	columns: []column{
 		{title: "ID", whole: true},
 		{title: "WHEN", whole: true, spare: 3},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -41,6 +42,14 @@ func (s *selection) request() (api.Selection, error) {
 	return api.Selection{
 		All: api.True(s.all), Source: s.source, Destination: s.destination, Since: s.since.String(), Until: s.until.String(),
 	}, nil
+}
+
+// endAt selects only what was given up before a time, unless --until is earlier.
+func (s *selection) endAt(t time.Time) {
+	s.all = false // which goes with no bound; a bound alone selects of all sources, too
+	if s.until.time.IsZero() || t.Before(s.until.time) {
+		s.until.time = t
+	}
 }
 
 func (s *selection) bounded() bool { return !s.since.time.IsZero() || !s.until.time.IsZero() }

@@ -116,7 +116,7 @@ func (t *tail) beginNow(ctx context.Context) error {
 
 // mayPass reports whether trying again may help: not where the gateway refuses what is asked.
 func (t *tail) mayPass(err error) bool {
-	e, answered := errors.AsType[*apiError](err)
+	e, answered := errors.AsType[*answeredError](err)
 	return !answered || e.status >= http.StatusInternalServerError
 }
 

@@ -59,7 +59,7 @@ func TestCommandRejections(t *testing.T) {
 		to consumer ` + c.URL() + `
 	}`)
 	body := callback(t, "rejected")
-	g.mustRelay("rejections", "No callback was rejected")
+	g.mustRelay("rejections", "No such callback was rejected")
 	if a := g.post("/vocals", body); a.status != http.StatusUnauthorized {
 		t.Fatalf("the callback is answered with %+v", a)
 	}

@@ -10,9 +10,10 @@ import (
 )
 
 // Rejections returns the newest rejected callbacks that this node keeps, of one source or, where it is empty, of all. The
-// newest come first. What they hold must not be changed.
-func (e *Engine) Rejections(source string, limit int) []intake.Rejected {
-	return e.intake.Rejections(source, limit)
+// newest come first, and next is the cursor of those that follow; empty where none do. What they hold must not be changed.
+// Errors: relay.ErrBadCursor.
+func (e *Engine) Rejections(source string, limit int, cursor string) (page []intake.Rejected, next string, err error) {
+	return e.intake.Rejections(source, limit, cursor)
 }
 
 // AcceptRejected accepts a rejected callback after all, with the settings that its source has now. Errors:

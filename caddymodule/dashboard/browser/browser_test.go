@@ -24,10 +24,16 @@ func TestDashboard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var addresses [2]string
+	for i := range addresses {
+		if addresses[i], err = servers.FreeAddress(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	steps := exec.CommandContext(ctx, "node", "--test", "--test-reporter=spec", "dashboard.test.mjs")
-	steps.Env = append(os.Environ(), "RELAY_CADDY="+binary, "RELAY_HOME="+t.TempDir())
+	steps.Env = append(os.Environ(), "RELAY_CADDY="+binary, "RELAY_HOME="+t.TempDir(), "RELAY_ADDRESS="+addresses[0], "RELAY_ADMIN="+addresses[1])
 	steps.Cancel = func() error { return steps.Process.Signal(os.Interrupt) } // it ends the gateway and the browser
 	steps.WaitDelay = 10 * time.Second
 	out, err := steps.CombinedOutput()

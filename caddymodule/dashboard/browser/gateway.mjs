@@ -1,26 +1,18 @@
-// A gateway with two consumers, on loopback ports that are free.
+// A gateway with two consumers, at addresses of loopback.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import http from 'node:http';
-import net from 'node:net';
 import path from 'node:path';
-
-async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 // startConsumer returns a server that answers as it is told, and keeps what it got.
 export async function startConsumer() {
-  const consumer = { status: 200, answer: 'ok', got: [] };
+  const consumer = { status: 200, answer: 'ok', got: [], bodies: [] };
   consumer.server = http.createServer((request, response) => {
-    request.resume().on('end', () => {
+    let body = '';
+    request.setEncoding('utf8').on('data', (text) => { body += text; }).on('end', () => {
       consumer.got.push(request.headers);
+      consumer.bodies.push(body);
       response.writeHead(consumer.status, { 'Content-Type': 'text/plain' }).end(consumer.answer);
     });
   }).listen(0, '127.0.0.1');
@@ -32,10 +24,11 @@ export async function startConsumer() {
 // startGateway returns a gateway that serves, with its dashboard below a prefix.
 export async function startGateway(billing, library) {
   const home = process.env.RELAY_HOME;
-  const [port, admin] = [await freePort(), await freePort()];
+  const { RELAY_ADMIN: admin, RELAY_ADDRESS: address } = process.env;
+  const port = address.split(':').at(-1);
   const file = path.join(home, 'Caddyfile');
   await writeFile(file, `{
-	admin 127.0.0.1:${admin}
+	admin ${admin}
 	http_port ${port}
 	grace_period 5s
 	relay {
@@ -82,7 +75,7 @@ http://localhost:${port} {
     child.on('exit', (code) => reject(new Error(`the gateway ended with ${code}:\n${log}`)));
   });
   const command = async (...words) => {
-    const run = spawn(process.env.RELAY_CADDY, [...words, '--address', `127.0.0.1:${admin}`], { stdio: 'ignore', env: { ...process.env, HOME: home } });
+    const run = spawn(process.env.RELAY_CADDY, [...words, '--address', admin], { stdio: 'ignore', env: { ...process.env, HOME: home } });
     const [code] = await once(run, 'exit');
     if (code !== 0) throw new Error(`${words.join(' ')}: ${code}`);
   };
@@ -103,9 +96,13 @@ http://localhost:${port} {
     },
     // expect registers a task, about which nobody is asked before the test ends.
     expect: (source, task) => command('relay', 'expect', source, task, '--api', 'api/v1/vocal-removal/generate'),
+    // replay sends an event to a destination again, as another operator would.
+    replay: (id, destination, variant = 0) => command('relay', 'replay', id, '--destination', destination, '--variant', String(variant)),
     // reload loads the same configuration again.
     reload: () => command('reload', '--force', '--config', file, '--adapter', 'caddyfile'),
+    // stop ends the gateway as an operator does, unless it has ended.
     stop: async () => {
+      if (child.exitCode !== null) return;
       child.removeAllListeners('exit');
       const ended = once(child, 'exit');
       child.kill('SIGTERM');

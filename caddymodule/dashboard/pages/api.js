@@ -23,14 +23,23 @@ export async function post(path, body) {
   });
 }
 
-async function request(path, options) {
-  let response;
+// clock returns the gateway's time, in whole seconds, as the API reads times.
+export async function clock() {
+  const response = await respond('access', { method: 'HEAD' });
+  return new Date(Date.parse(response.headers.get('Date'))).toISOString();
+}
+
+async function respond(path, options) {
   try {
-    response = await fetch('api/' + path, options);
+    return await fetch('api/' + path, options);
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new APIError(0, 'unreachable', 'The gateway does not answer. It may be restarting, or your connection is down.');
   }
+}
+
+async function request(path, options) {
+  const response = await respond(path, options);
   const text = await response.text();
   let answer;
   try {

@@ -1,8 +1,8 @@
 import { h } from './dom.js';
-import { get, post, segment } from './api.js';
+import { clock, get, post, segment } from './api.js';
 import { follow } from './live.js';
 import { count, moment, plural, spelled } from './format.js';
-import { action, ask, empty, field, link, notice, options, region, table } from './parts.js';
+import { action, ask, empty, field, link, notice, options, pager, region, table } from './parts.js';
 
 // deadLetters lists the deliveries that were given up, by what the address selects, and redrives or discards them.
 export function deadLetters(main, { parameters, signal }) {
@@ -26,27 +26,24 @@ export function deadLetters(main, { parameters, signal }) {
     if (!page.dead_letters.length && !page.next) {
       return empty('No dead letter', source || destination ? 'None of what is selected was given up.' : 'Every delivery was made, or is still being tried. One that is given up stays here until it is redriven or discarded.');
     }
-    const selection = select(source, destination);
+    // The end of the selection comes before its count: what is given up while somebody reads the question was not asked about.
+    const counted = (question) => async () => {
+      const until = await clock();
+      const total = selectedDead(await get('status'), source, destination);
+      question(total, { ...(source && { source }), ...(destination && { destination }), until }, words(source, destination), list.refresh);
+    };
     return [
       h('div', { class: 'bar' }, h('p', { class: 'grow' }, h('b', null, plural(total, 'dead letter')), ` ${words(source, destination)}`),
-        action('Redrive all…', () => redrive(total, selection, words(source, destination), list.refresh), { class: 'primary', data: { key: 'redrive' } }),
-        action('Discard all…', () => discard(total, selection, words(source, destination), list.refresh), { class: 'danger', data: { key: 'discard' } })),
+        action('Redrive all…', counted(redrive), { class: 'primary', data: { key: 'redrive' } }),
+        action('Discard all…', counted(discard), { class: 'danger', data: { key: 'discard' } })),
       rows(page.dead_letters, list.refresh),
-      h('nav', { class: 'buttons', 'aria-label': 'Pages of the list' },
-        cursor && h('a', { class: 'button', href: link('dead-letters', { source, destination }), data: { key: 'newest' } }, 'Newest'),
-        page.next && h('a', { class: 'button', href: link('dead-letters', { source, destination, cursor: page.next }), data: { key: 'older' } }, 'Older')),
+      pager('dead-letters', { source, destination }, cursor, page.next),
     ];
   });
   main.append(h('h1', null, 'Dead letters'),
     h('form', { class: 'filters', onchange: apply, onsubmit: apply }, field('Source', sources), field('Destination', names)), list.element);
   list.refresh();
   if (!cursor) follow(list.refresh, signal);
-}
-
-// select is the selection as the API takes it: all of them only where nothing narrows it.
-function select(source, destination) {
-  if (!source && !destination) return { all: true };
-  return { ...(source && { source }), ...(destination && { destination }) };
 }
 
 const words = (source, destination) => (!source && !destination ? 'of all destinations' : `of ${source || 'every source'} / ${destination || 'every destination'}`);
@@ -64,8 +61,11 @@ function rows(letters, refresh) {
     ['Attempts', (l) => count(l.attempts), 'number'],
     ['Why', (l) => h('span', { class: 'error' }, [l.last_status || '', spelled(l.last_error)].filter(Boolean).join(' · ') || 'unknown')],
     ['', (l) => action('Redrive', async () => {
-      const answer = await post(`events/${segment(l.event_id)}/replay`, { destinations: [l.destination] });
-      notice(answer.replayed ? `Redriven to ${l.destination}.` : 'Somebody else has redriven it already.');
+      const path = `events/${segment(l.event_id)}`;
+      const { deliveries } = await get(path);
+      const dead = deliveries.find((d) => d.destination === l.destination && d.state === 'dead');
+      const answer = dead && await post(`${path}/replay`, { destinations: [l.destination], variant: dead.variant });
+      notice(answer?.replayed ? `Redriven to ${l.destination}.` : 'Somebody else has redriven it already.');
       await refresh();
     }, { 'aria-label': `Redrive ${l.task_id} to ${l.destination}`, data: { key: `redrive ${key(l)}` } }), 'act'],
   ], letters, key);
@@ -73,12 +73,14 @@ function rows(letters, refresh) {
 
 const key = (letter) => `${letter.event_id}/${letter.destination}`;
 
+const LATER = 'Those that are given up from now on, or were within the last second, are not among them.';
+
 function redrive(total, selection, which, refresh) {
   const rate = h('input', { type: 'text', inputmode: 'numeric', placeholder: 'no limit', size: 8 });
   ask({
     title: `Redrive ${plural(total, 'dead letter')} ${which}?`,
     body: [
-      h('p', null, 'Each is tried again with a fresh budget of retries. Those that are given up from now on are not among them.'),
+      h('p', null, 'Each is tried again with a fresh budget of retries. ', LATER),
       field('At most, a second', rate),
     ],
     confirm: `Redrive ${count(total)}`,
@@ -94,7 +96,7 @@ function redrive(total, selection, which, refresh) {
 function discard(total, selection, which, refresh) {
   ask({
     title: `Discard ${plural(total, 'dead letter')} ${which}?`,
-    body: h('p', null, 'They are not delivered any more, and this cannot be undone. Their events stay visible until their retention ends.'),
+    body: h('p', null, 'They are not delivered any more, and this cannot be undone. Their events stay visible until their retention ends. ', LATER),
     confirm: `Discard ${count(total)}`,
     danger: true,
     run: async () => {

@@ -2,7 +2,7 @@ import { h } from './dom.js';
 import { get } from './api.js';
 import { follow } from './live.js';
 import { count, moment } from './format.js';
-import { badge, empty, field, link, options, region, table } from './parts.js';
+import { badge, empty, field, link, options, pager, region, table } from './parts.js';
 
 const FILTERS = ['task_id', 'source', 'destination', 'state', 'since', 'until'];
 
@@ -12,7 +12,7 @@ export function events(main, { parameters, signal }) {
   const filtered = Object.keys(selected).length > 0;
   const list = region(signal, async () => {
     const page = await get('events', { ...selected, cursor: parameters.cursor }, signal);
-    return [page.events.length ? rows(page.events) : none(filtered, page.next), pages(selected, parameters.cursor, page.next)];
+    return [page.events.length ? rows(page.events) : none(filtered, page.next), pager('events', selected, parameters.cursor, page.next)];
   });
   main.append(h('h1', null, 'Events'), form(selected, signal), list.element);
   list.refresh();
@@ -75,10 +75,4 @@ function none(filtered, next) {
   if (next) return empty('Nothing on this page', 'A filter that has no index looks at a part of the events at a time. Go on to the next page.');
   if (filtered) return empty('No event matches', 'A task id is compared as a whole. Events are kept for the configured retention after their last delivery.');
   return empty('No event yet', 'As soon as a provider calls back, the event is here, without a reload. To see one now, run ', h('code', null, 'caddy relay send <source>'), '.');
-}
-
-function pages(selected, cursor, next) {
-  return h('nav', { class: 'buttons', 'aria-label': 'Pages of the list' },
-    cursor && h('a', { class: 'button', href: link('events', selected), data: { key: 'newest' } }, 'Newest'),
-    next && h('a', { class: 'button', href: link('events', { ...selected, cursor: next }), data: { key: 'older' } }, 'Older'));
 }

@@ -42,6 +42,7 @@ export function region(signal, load) {
   let shown = false;
   const refresh = async () => {
     try {
+      readOnly = !await mayWrite();
       const children = await load();
       if (signal.aborted) return;
       swap(content, children);
@@ -64,27 +65,33 @@ export function notice(text, kind = 'good') {
   setTimeout(() => element.remove(), kind === 'good' ? 8000 : 20000);
 }
 
-// action is a button that changes something. It is off where the browser may only read.
-export function action(label, run, properties = {}) {
-  const button = h('button', { type: 'button', ...properties, onclick: () => attempt(button, run) }, label);
-  mayWrite().then((allowed) => {
-    if (allowed) return;
-    button.disabled = true;
-    button.title = 'You can only look: sign in, or use a browser on the gateway’s own machine.';
-  }, () => {});
+let readOnly = false; // known before the first region is filled
+const busy = new Set(); // what is under way: the keys of buttons, which outlive them, or buttons that have none
+
+// action is a button of a region that changes something. It is off where the browser may only read.
+export function action(label, run, properties) {
+  const button = h('button', {
+    type: 'button', ...properties, onclick: () => attempt(button, run), disabled: readOnly, 'aria-busy': busy.has(properties.data.key) && 'true',
+    title: readOnly && 'You can only look: sign in, or use a browser on the gateway’s own machine.',
+  }, label);
   return button;
 }
 
-// attempt runs what a button asks for, once at a time, and shows what went wrong.
+// attempt runs what a button asks for, once at a time, and shows what went wrong. Meanwhile a refresh may put another button
+// in its place.
 export async function attempt(button, run) {
-  if (button.ariaBusy === 'true') return;
+  const of = (one) => one.dataset.key ?? one;
+  const key = of(button);
+  if (busy.has(key)) return;
+  busy.add(key);
   button.ariaBusy = 'true';
   try {
     await run();
   } catch (error) {
     notice(error.message, 'bad');
   } finally {
-    button.ariaBusy = null;
+    busy.delete(key);
+    for (const one of document.querySelectorAll('[aria-busy]')) if (of(one) === key) one.ariaBusy = null;
   }
 }
 
@@ -124,6 +131,13 @@ export const field = (label, control) => h('label', { class: 'field' }, h('span'
 export function link(path, parameters = {}) {
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value));
   return `#/${path}${query.size ? '?' + query : ''}`;
+}
+
+// pager links to the newest rows of a list, and to those that are older than what is shown.
+export function pager(path, selected, cursor, next) {
+  return h('nav', { class: 'buttons', 'aria-label': 'Pages of the list' },
+    cursor && h('a', { class: 'button', href: link(path, selected), data: { key: 'newest' } }, 'Newest'),
+    next && h('a', { class: 'button', href: link(path, { ...selected, cursor: next }), data: { key: 'older' } }, 'Older'));
 }
 
 // headers shows the headers of a callback.

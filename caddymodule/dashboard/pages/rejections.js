@@ -2,18 +2,18 @@ import { h } from './dom.js';
 import { get, post, segment } from './api.js';
 import { follow } from './live.js';
 import { bytes, moment } from './format.js';
-import { action, ask, empty, field, headers, link, notice, options, region } from './parts.js';
+import { action, ask, empty, field, headers, link, notice, options, pager, region } from './parts.js';
 import { body } from './body.js';
 
 // rejections lists the callbacks that were refused lately, and takes one in after all.
 export function rejections(main, { parameters, signal }) {
-  const { source = '' } = parameters;
+  const { source = '', cursor = '' } = parameters;
   const sources = h('select', { name: 'source' }, options('All', [], source));
   get('status', {}, signal).then((status) => sources.replaceChildren(...options('All', status.sources.map((one) => [one.name, one.name]), source)), () => {});
   const list = region(signal, async () => {
-    const { rejections: all } = await get('rejections', { source }, signal);
+    const { rejections: all, next } = await get('rejections', { source, cursor }, signal);
     if (!all.length) return empty('No rejected callback', 'What a source refuses (a stranger’s address, a wrong signature, an unreadable body) is kept in this gateway’s memory for a look.');
-    return all.map((r) => rejection(r, list.refresh));
+    return [all.map((r) => rejection(r, list.refresh)), pager('rejections', { source }, cursor, next)];
   });
   const apply = (change) => {
     change.preventDefault();
@@ -21,7 +21,7 @@ export function rejections(main, { parameters, signal }) {
   };
   main.append(h('h1', null, 'Rejections'), h('form', { class: 'filters', onchange: apply, onsubmit: apply }, field('Source', sources)), list.element);
   list.refresh();
-  follow(list.refresh, signal);
+  if (!cursor) follow(list.refresh, signal);
 }
 
 function rejection(r, refresh) {

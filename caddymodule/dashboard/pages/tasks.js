@@ -2,7 +2,7 @@ import { h } from './dom.js';
 import { get, segment } from './api.js';
 import { follow } from './live.js';
 import { count, moment, plural } from './format.js';
-import { badge, empty, field, link, options, region, table } from './parts.js';
+import { badge, empty, field, link, options, pager, region, table } from './parts.js';
 
 const STATES = [['expected', 'Expected'], ['overdue', 'Overdue'], ['recovered', 'Recovered'], ['given_up', 'Given up'], ['called_back', 'Called back']];
 
@@ -22,9 +22,7 @@ export function tasks(main, { parameters, signal }) {
     const page = await get('tasks', { source, state, cursor }, signal);
     return [
       page.tasks.length ? rows(page.tasks) : none(source || state, page.next),
-      h('nav', { class: 'buttons', 'aria-label': 'Pages of the list' },
-        cursor && h('a', { class: 'button', href: link('tasks', { source, state }), data: { key: 'newest' } }, 'Newest'),
-        page.next && h('a', { class: 'button', href: link('tasks', { source, state, cursor: page.next }), data: { key: 'older' } }, 'Older')),
+      pager('tasks', { source, state }, cursor, page.next),
     ];
   });
   get('status', {}, signal).then((status) => {

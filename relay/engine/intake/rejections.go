@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
@@ -136,8 +138,9 @@ func (rs *rejections) greediest() *ring {
 	return most
 }
 
-// list returns the newest rejected callbacks of a source, or of all where it is empty, the newest first.
-func (rs *rejections) list(source string, limit int) []Rejected {
+// list returns the newest rejected callbacks of a source, or of all where it is empty, the newest first: those that came
+// before the one with the id before, unless that is empty.
+func (rs *rejections) list(source, before string, limit int) []Rejected {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	var all []Rejected
@@ -146,7 +149,9 @@ func (rs *rejections) list(source string, limit int) []Rejected {
 			continue
 		}
 		for _, r := range ring.kept {
-			all = append(all, r.Rejected)
+			if before == "" || r.ID < before {
+				all = append(all, r.Rejected)
+			}
 		}
 	}
 	slices.SortFunc(all, func(a, b Rejected) int { return cmp.Compare(b.ID, a.ID) })
@@ -181,8 +186,17 @@ func (rs *rejections) taken(r *rejected, event string) {
 	r.taking, r.Accepted = false, event
 }
 
-// Rejections returns the newest rejected callbacks of a source, or of all where it is empty, the newest first. What they
-// hold must not be changed.
-func (in *Intake) Rejections(source string, limit int) []Rejected {
-	return in.rejections.list(source, limit)
+// Rejections returns the newest rejected callbacks of a source, or of all where it is empty, the newest first. Where there
+// are more of them than limit, next is the cursor that the following ones are listed with. What they hold must not be
+// changed. Errors: relay.ErrBadCursor.
+func (in *Intake) Rejections(source string, limit int, cursor string) (page []Rejected, next string, err error) {
+	if _, err := ulid.ParseStrict(cursor); err != nil && cursor != "" {
+		return nil, "", fmt.Errorf("%q: %w", cursor, relay.ErrBadCursor)
+	}
+	page = in.rejections.list(source, cursor, limit+1)
+	if len(page) > limit {
+		page = page[:limit]
+		next = page[limit-1].ID
+	}
+	return page, next, nil
 }

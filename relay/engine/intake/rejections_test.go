@@ -3,7 +3,9 @@ package intake
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -26,7 +28,7 @@ func TestRejectionsAreBounded(t *testing.T) {
 		rs.add(reject1("loud", "invalid_body", fmt.Sprintf("2%04d", i), 0))
 	}
 	counts := map[string]int{}
-	for _, r := range rs.list("", 10_000) {
+	for _, r := range rs.list("", "", 10_000) {
 		counts[r.Source+" "+r.Code]++
 	}
 	if counts["quiet verification_failed"] != 1 || counts["loud invalid_body"] != keptPerReason {
@@ -35,7 +37,7 @@ func TestRejectionsAreBounded(t *testing.T) {
 	if n := counts["loud address_not_allowed"]; n < 40 || n > 52 {
 		t.Errorf("%d of the largest are kept in 1 MiB", n)
 	}
-	if list := rs.list("loud", 2); len(list) != 2 || list[0].ID != "20199" || list[1].ID != "20198" {
+	if list := rs.list("loud", "", 2); len(list) != 2 || list[0].ID != "20199" || list[1].ID != "20198" {
 		t.Errorf("newest: %v", list)
 	}
 	total := 0
@@ -53,7 +55,7 @@ func TestRejectionLargerThanAll(t *testing.T) {
 	rs := newRejections(10_000)
 	rs.add(reject1("a", "invalid_body", "1", 100))
 	rs.add(reject1("b", "invalid_body", "2", 20_000))
-	if list := rs.list("", 10); len(list) != 2 || list[0].Kept || list[0].Body != nil || !list[1].Kept {
+	if list := rs.list("", "", 10); len(list) != 2 || list[0].Kept || list[0].Body != nil || !list[1].Kept {
 		t.Errorf("kept: %+v", list)
 	}
 	if _, err := rs.take("2"); !errors.Is(err, ErrNotKept) {
@@ -81,5 +83,38 @@ func TestRejectionIsTakenOnce(t *testing.T) {
 	}
 	if _, err := rs.take("2"); !errors.Is(err, relay.ErrNotFound) {
 		t.Errorf("none: %v", err)
+	}
+}
+
+// TestRejectionsInPages lists each rejected callback once.
+func TestRejectionsInPages(t *testing.T) {
+	in := &Intake{rejections: newRejections(1 << 20)}
+	var ids []string
+	for range 5 {
+		id := NewID(time.Now())
+		in.rejections.add(reject1("a", "invalid_body", id, 0))
+		in.rejections.add(reject1("b", "invalid_body", NewID(time.Now()), 0))
+		ids = append([]string{id}, ids...)
+	}
+	var got []string
+	cursor := ""
+	for page := range 3 {
+		list, next, err := in.Rejections("a", 2, cursor)
+		if err != nil || (next == "") != (page == 2) {
+			t.Fatalf("page %d: %d rejections, next %q, error %v", page, len(list), next, err)
+		}
+		for _, r := range list {
+			got = append(got, r.ID)
+		}
+		cursor = next
+	}
+	if !slices.Equal(got, ids) {
+		t.Errorf("listed %v, expected %v", got, ids)
+	}
+	if list, next, err := in.Rejections("a", 5, ""); len(list) != 5 || next != "" || err != nil {
+		t.Errorf("all: %d rejections, next %q, error %v", len(list), next, err)
+	}
+	if _, _, err := in.Rejections("a", 5, "no cursor"); !errors.Is(err, relay.ErrBadCursor) {
+		t.Errorf("error %v", err)
 	}
 }
