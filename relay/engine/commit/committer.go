@@ -249,7 +249,7 @@ func (c *Committer) giveUp(s *step, err error) {
 	}
 }
 
-// step is what a durable step writes, and who has not learned its outcome yet.
+// step holds what a durable step writes, and who has not learned its outcome yet.
 type step struct {
 	batch   relay.Batch
 	settles []*Settling

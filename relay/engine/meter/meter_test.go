@@ -32,7 +32,7 @@ func series(t *testing.T, m *meter.Metrics) map[string]float64 {
 	return sums
 }
 
-// What is counted for a source or a destination after it has left the config brings none of its series back.
+// A count for a source or a destination that has left the config brings none of its series back.
 func TestWhatHasLeftStaysAway(t *testing.T) {
 	m := meter.New()
 	name := relay.DestinationName{Source: "vocals", Destination: "billing"}

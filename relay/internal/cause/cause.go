@@ -23,6 +23,12 @@ const longest = 200
 // Of returns the innermost cause of an error, without the addresses and operations that it is wrapped in. It holds neither a
 // URL nor what a peer sent, and is no longer than 200 bytes.
 func Of(err error) string {
+	text := of(err)
+	text = strings.ToValidUTF8(strings.TrimRight(text[:min(len(text), longest)], " :"), "")
+	return cmp.Or(text, "the request failed")
+}
+
+func of(err error) string {
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
 		if e.IsTimeout {
 			return "looking up " + e.Name + ": timeout"
@@ -44,7 +50,7 @@ func Of(err error) string {
 	}
 	if e, ok := errors.AsType[textproto.ProtocolError](err); ok {
 		text, _, _ := strings.Cut(string(e), ":") // after it comes what was received
-		return bounded(text)
+		return text
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
 		return "the connection was closed"
@@ -52,7 +58,7 @@ func Of(err error) string {
 	if IsStreamReset(err) {
 		_, code, _ := strings.Cut(err.Error(), "; ")
 		code, _, _ = strings.Cut(code, ";")
-		return bounded("the stream was reset: " + code)
+		return "the stream was reset: " + code
 	}
 	return plain(err)
 }
@@ -64,7 +70,7 @@ func ofCertificate(err error) string {
 	if e, ok := errors.AsType[x509.HostnameError](err); ok {
 		return "the certificate is not valid for " + e.Host
 	}
-	return bounded("the certificate is not valid: " + unquoted(strings.TrimPrefix(err.Error(), "x509: ")))
+	return "the certificate is not valid: " + unquoted(strings.TrimPrefix(err.Error(), "x509: "))
 }
 
 // plain returns the text of an error of net/http or crypto/tls without what only a Go programmer wants to read.
@@ -83,17 +89,13 @@ func plain(err error) string {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	text, _, _ = strings.Cut(unquoted(text), ";")
-	return cmp.Or(bounded(text), "the request failed")
+	return text
 }
 
 // unquoted returns a text up to what it quotes, which came from outside.
 func unquoted(text string) string {
 	text, _, _ = strings.Cut(text, `"`)
 	return text
-}
-
-func bounded(text string) string {
-	return strings.ToValidUTF8(strings.TrimRight(text[:min(len(text), longest)], " :"), "")
 }
 
 // streamError has the fields of HTTP/2's stream error, by which net/http lets itself be asked for it.

@@ -40,8 +40,9 @@ func TestOf(t *testing.T) {
 		"malformed HTTP response":                        errors.New(`net/http: HTTP/1.x transport connection broken: malformed HTTP response "s3cret"`),
 		"10.0.0.1 is not a public address":               op("dial", &publicnet.AddressError{Addr: netip.MustParseAddr("10.0.0.1")}),
 		"the certificate is not valid: a root or intermediate certificate is not authorized to sign for this name: DNS name": &tls.CertificateVerificationError{Err: errors.New(`x509: a root or intermediate certificate is not authorized to sign for this name: DNS name "s3cret" is not permitted`)},
-		"the request failed":     errors.New(`"s3cret" is not understood`),
-		strings.Repeat("a", 200): errors.New(strings.Repeat("a", 300)),
+		"the request failed":                     errors.New(`"s3cret" is not understood`),
+		"looking up " + strings.Repeat("a", 189): &net.DNSError{Err: "no such host", Name: strings.Repeat("a", 300)},
+		strings.Repeat("a", 200):                 errors.New(strings.Repeat("a", 300)),
 	} {
 		if got := cause.Of(err); got != want {
 			t.Errorf("%q is %q, want %q", err, got, want)
