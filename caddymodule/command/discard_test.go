@@ -10,7 +10,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 )
 
-// What is given up while the question is read was not asked about, and stays.
+// A dead letter that is given up while the question is read was not asked about, and stays.
 func TestDiscardWhatWasCounted(t *testing.T) {
 	clock := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC) // of the gateway
 	var got api.DiscardRequest
@@ -42,16 +42,22 @@ func TestDiscardWhatWasCounted(t *testing.T) {
 		{"all", selection{all: true}, false, false, api.DiscardRequest{Selection: api.Selection{Until: noon}}},
 		{"a source", selection{source: "vocals"}, false, false, api.DiscardRequest{Selection: api.Selection{Source: "vocals", Until: noon}}},
 		{
-			"until earlier", selection{until: &timeFlag{time: clock.Add(-time.Hour)}}, false, false,
+			"until earlier",
+			selection{until: &timeFlag{time: clock.Add(-time.Hour)}},
+			false, false,
 			api.DiscardRequest{Selection: api.Selection{Until: eleven}},
 		},
 		{
-			"until later", selection{until: &timeFlag{time: clock.Add(time.Hour)}}, false, false,
+			"until later",
+			selection{until: &timeFlag{time: clock.Add(time.Hour)}},
+			false, false,
 			api.DiscardRequest{Selection: api.Selection{Until: noon}},
 		},
 		{"all, unasked", selection{all: true}, false, true, api.DiscardRequest{Selection: api.Selection{All: true}}},
 		{
-			"orphaned", selection{source: "vocals"}, true, false,
+			"orphaned",
+			selection{source: "vocals"},
+			true, false,
 			api.DiscardRequest{Selection: api.Selection{Source: "vocals"}, Orphaned: true},
 		},
 	} {
