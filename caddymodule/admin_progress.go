@@ -10,7 +10,8 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine"
 )
 
-// progressWait is how long a client may take to read a line of progress. One that does not read must not stop the work.
+// progressWait is how long a client may take to read a line of progress. One that does not read ends the work as one that has
+// gone does: net/http ends the context of a request whose answer cannot be written.
 const progressWait = 5 * time.Second
 
 // withProgress serves an endpoint that handles many deliveries, with lines of progress for a client that asks for them.
@@ -36,15 +37,11 @@ type progressWriter struct {
 	http.ResponseWriter
 	done  int
 	begun bool
-	stuck bool // the client does not read
 }
 
 // step writes a line.
 func (p *progressWriter) step(n int) {
 	p.done += n
-	if p.stuck {
-		return
-	}
 	if !p.begun {
 		p.begun = true
 		p.Header().Set("Content-Type", api.ProgressType)
@@ -52,12 +49,10 @@ func (p *progressWriter) step(n int) {
 	}
 	c := http.NewResponseController(p.ResponseWriter)
 	_ = c.SetWriteDeadline(time.Now().Add(progressWait)) // a writer that knows none, as in tests, does not wait either
-	err := json.NewEncoder(p.ResponseWriter).Encode(api.Progress{Progress: p.done})
-	if err == nil {
-		err = c.Flush()
+	if json.NewEncoder(p.ResponseWriter).Encode(api.Progress{Progress: p.done}) == nil {
+		_ = c.Flush()
 	}
 	_ = c.SetWriteDeadline(time.Time{}) // the next step may take longer
-	p.stuck = err != nil
 }
 
 // WriteHeader sends a status, unless there are lines already: then the last line says what it would have said.

@@ -9,14 +9,14 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
-
-	"github.com/callbackrelay/caddy-relay/relay/engine"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 )
 
 func init() {
@@ -250,7 +250,7 @@ func (a *App) Start() error {
 	if err != nil {
 		return err
 	}
-	if a.emitter, err = startEmitter(a.ctx, a.events, a.pooled.Event, a.logger); err != nil {
+	if a.emitter, err = startEmitter(a.ctx, a.events, a.pooled.Event, a.pooled.Logger(a.logger)); err != nil {
 		return err
 	}
 	a.pooled.begin(a)
@@ -326,8 +326,8 @@ func (a *App) Stop() error {
 }
 
 // Cleanup releases the engine, which drains and closes when no config uses it any more. The emitter goes last, since what
-// is drained may become a dead letter; handlers of its event still run, unless they were cleaned up before the app: Caddy
-// has no order there.
+// is drained may become a dead letter, and has what is left of the drain time; handlers of its event still run, unless they were
+// cleaned up before the app: Caddy has no order there.
 func (a *App) Cleanup() error {
 	if a.pooled == nil {
 		return nil // Provision failed before it acquired one: the running config's must stay
@@ -335,9 +335,10 @@ func (a *App) Cleanup() error {
 	if a.generation != nil {
 		_ = a.Stop() // Caddy does not stop a config that fails after its apps have started
 	}
+	start := time.Now()
 	err := a.pooled.release()
 	if a.emitter != nil {
-		a.emitter.stop(a.Drain.or(relay.DefaultDrain))
+		a.emitter.stop(max(a.Drain.or(relay.DefaultDrain)-time.Since(start), handlerGrace))
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -25,6 +26,9 @@ const deadLetterQueue = 1024
 
 // lastAttemptTimeout is how long an announcement waits for the store to say how the last attempt ended.
 const lastAttemptTimeout = 2 * time.Second
+
+// handlerGrace is how long a stop waits for an event handler whose context has ended.
+const handlerGrace = time.Second
 
 // emitter announces dead letters through Caddy's events app, which runs its handlers one after the other in the caller's
 // goroutine: the emitter has one of its own, so that no delivery waits for them.
@@ -98,7 +102,14 @@ func (e *emitter) run() {
 	}
 }
 
+// emit announces one dead letter. Its handlers are other people's: a panic of theirs must not end the process (12).
 func (e *emitter) emit(letter relay.DeadLetter) {
+	defer func() {
+		if v := recover(); v != nil {
+			e.logger.Error("an event handler panicked", "event", eventDeadLetter, "event_id", letter.EventID,
+				"destination", letter.Destination, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		}
+	}()
 	if letter.LastError == relay.ErrExpired.Error() && letter.LastStatus == 0 && letter.Attempts > 0 {
 		letter.LastStatus = e.lastStatus(letter)
 	}
@@ -131,13 +142,30 @@ func (e *emitter) lastStatus(letter relay.DeadLetter) int {
 	return attempts[len(attempts)-1].Status
 }
 
-// stop lets event handlers have what waits, for as long as patience lasts, and awaits the goroutine.
+// stop lets event handlers have what waits, for as long as patience lasts, and awaits the goroutine. A handler that does not
+// heed its context is left behind, since it must not hold up a reload.
 func (e *emitter) stop(patience time.Duration) {
-	timer := time.AfterFunc(patience, e.cancel)
-	defer timer.Stop()
+	defer e.cancel()
 	close(e.quit)
-	<-e.done
+	if e.ends(patience) {
+		return
+	}
 	e.cancel()
+	if !e.ends(handlerGrace) {
+		e.logger.Error("an event handler goes on after its time: it is left behind", "event", eventDeadLetter)
+	}
+}
+
+// ends reports whether the goroutine ends in time.
+func (e *emitter) ends(within time.Duration) bool {
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case <-e.done:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 // origin replaces the app in the context that events are emitted with: it has the app's module ID.

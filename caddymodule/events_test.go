@@ -55,7 +55,29 @@ func TestEmitterStop(t *testing.T) {
 	}
 }
 
-// TestEmitterSlow neither blocks who offers, nor a stop for longer than its patience and the handler that runs.
+// TestEmitterStuck stops although a handler never ends, nor does its panic end anything.
+func TestEmitterStuck(t *testing.T) {
+	begun, end := make(chan struct{}), make(chan struct{})
+	told := 0
+	e, log := testEmitter(t, func() {
+		if told++; told == 1 {
+			panic("of a handler")
+		}
+		close(begun)
+		<-end
+	})
+	e.offer(relay.DeadLetter{})
+	e.offer(relay.DeadLetter{})
+	<-begun
+	e.stop(time.Millisecond)
+	if got := log.String(); !strings.Contains(got, `panic="of a handler"`) || !strings.Contains(got, "left behind") {
+		t.Errorf("logged: %s", got)
+	}
+	close(end)
+	<-e.done
+}
+
+// TestEmitterSlow neither blocks who offers, nor announces anything after its patience.
 func TestEmitterSlow(t *testing.T) {
 	begun, end := make(chan struct{}, deadLetterQueue), make(chan struct{})
 	e, log := testEmitter(t, func() {

@@ -146,7 +146,16 @@ func (v *ED25519) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	v.Verifier, err = v.build(keys, jwks, ctx.Slogger())
+	logger := ctx.Slogger()
+	if jwks != "" {
+		// A callback waits for the keys, and must not wait for who reads the log (7).
+		app, err := ctx.App("relay")
+		if err != nil {
+			return err
+		}
+		logger = app.(*App).pooled.Logger(logger)
+	}
+	v.Verifier, err = v.build(keys, jwks, logger)
 	return err
 }
 

@@ -40,7 +40,8 @@ var (
 // It never jumps: a store whose clock may be stepped (a host's wall clock) must make sure that a step purges nothing
 // and forgets nothing.
 //
-// All methods may be called concurrently. None but Close waits longer than its context.
+// All methods may be called concurrently. None but Close waits longer than its context, for others or for an answer over a
+// network. What a store has begun to write to a local disk it ends all the same.
 type Store interface {
 	TaskStore
 

@@ -2,13 +2,10 @@ package archive
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
-	"syscall"
 
+	"github.com/callbackrelay/caddy-relay/relay/internal/cause"
 	"github.com/callbackrelay/caddy-relay/relay/internal/publicnet"
 )
 
@@ -39,7 +36,8 @@ type storageError struct{ err error }
 func (e *storageError) Error() string { return e.err.Error() }
 func (e *storageError) Unwrap() error { return e.err }
 
-// sentence returns what an operator reads about an error. It holds no URL, which may carry a secret.
+// sentence returns what an operator reads about an error. It holds neither a URL, which may carry a secret,
+// nor anything that a server sent.
 func sentence(err error) string {
 	if r, ok := errors.AsType[*refusal](err); ok {
 		return r.text
@@ -53,17 +51,8 @@ func sentence(err error) string {
 	if e, ok := errors.AsType[*publicnet.AddressError](err); ok {
 		return "its host resolves to an address that is not public: " + e.Addr.String()
 	}
-	if e, ok := errors.AsType[*net.DNSError](err); ok {
-		return "its host cannot be looked up: " + e.Name
+	if e, ok := errors.AsType[*storageError](err); ok {
+		return e.Error() // by which a storage says what it failed at, in words of its own
 	}
-	if e, ok := errors.AsType[syscall.Errno](err); ok {
-		return e.Error()
-	}
-	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "the server's certificate is not valid: " + e.Err.Error()
-	}
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		return "the request failed: " + e.Err.Error()
-	}
-	return err.Error()
+	return cause.Of(err)
 }

@@ -42,6 +42,18 @@ func TestRefused(t *testing.T) {
 		"redirected to a file": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
 		}, "it is not on https", true},
+		"redirected astray": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "https://cdn.example/%zz?secret")
+			w.WriteHeader(http.StatusFound)
+		}, "failed to parse Location header", false},
+		"malformed header": {func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			_, _ = conn.Write([]byte("HTTP/1.1 200 OK\r\nsecret\r\n\r\n"))
+			_ = conn.Close()
+		}, "malformed MIME header", false},
 		"redirected for ever": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/secret", http.StatusFound)
 		}, "it is redirected more than 5 times", true},

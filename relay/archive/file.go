@@ -55,6 +55,9 @@ func (f *Folder) Put(ctx context.Context, name string, r io.Reader, _ int64, _ s
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("writing to the archive: %w", e.Err)
 	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		return fmt.Errorf("writing to the archive: %w", e.Err)
+	}
 	return err
 }
 
@@ -71,11 +74,11 @@ func (f *Folder) put(ctx context.Context, name string, r io.Reader) (err error) 
 		return err
 	}
 	folder := path.Dir(name)
-	if err := f.known.make(root, folder); err != nil {
-		return err
-	}
 	part := path.Join(folder, temporary+rand.Text())
-	file, err := root.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := f.create(root, part)
+	if errors.Is(err, fs.ErrNotExist) {
+		file, err = f.create(root, part) // Expire has removed the folder, which was empty and old
+	}
 	if err != nil {
 		return err
 	}
@@ -95,6 +98,14 @@ func (f *Folder) put(ctx context.Context, name string, r io.Reader) (err error) 
 		return err
 	}
 	return f.known.sync(root, folder)
+}
+
+// create opens a new file, in a folder that it makes.
+func (f *Folder) create(root *os.Root, name string) (*os.File, error) {
+	if err := f.known.make(root, path.Dir(name)); err != nil {
+		return nil, err
+	}
+	return root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
 // make creates the folder, and syncs its name unless that was done before: a folder that exists may not be durable yet.

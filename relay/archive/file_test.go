@@ -161,6 +161,73 @@ func TestExpire(t *testing.T) {
 	}
 }
 
+// The folders of dates and tasks go once they are empty; those of others, and those that are new, stay.
+func TestExpireRemovesEmptyFolders(t *testing.T) {
+	dir := t.TempDir()
+	const event = "01K5ZV9S5Q8VJ8A9YB0N7DQ2RA"
+	old := time.Now().Add(-49 * time.Hour)
+	for _, folder := range []string{"s/2026-01-01/kept", "s/2026-01-01/task", "s/2026-01-02/task", "s/2026-01-03", "s/2026-01-04", "mine/empty"} {
+		if err := os.MkdirAll(filepath.Join(dir, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{
+		"s/2026-01-01/kept/note.txt", "s/2026-01-01/task/" + event + "-a.mp3", "s/2026-01-02/task/" + event + "-a.mp3",
+		"s/2026-01-01/task", "s/2026-01-01", "s/2026-01-02/task", "s/2026-01-02", "s/2026-01-03", "mine/empty", "mine",
+	} {
+		path := filepath.Join(dir, name)
+		if filepath.Ext(name) != "" {
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chtimes(path, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := archive.NewFolder(dir, 48*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Expire(t.Context(), func(context.Context, string) (bool, error) { return true, nil }); err != nil {
+		t.Error(err)
+	}
+	var left []string
+	err = fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			left = append(left, name)
+		}
+		return err
+	})
+	if want := []string{".", "mine", "mine/empty", "s", "s/2026-01-01", "s/2026-01-01/kept", "s/2026-01-04"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("%v, %q are left, want %q", err, left, want)
+	}
+}
+
+// A file comes into its folder although that is removed at the last moment.
+func TestPutMakesARemovedFolderAgain(t *testing.T) {
+	dir := t.TempDir()
+	f, err := archive.NewFolder(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed := false
+	f.OnSync(func(folder string) {
+		if folder == "s/2026-01-01" && !removed { // in which the folder of the task has just been made
+			removed = true
+			if err := os.Remove(filepath.Join(dir, folder, "t")); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err := f.Put(t.Context(), "s/2026-01-01/t/a.mp3", strings.NewReader("text"), -1, ""); err != nil || !removed {
+		t.Error(err, removed)
+	}
+	if names := files(t, dir); !slices.Equal(names, []string{"s/2026-01-01/t/a.mp3"}) {
+		t.Error(names)
+	}
+}
+
 // A file takes the same memory whatever its size.
 func TestMemory(t *testing.T) {
 	const size = 64 << 20

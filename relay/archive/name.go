@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -18,7 +19,16 @@ const maxPart = 100
 func objectName(ev *relay.Event, p place, contentType string) string {
 	sum := sha256.Sum256([]byte(p.field + "\x00" + p.url))
 	file := safe(ev.ID) + "-" + safe(p.field) + "-" + hex.EncodeToString(sum[:4]) + extension(p.url, contentType)
-	return strings.Join([]string{safe(ev.Source), ev.ReceivedAt.UTC().Format("2006-01-02"), safe(ev.TaskID), file}, "/")
+	return strings.Join([]string{safe(ev.Source), ev.ReceivedAt.UTC().Format(time.DateOnly), safe(ev.TaskID), file}, "/")
+}
+
+// isDated reports whether a folder is that of a date, or that of a task below one.
+func isDated(folder string) bool {
+	isDate := func(name string) bool {
+		_, err := time.Parse(time.DateOnly, name)
+		return err == nil
+	}
+	return isDate(path.Base(folder)) || isDate(path.Base(path.Dir(folder)))
 }
 
 // safe returns s as a part of a path that every storage, file system and URL takes as it is.

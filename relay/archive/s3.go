@@ -72,7 +72,7 @@ func (b *Bucket) Put(ctx context.Context, name string, r io.Reader, size int64, 
 		return err
 	}
 	if e, ok := errors.AsType[minio.ErrorResponse](err); ok && e.Code != "" {
-		return fmt.Errorf("the S3 service answered %d %s", e.StatusCode, e.Code)
+		return fmt.Errorf("the S3 service answered %d %.64s", e.StatusCode, e.Code)
 	}
 	return fmt.Errorf("the S3 service failed: %w", errors.New(sentence(err)))
 }

@@ -188,7 +188,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	go func() {
 		defer close(done)
 		for i := range events {
-			g.mustAccept("task-" + strconv.Itoa(i))
+			g.accept("task-" + strconv.Itoa(i))
 		}
 	}()
 	old := g.Push(g.settings())

@@ -141,7 +141,8 @@ func TestWithheldBody(t *testing.T) {
 	} {
 		start := time.Now()
 		status := withhold(t, server, head)
-		if took := time.Since(start); status != want || took > g.source.AckWithin {
+		// Where the server reads the rest of the body first, the answer never comes; a busy machine is only slow.
+		if took := time.Since(start); status != want || took > 10*g.source.AckWithin {
 			t.Errorf("%q: answered %d after %v, want %d", head, status, took, want)
 		}
 	}
@@ -155,6 +156,9 @@ func withhold(t *testing.T, server *httptest.Server, head string) (status int) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := io.WriteString(conn, head+"\r\nHost: localhost\r\nContent-Length: 400\r\n\r\n{"); err != nil {
 		t.Fatal(err)
 	}

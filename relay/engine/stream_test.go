@@ -135,7 +135,7 @@ func TestStreamResumes(t *testing.T) {
 	for s := range 4 {
 		senders.Go(func() {
 			for i := range events / 4 {
-				id := g.mustAccept("task-" + strconv.Itoa(s) + "-" + strconv.Itoa(i))
+				id := g.accept("task-" + strconv.Itoa(s) + "-" + strconv.Itoa(i))
 				mu.Lock()
 				accepted = append(accepted, id)
 				mu.Unlock()

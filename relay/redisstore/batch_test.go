@@ -83,7 +83,7 @@ func TestARefusalIsNoOthers(t *testing.T) {
 	s := open(t)
 	first := newAccept("one")
 	accept(t, s, first)
-	for name, key := range map[string]string{"before it writes": "q:bad:pending", "having written": "q:bad:due"} {
+	for name, leaseFor := range map[string]time.Duration{"before it writes": time.Minute, "having written": 0} {
 		t.Run(name, func(t *testing.T) {
 			bad, good, last := newAccept("bad"), newAccept("one", "two"), newAccept("one")
 			for _, a := range []*relay.Accept{good, last} {
@@ -91,7 +91,8 @@ func TestARefusalIsNoOthers(t *testing.T) {
 					a.Deliveries[i].LeaseFor = time.Minute
 				}
 			}
-			at := "TestARefusalIsNoOthers:{vocals}:" + key
+			bad.Deliveries[0].LeaseFor = leaseFor // which looks at what is due before
+			at := "TestARefusalIsNoOthers:{vocals}:q:bad:due"
 			server.Do(t, "SET", at, "something else")
 			defer server.Do(t, "DEL", at)
 			s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{good, bad, last, again(first)}})

@@ -141,7 +141,7 @@ const held = 9e15
 type record struct {
 	state                  relay.State
 	tries, replay, variant int
-	seq                    int64
+	accepted, seq          int64
 	dead                   time.Time
 	reason                 string
 }
@@ -159,7 +159,7 @@ func decodeRecord(text string) (record, error) {
 		n, _ := strconv.ParseInt(f[i], 10, 64) // written by the script, which knows only numbers here
 		return n
 	}
-	r.tries, r.replay, r.variant, r.seq = int(number(2)), int(number(4)), int(number(5)), number(7)
+	r.tries, r.replay, r.variant, r.accepted, r.seq = int(number(2)), int(number(4)), int(number(5)), number(6), number(7)
 	if at := number(8); at > 0 {
 		r.dead = time.UnixMicro(at)
 	}

@@ -1,8 +1,10 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -23,8 +25,8 @@ func (s *Store) Expire(ctx context.Context, source, destination string, age time
 	all := s.shards(source)
 	clocks, away := s.clocks(ctx, all, destination)
 	shards := slices.DeleteFunc(slices.Clone(all), func(h *shard) bool { _, ok := clocks[h]; return !ok })
-	old, err := s.pending(ctx, shards, destination, relay.MaxTouched, func(h *shard) string {
-		return strconv.FormatInt(clocks[h].run-age.Microseconds(), 10)
+	old, err := s.pending(ctx, shards, destination, relay.MaxTouched, func(h *shard) int64 {
+		return clocks[h].run - age.Microseconds()
 	})
 	if err != nil || len(old) == 0 {
 		return nil, errors.Join(away, err)
@@ -88,41 +90,81 @@ func (s *Store) expired(c *call, h *shard, letters []relay.DeadLetter) (expired 
 
 // pending returns up to n pending deliveries of a destination that were accepted at `until` by their partition's clock or
 // before, the oldest of a partition first. What is leased is passed over.
-func (s *Store) pending(ctx context.Context, shards []*shard, destination string, n int, until func(*shard) string) ([]letter, error) {
+func (s *Store) pending(ctx context.Context, shards []*shard, destination string, n int, until func(*shard) int64) (found []letter, err error) {
+	const most = 2 * relay.MaxTouched
 	pipe := s.client.Pipeline()
-	lists := make([]*redis.StringSliceCmd, len(shards))
+	own, due := make([]*redis.StringSliceCmd, len(shards)), make([]*redis.StringSliceCmd, len(shards))
 	for i, h := range shards {
-		lists[i] = pipe.ZRangeArgs(ctx, redis.ZRangeArgs{
-			Key: h.pending(destination), ByScore: true, Start: "-inf", Stop: until(h), Count: 2 * relay.MaxTouched,
-		})
+		stop := strconv.FormatInt(until(h), 10)
+		own[i] = pipe.ZRangeArgs(ctx, redis.ZRangeArgs{Key: h.pending(destination), ByScore: true, Start: "-inf", Stop: stop, Count: most})
+		due[i] = pipe.ZRange(ctx, h.due(destination), 0, most-1)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, explain(err)
 	}
-	var found []letter
 	for i, h := range shards {
-		var rows []row
-		for _, id := range lists[i].Val() {
-			rows = append(rows, row{shard: h, destination: destination, id: id})
-		}
-		if len(rows) == 0 {
-			continue
-		}
-		states, err := s.states(ctx, rows)
+		unpacked, err := s.unpacked(ctx, h, destination, own[i].Val())
 		if err != nil {
 			return nil, err
 		}
-		due, err := s.client.ZMScore(ctx, h.due(destination), lists[i].Val()...).Result()
+		waiting, err := s.waiting(ctx, h, destination, due[i].Val(), until(h))
 		if err != nil {
-			return nil, explain(err)
+			return nil, err
 		}
-		for j, r := range rows {
-			if len(found) == n {
-				return found, nil
-			}
-			if states[j].state == relay.StatePending || states[j].state == "" && due[j] > 0 { // one without a record is in its event's
-				found = append(found, letter{row: r, record: states[j]})
-			}
+		all := append(unpacked, waiting...)
+		slices.SortStableFunc(all, func(a, b letter) int { return cmp.Compare(a.accepted, b.accepted) })
+		found = append(found, all...)
+		if len(found) >= n {
+			return found[:n], nil
+		}
+	}
+	return found, nil
+}
+
+// unpacked returns those of some deliveries that have a record and are pending.
+func (s *Store) unpacked(ctx context.Context, h *shard, destination string, ids []string) (found []letter, err error) {
+	rows := make([]row, len(ids))
+	for i, id := range ids {
+		rows[i] = row{shard: h, destination: destination, id: id}
+	}
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	states, err := s.states(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range rows {
+		if states[i].state == relay.StatePending {
+			found = append(found, letter{row: r, record: states[i]})
+		}
+	}
+	return found, nil
+}
+
+// waiting returns those of some deliveries that wait for their first lease, in their events' records, and were accepted at `until` or
+// before.
+func (s *Store) waiting(ctx context.Context, h *shard, destination string, ids []string, until int64) (found []letter, err error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	packs, err := s.client.HMGet(ctx, h.packs(), ids...).Result()
+	if err != nil {
+		return nil, explain(err)
+	}
+	for i, value := range packs {
+		text, ok := value.(string)
+		if !ok {
+			continue
+		}
+		p, err := decodePack(text)
+		if err != nil {
+			return nil, fmt.Errorf("event %s: %w", ids[i], err)
+		}
+		if p.waiting(destination) && p.accepted <= until {
+			found = append(found, letter{
+				row: row{shard: h, destination: destination, id: ids[i]}, record: record{state: relay.StatePending, seq: p.seq, accepted: p.accepted},
+			})
 		}
 	}
 	return found, nil

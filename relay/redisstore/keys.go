@@ -6,7 +6,7 @@ package redisstore
 // their partitions spread over its masters. The tag is {<source>} where a source has one partition, and else
 // {<source>/<partition>.<spread>}: a number that puts it where its part of the slots is (shard.go).
 //
-//	<prefix>:{<tag>}:head       hash: wall, run, seq (the partition's clock); x the last lease of a task; d:<destination> deliveries delivered; p:<destination> paused; f:<destination> deliveries leased in their events' records
+//	<prefix>:{<tag>}:head       hash: wall, run, seq (the partition's clock); x the last lease of a task; d:<destination> deliveries delivered; p:<destination> paused; f:<destination> deliveries leased in their events' records; w:<destination> deliveries that wait for their first lease, or are in it, without a record of their own
 //	<prefix>:{<tag>}:seen       hash: dedupe key → fingerprint, event id, and its first acceptance
 //	<prefix>:{<tag>}:recent     list: first acceptances, each with the dedupe keys of a script (forget.lua)
 //	<prefix>:{<tag>}:packs      hash: event id → the event's record, with those of its deliveries that have no record of their own (prelude.lua)

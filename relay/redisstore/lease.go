@@ -20,7 +20,7 @@ const firstLeases = 2
 // The script returns so many values of a delivery, and of one in its event's record.
 const (
 	leaseWidth      = 8
-	firstLeaseWidth = 4
+	firstLeaseWidth = 3
 )
 
 // leased reads what a lease gave in one partition, and how long it is until something is due there. The payloads are still to
@@ -34,7 +34,8 @@ func (s *Store) leased(h *leasingShard) (reads []*read, next time.Duration, paus
 	if kind == firstLeases {
 		run := r.digits()
 		for range r.groups(firstLeaseWidth) {
-			id, place, seq, accepted := r.text(), r.number(), r.digits(), r.digits()
+			id, place := r.text(), r.number()
+			seq, accepted := r.twoDigits()
 			reads = append(reads, &read{lease: l, shard: h.shard, leased: &relay.Leased{
 				Event: &relay.Event{ID: id, Source: l.Source, Seq: seq}, Destination: l.Destination,
 				Token: h.token(place - seq), Age: time.Duration(max(0, run-accepted)) * time.Microsecond,

@@ -173,7 +173,7 @@ func (s *Store) Discard(ctx context.Context, sel relay.Selection, cursor string)
 	if _, err := s.clocks(ctx, shards, sel.Destination); err != nil {
 		return n, "", err
 	}
-	pending, err := s.pending(ctx, shards, sel.Destination, relay.MaxTouched-n, func(*shard) string { return "+inf" })
+	pending, err := s.pending(ctx, shards, sel.Destination, relay.MaxTouched-n, func(*shard) int64 { return math.MaxInt64 })
 	if err != nil || len(pending) == 0 {
 		return n, "", err
 	}

@@ -12,6 +12,7 @@ import (
 // pack is an event's record, as prelude.lua writes it.
 type pack struct {
 	seq          int64
+	accepted     int64  // by the source's clock
 	letters      string // one per destination
 	destinations []string
 	attempts     map[int]string // by place
@@ -26,6 +27,7 @@ func decodePack(text string) (*pack, error) {
 	}
 	p := &pack{letters: f[0], destinations: strings.Fields(f[7])}
 	p.seq, _ = strconv.ParseInt(f[3], 10, 64) // written by the script, which knows only numbers here
+	p.accepted, _ = strconv.ParseInt(f[4], 10, 64)
 	if len(p.letters) != len(p.destinations) {
 		return nil, fmt.Errorf("unreadable record of an event: %.100q", head)
 	}

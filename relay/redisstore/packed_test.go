@@ -177,7 +177,7 @@ func waiting(t *testing.T, s *redisstore.Store, destinations ...string) *relay.A
 	return a
 }
 
-// A delivery that waits is a member of two sets, and has no record of its own unless its first lease ends otherwise than by its delivery.
+// A delivery that waits is a member of one set, and has no record of its own unless its first lease ends otherwise than by its delivery.
 func TestWhatWaitsIsPacked(t *testing.T) {
 	redis := redistest.Start(t)
 	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} })
@@ -203,10 +203,10 @@ func TestWhatWaitsIsPacked(t *testing.T) {
 		}
 	}
 	shown(relay.StatePending, 0)
-	has("q:one:due", "q:one:pending", "q:two:due", "q:two:pending")
+	has("q:one:due", "q:two:due")
 	leased := []*relay.Leased{lease(t, s, "one", 1).Leased[0], lease(t, s, "two", 1).Leased[0]}
 	shown(relay.StateInFlight, 0)
-	has("q:one:leased", "q:one:pending", "q:two:leased", "q:two:pending")
+	has("q:one:leased", "q:two:leased")
 	delivered(t, s, leased...)
 	shown(relay.StateDelivered, 1)
 	has("done")
@@ -216,6 +216,65 @@ func TestWhatWaitsIsPacked(t *testing.T) {
 			t.Errorf("counts are %+v", c)
 		}
 	}
+}
+
+// A delivery whose first lease Redis has lost, because it failed over or was started again, counts as delivered by that.
+func TestALeaseThatRedisLostIsSettled(t *testing.T) {
+	s := open(t)
+	a := waiting(t, s, "one", "two")
+	at := t.Name() + ":{vocals}:q:one:"
+	server.Do(t, "ZREM", at+"leased", a.Event.ID)
+	server.Do(t, "ZADD", at+"due", a.Event.Seq, a.Event.ID)
+	delivered(t, s, a.Leased...)
+	if l := lease(t, s, "one", 1); len(l.Leased) != 0 {
+		t.Errorf("it is leased anew: %+v", l.Leased[0])
+	}
+	s.Refresh()
+	for _, c := range s.Counts() {
+		if c.Delivered != 1 || c.Pending != 0 || c.InFlight != 0 {
+			t.Errorf("counts are %+v", c)
+		}
+	}
+}
+
+// What waits is counted wherever its record is: in its event's, in one of its own, or nowhere once its event is gone.
+func TestWhatWaitsIsCounted(t *testing.T) {
+	s := open(t)
+	var b relay.Batch
+	for range 20 { // enough for sets with an index
+		b.Accepts = append(b.Accepts, newAccept("one"))
+	}
+	s.Apply(t.Context(), &b)
+	counts := func(pending, leased, delivered, dead int64) {
+		t.Helper()
+		s.Refresh()
+		want := relay.Count{Source: "vocals", Destination: "one", Pending: pending, InFlight: leased, Delivered: delivered, Dead: dead}
+		for _, c := range s.Counts() {
+			if c.OldestPending > 0 != (pending+leased > 0) {
+				t.Errorf("the oldest is %s old", c.OldestPending)
+			}
+			if c.OldestPending = 0; c != want {
+				t.Errorf("counts are %+v, want %+v", c, want)
+			}
+		}
+	}
+	counts(20, 0, 0, 0)
+	l := lease(t, s, "one", 10).Leased
+	counts(10, 10, 0, 0)
+	delivered(t, s, l[:8]...)
+	counts(10, 2, 8, 0)
+	if err := settle(t, s, l[8], relay.OutcomeRelease); err != nil {
+		t.Fatal(err)
+	}
+	if err := settle(t, s, l[9], relay.OutcomeDead); err != nil {
+		t.Fatal(err)
+	}
+	counts(11, 0, 8, 1)
+	lost := b.Accepts[19].Event.ID
+	server.Do(t, "HDEL", t.Name()+":{vocals}:packs", lost)
+	server.Do(t, "DEL", t.Name()+":{vocals}:v:"+lost)
+	delivered(t, s, lease(t, s, "one", 20).Leased...)
+	counts(0, 0, 18, 2)
 }
 
 // Of two settles of one delivery in a batch the first one counts, with its own attempt.

@@ -83,6 +83,19 @@ func (r *reply) digits() int64 {
 	return n
 }
 
+// twoDigits reads two numbers that are written in digits, with a space between them.
+func (r *reply) twoDigits() (a, b int64) {
+	first, second, _ := strings.Cut(r.text(), " ")
+	a, err := strconv.ParseInt(first, 10, 64)
+	if err == nil {
+		b, err = strconv.ParseInt(second, 10, 64)
+	}
+	if err != nil {
+		r.fail()
+	}
+	return a, b
+}
+
 // numbers reads so many numbers.
 func (r *reply) numbers(n int) []int64 {
 	list := make([]int64, n)

@@ -43,9 +43,9 @@ type beginning struct {
 }
 
 // Apply implements relay.Store. Leases come after the commit, and write nothing.
-func (s *Store) Apply(_ context.Context, b *relay.Batch) {
+func (s *Store) Apply(ctx context.Context, b *relay.Batch) {
 	written := false
-	err := s.alone(func() error {
+	err := s.alone(ctx, func() error {
 		now := s.clock.now()
 		if err := s.ensureAll(b.Accepts); err != nil {
 			return err
@@ -76,9 +76,9 @@ func (s *Store) Apply(_ context.Context, b *relay.Batch) {
 func (s *Store) applyLeases(leases []*relay.Lease, now int64) {
 	for _, op := range leases {
 		// Only now: a settle that comes late counts, so long as nobody else has the delivery. If it fails, the next lease
-		// tries again.
+		// tries again; it goes on, too, where there are more.
 		if d := s.find(op.Source, op.Destination); d != nil {
-			_ = s.requeue(d, now)
+			_, _ = s.requeue(d, now)
 		}
 	}
 	for _, op := range leases {

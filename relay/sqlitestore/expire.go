@@ -17,8 +17,8 @@ const (
 )
 
 // Expire implements relay.Store.
-func (s *Store) Expire(_ context.Context, source, name string, age time.Duration) (dead []relay.DeadLetter, err error) {
-	err = s.alone(func() (err error) {
+func (s *Store) Expire(ctx context.Context, source, name string, age time.Duration) (dead []relay.DeadLetter, err error) {
+	err = s.alone(ctx, func() (err error) {
 		dead, err = s.expire(source, name, age)
 		return err
 	})
@@ -35,7 +35,7 @@ func (s *Store) expire(source, name string, age time.Duration) ([]relay.DeadLett
 	if d.oldestKnown && d.oldest > by {
 		return nil, nil
 	}
-	if err := s.requeue(d, now); err != nil {
+	if err := s.requeueAll(d, now); err != nil {
 		return nil, err
 	}
 	last, err := s.lastAccepted(by)

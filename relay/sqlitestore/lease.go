@@ -254,21 +254,37 @@ func (s *Store) lookAhead(d *destination, readyDone bool) error {
 	}
 }
 
-// requeue makes deliveries of a destination due again whose lease has expired: their holder may have died. The caller
-// holds write.
-func (s *Store) requeue(d *destination, now int64) error {
-	expired := map[int64]*lease{}
+// requeueAll is requeue until there are no more.
+func (s *Store) requeueAll(d *destination, now int64) error {
+	for {
+		if more, err := s.requeue(d, now); !more || err != nil {
+			return err
+		}
+	}
+}
+
+// requeue makes deliveries of a destination due again whose lease has expired: their holder may have died. It does so for the
+// oldest ones, up to what a transaction may touch (11), and reports whether there are more. The caller holds write.
+func (s *Store) requeue(d *destination, now int64) (more bool, err error) {
+	var expired []int64
 	for event, l := range d.leases {
 		if l.expires <= now {
-			expired[event] = l
-			l.settling = true
+			expired = append(expired, event)
 		}
 	}
 	if len(expired) == 0 {
-		return nil
+		return false, nil
 	}
-	err := s.transact(nil, func() error {
-		for event, l := range expired {
+	if more = len(expired) > relay.MaxTouched; more {
+		slices.Sort(expired)
+		expired = expired[:relay.MaxTouched]
+	}
+	for _, event := range expired {
+		d.leases[event].settling = true
+	}
+	err = s.transact(nil, func() error {
+		for _, event := range expired {
+			l := d.leases[event]
 			if l.packed {
 				if _, err := s.unpackNow(d, event); err != nil {
 					return err
@@ -286,19 +302,19 @@ func (s *Store) requeue(d *destination, now int64) error {
 		return nil
 	})
 	if err != nil {
-		for _, l := range expired {
-			l.settling = false
+		for _, event := range expired {
+			d.leases[event].settling = false
 		}
-		return err
+		return false, err
 	}
 	d.noteDue(now)
 	s.mem.Lock()
 	defer s.mem.Unlock()
-	for event := range expired {
+	for _, event := range expired {
 		delete(d.leases, event)
 		d.expired++
 	}
-	return nil
+	return more, nil
 }
 
 // next is how long until something can be leased, or a lease expires.

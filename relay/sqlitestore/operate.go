@@ -18,7 +18,7 @@ type letter struct {
 }
 
 // Redrive implements relay.Store.
-func (s *Store) Redrive(_ context.Context, sel relay.Selection, p relay.Pace, cursor string) (n int, next string, err error) {
+func (s *Store) Redrive(ctx context.Context, sel relay.Selection, p relay.Pace, cursor string) (n int, next string, err error) {
 	from := letterPlace{}
 	if cursor != "" {
 		if from, err = parsePlace(cursor); err != nil {
@@ -26,7 +26,7 @@ func (s *Store) Redrive(_ context.Context, sel relay.Selection, p relay.Pace, cu
 		}
 	}
 	begun := s.clock.Elapsed()
-	err = s.alone(func() (err error) {
+	err = s.alone(ctx, func() (err error) {
 		p.Asked += s.clock.Elapsed() - begun
 		n, next, err = s.redrive(sel, p, from)
 		return err
@@ -134,14 +134,14 @@ func span(since, until time.Time) (from, to int64) {
 }
 
 // Discard implements relay.Store.
-func (s *Store) Discard(_ context.Context, sel relay.Selection, cursor string) (n int, next string, err error) {
+func (s *Store) Discard(ctx context.Context, sel relay.Selection, cursor string) (n int, next string, err error) {
 	from := letterPlace{}
 	if cursor != "" {
 		if from, err = parsePlace(cursor); err != nil {
 			return 0, "", err
 		}
 	}
-	err = s.alone(func() (err error) { n, next, err = s.discard(sel, from); return err })
+	err = s.alone(ctx, func() (err error) { n, next, err = s.discard(sel, from); return err })
 	return n, next, err
 }
 
@@ -156,7 +156,7 @@ func (s *Store) discard(sel relay.Selection, from letterPlace) (n int, next stri
 	var orphans []int64
 	d := s.find(sel.Source, sel.Destination)
 	if sel.Orphaned && d != nil && on == nil {
-		if err := errors.Join(s.requeue(d, s.clock.now()), s.flush(d)); err != nil {
+		if err := errors.Join(s.requeueAll(d, s.clock.now()), s.flush(d)); err != nil {
 			return 0, "", err
 		}
 		if orphans, err = s.selectPending(d, relay.MaxTouched-len(letters)); err != nil {
@@ -239,8 +239,8 @@ func (s *Store) deleteDelivery(d *destination, event int64) error {
 }
 
 // Pause implements relay.Store.
-func (s *Store) Pause(_ context.Context, source, name string, paused bool) error {
-	return s.alone(func() error { return s.pause(source, name, paused) })
+func (s *Store) Pause(ctx context.Context, source, name string, paused bool) error {
+	return s.alone(ctx, func() error { return s.pause(source, name, paused) })
 }
 
 func (s *Store) pause(source, name string, paused bool) error {

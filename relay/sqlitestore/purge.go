@@ -26,8 +26,8 @@ type sweep struct {
 }
 
 // Purge implements relay.Store.
-func (s *Store) Purge(_ context.Context, p relay.PurgePolicy) (result relay.PurgeResult, err error) {
-	err = s.alone(func() (err error) {
+func (s *Store) Purge(ctx context.Context, p relay.PurgePolicy) (result relay.PurgeResult, err error) {
+	err = s.alone(ctx, func() (err error) {
 		result, err = s.purge(p)
 		return err
 	})

@@ -10,14 +10,14 @@ import (
 )
 
 // Reassign implements relay.Store. The cursor is the last event that was looked at.
-func (s *Store) Reassign(_ context.Context, source, from, to, cursor string) (r relay.Reassigned, next string, err error) {
+func (s *Store) Reassign(ctx context.Context, source, from, to, cursor string) (r relay.Reassigned, next string, err error) {
 	after := int64(0)
 	if cursor != "" {
 		if after, err = parseCursor(cursor); err != nil {
 			return r, "", err
 		}
 	}
-	err = s.alone(func() (err error) {
+	err = s.alone(ctx, func() (err error) {
 		r, next, err = s.reassign(source, from, to, after)
 		return err
 	})
@@ -43,7 +43,7 @@ func (s *Store) reassign(source, fromName, toName string, after int64) (r relay.
 		return r, "", err
 	}
 	now := s.clock.now()
-	if err := errors.Join(s.requeue(from, now), s.flush(from)); err != nil {
+	if err := errors.Join(s.requeueAll(from, now), s.flush(from)); err != nil {
 		return r, "", err
 	}
 	last, held, err := s.unpackOf(from, after)

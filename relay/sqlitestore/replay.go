@@ -13,8 +13,8 @@ import (
 )
 
 // Replay implements relay.Store.
-func (s *Store) Replay(_ context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error) {
-	err = s.alone(func() (err error) {
+func (s *Store) Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error) {
+	err = s.alone(ctx, func() (err error) {
 		replayed, skipped, err = s.replayEvent(id, destinations, variant)
 		return err
 	})
@@ -134,9 +134,9 @@ func (s *Store) replay(d *destination, seq int64, a anew, t tallies) (bool, erro
 }
 
 // ReplayAll implements relay.Store.
-func (s *Store) ReplayAll(_ context.Context, source string, deliveries []relay.DeliveryName, p relay.Pace) (replayed, skipped int, err error) {
+func (s *Store) ReplayAll(ctx context.Context, source string, deliveries []relay.DeliveryName, p relay.Pace) (replayed, skipped int, err error) {
 	begun := s.clock.Elapsed()
-	err = s.alone(func() (err error) {
+	err = s.alone(ctx, func() (err error) {
 		p.Asked += s.clock.Elapsed() - begun
 		replayed, err = s.replayAll(source, deliveries, p)
 		return err

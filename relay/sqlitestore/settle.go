@@ -41,7 +41,24 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 			return err
 		}
 	}
-	tries, used := 0, 0
+	if err := s.writeOutcome(tx, d, op); err != nil {
+		return err
+	}
+	if op.Outcome == relay.OutcomeDelivered || op.Outcome == relay.OutcomeDead {
+		freed, err := s.unhold(d, ev.Seq, tx.now)
+		if err != nil {
+			return err
+		}
+		op.Freed = freed
+	}
+	unblocked, err := s.pass(d, l.chain, tx.now)
+	op.Unblocked = unblocked
+	return err
+}
+
+// writeOutcome writes an outcome to the row of a delivery.
+func (s *Store) writeOutcome(tx *transaction, d *destination, op *relay.Settle) error {
+	event, tries, used := op.Leased.Event.Seq, int64(0), int64(0)
 	if op.Attempt != nil {
 		tries = 1
 	}
@@ -54,21 +71,17 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 		count.pending--
 		count.delivered++
 		st := s.db.Writer.Stmt("UPDATE delivery SET state = " + sqlDelivered + ", tries = tries + ?, used = used + ?, settled = ? WHERE event = ? AND destination = ?")
-		st.Bind(int64(tries), int64(used), tx.now, ev.Seq, d.id)
-		if err := st.Exec(); err != nil {
-			return err
-		}
+		st.Bind(tries, used, tx.now, event, d.id)
+		return st.Exec()
 	case relay.OutcomeDead:
 		count.pending--
 		count.dead++
 		st := s.db.Writer.Stmt("UPDATE delivery SET state = " + sqlDead + ", tries = tries + ?, used = used + ?, settled = ?, dead_at = ?, reason = ? WHERE event = ? AND destination = ?")
-		st.Bind(int64(tries), int64(used), tx.now, millis(s.clock.Wall()))
+		st.Bind(tries, used, tx.now, millis(s.clock.Wall()))
 		st.BindText(5, op.Reason)
-		st.BindInt64(6, ev.Seq)
+		st.BindInt64(6, event)
 		st.BindInt64(7, d.id)
-		if err := st.Exec(); err != nil {
-			return err
-		}
+		return st.Exec()
 	case relay.OutcomeRetry, relay.OutcomeRelease:
 		due := tx.now
 		if op.Outcome == relay.OutcomeRetry {
@@ -76,23 +89,10 @@ func (s *Store) settle(tx *transaction, op *relay.Settle) error {
 		}
 		d.noteDue(due)
 		st := s.db.Writer.Stmt("UPDATE delivery SET state = " + sqlWaiting + ", due = ?, tries = tries + ?, used = used + ? WHERE event = ? AND destination = ?")
-		st.Bind(due, int64(tries), int64(used), ev.Seq, d.id)
-		if err := st.Exec(); err != nil {
-			return err
-		}
-	default:
-		return fmt.Errorf("settle with the unknown outcome %d", op.Outcome)
+		st.Bind(due, tries, used, event, d.id)
+		return st.Exec()
 	}
-	if op.Outcome == relay.OutcomeDelivered || op.Outcome == relay.OutcomeDead {
-		freed, err := s.unhold(d, ev.Seq, tx.now)
-		if err != nil {
-			return err
-		}
-		op.Freed = freed
-	}
-	unblocked, err := s.pass(d, l.chain, tx.now)
-	op.Unblocked = unblocked
-	return err
+	return fmt.Errorf("settle with the unknown outcome %d", op.Outcome)
 }
 
 func (s *Store) recordAttempt(d *destination, op *relay.Settle) error {

@@ -69,7 +69,7 @@ type Store struct {
 	clock   *clock
 
 	// write guards the writing connection and what only its transactions change.
-	write   sync.Mutex
+	write   lock
 	nextSeq int64
 	newest  int64 // the last event that was committed
 	minute  int64 // the last one when keepClock last looked
@@ -133,7 +133,7 @@ func open(ctx context.Context, o Options) (_ *Store, err error) {
 		o.MinFree = DefaultMinFree
 	}
 	s := &Store{
-		minFree: o.MinFree, logger: o.Logger, clock: newClock(o.Clock), indexFrom: indexFrom, walCheck: make(chan struct{}, 1), panics: make(chan error, 8),
+		write: newLock(), minFree: o.MinFree, logger: o.Logger, clock: newClock(o.Clock), indexFrom: indexFrom, walCheck: make(chan struct{}, 1), panics: make(chan error, 8),
 		// Tokens begin anywhere, since a settle may come from before the last close.
 		token: rand.Uint64() >> 1,
 	}
@@ -254,14 +254,15 @@ func (s *Store) Close() error {
 	return errors.Join(s.saveClock(), s.db.Close())
 }
 
-// alone runs f while nobody else writes. While the file is unhealthy it does not wait for that. If f panics, what memory
-// knows may be half changed: it is read again from the file, before anything else is done.
-func (s *Store) alone(f func() error) error {
+// alone runs f while nobody else writes, for which it waits until the context ends. While the file is unhealthy it does not
+// wait for that. If f panics, what memory knows may be half changed: it is read again from the file, before anything else is
+// done.
+func (s *Store) alone(ctx context.Context, f func() error) error {
 	if err := s.db.Fault(); err != nil {
 		return cmp.Or(s.closing(), err)
 	}
 	var err error
-	broken := s.aloneNow(func() error { err = f(); return nil })
+	broken := s.aloneNow(ctx, func() error { err = f(); return nil })
 	if broken != nil {
 		err = broken
 	}
@@ -279,8 +280,10 @@ func (s *Store) panicked(err error) error {
 	return err
 }
 
-func (s *Store) aloneNow(f func() error) error {
-	s.write.Lock()
+func (s *Store) aloneNow(ctx context.Context, f func() error) error {
+	if err := s.write.LockWithin(ctx); err != nil {
+		return fmt.Errorf("%w: store %s is busy writing: %w", relay.ErrUnavailable, s.db.Path(), err)
+	}
 	defer s.write.Unlock()
 	if s.closed {
 		return relay.ErrClosed

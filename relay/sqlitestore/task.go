@@ -101,8 +101,8 @@ func (t *expected) closed(overdue int64) {
 }
 
 // Expect implements relay.Store.
-func (s *Store) Expect(_ context.Context, e *relay.Expectation) error {
-	return s.alone(func() error {
+func (s *Store) Expect(ctx context.Context, e *relay.Expectation) error {
+	return s.alone(ctx, func() error {
 		source, err := s.ensureSource(e.Source)
 		if err != nil {
 			return err
@@ -207,8 +207,8 @@ func (s *Store) endTask(now, seq, state int64, key *[32]byte, id ulid.ULID, endi
 const dueTasks = expectedColumns + "WHERE source = +? AND state = 0 AND due <= ? ORDER BY due LIMIT ?"
 
 // LeaseTasks implements relay.Store.
-func (s *Store) LeaseTasks(_ context.Context, l *relay.TaskLease) (leased []*relay.LeasedTask, next time.Duration, err error) {
-	err = s.alone(func() error {
+func (s *Store) LeaseTasks(ctx context.Context, l *relay.TaskLease) (leased []*relay.LeasedTask, next time.Duration, err error) {
+	err = s.alone(ctx, func() error {
 		leased, next, err = s.leaseTasks(l)
 		return err
 	})
@@ -273,8 +273,8 @@ func (s *Store) firstDue(source int64) (int64, error) {
 }
 
 // SettleTask implements relay.Store.
-func (s *Store) SettleTask(_ context.Context, op *relay.TaskSettle) error {
-	return s.alone(func() error {
+func (s *Store) SettleTask(ctx context.Context, op *relay.TaskSettle) error {
+	return s.alone(ctx, func() error {
 		source := s.sources[op.Source]
 		r, err := s.expectedTask(source, op.TaskID)
 		if err != nil {

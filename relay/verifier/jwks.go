@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/callbackrelay/caddy-relay/relay/internal/cause"
 	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 	"github.com/callbackrelay/caddy-relay/relay/internal/publicnet"
 )
@@ -146,13 +147,18 @@ func (s *keySet) run(now time.Time) {
 		keys, err = s.download()
 		return err
 	})
-	if err != nil && s.ctx.Err() == nil {
+	s.fetchedKeys(keys, now, err)
+	if err != nil && s.ctx.Err() == nil { // after whoever waits for the keys has them
 		s.log.Warn("keys of verify ed25519 not fetched; the last ones stay in use, if there are any", "error", err)
 	}
+}
+
+// fetchedKeys notes how a fetch has ended.
+func (s *keySet) fetchedKeys(keys []ed25519.PublicKey, began time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
-		s.keys, s.fetched = keys, now
+		s.keys, s.fetched = keys, began
 	}
 	s.err = err
 	close(s.fetching)
@@ -169,10 +175,7 @@ func (s *keySet) download() ([]ed25519.PublicKey, error) {
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	res, err := s.client.Do(req)
 	if err != nil {
-		if outer, ok := errors.AsType[*url.Error](err); ok {
-			err = outer.Err // the URL may hold a secret
-		}
-		return nil, fmt.Errorf("the JWKS cannot be fetched: %w", err)
+		return nil, unfetched(err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
@@ -180,13 +183,16 @@ func (s *keySet) download() ([]ed25519.PublicKey, error) {
 	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxJWKS+1))
 	if err != nil {
-		return nil, fmt.Errorf("the JWKS cannot be fetched: %w", err)
+		return nil, unfetched(err)
 	}
 	if len(b) > maxJWKS {
 		return nil, fmt.Errorf("the JWKS is larger than %d bytes", maxJWKS)
 	}
 	return parseJWKS(b)
 }
+
+// unfetched returns the error of a fetch. It holds neither the URL, which may carry a secret, nor anything that the server sent.
+func unfetched(err error) error { return errors.New("the JWKS cannot be fetched: " + cause.Of(err)) }
 
 func (s *keySet) close() {
 	s.mu.Lock()

@@ -117,6 +117,29 @@ func signedAt(key ed25519.PrivateKey, after time.Duration) *relay.Callback {
 	}
 }
 
+// stuckLog is a sink that nobody reads, until it is closed.
+type stuckLog chan struct{}
+
+func (l stuckLog) Write(p []byte) (int, error) {
+	<-l
+	return len(p), nil
+}
+
+func TestJWKSWhileTheLogIsStuck(t *testing.T) {
+	p := newPublisher(t)
+	p.fails()
+	_, private := newKey(t)
+	o, log := p.trust(), make(stuckLog)
+	o.Logger = slog.New(slog.NewTextHandler(log, nil))
+	v := verifierOf(t, o)
+	for range 2 {
+		if err := v.Verify(signedAt(private, 0)); !errors.Is(err, relay.ErrUndecided) {
+			t.Errorf("got %v", err)
+		}
+	}
+	close(log)
+}
+
 func TestJWKSIsFetchedOnce(t *testing.T) {
 	p := newPublisher(t)
 	public, private := newKey(t)
@@ -318,7 +341,11 @@ func TestJWKSRefuses(t *testing.T) {
 		}, nil},
 		"answers 404": {http.NotFound, nil},
 		"larger than": {writes(string(set) + strings.Repeat(" ", 1<<20)), nil},
-		"unexpected EOF": {func(w http.ResponseWriter, _ *http.Request) {
+		"parse Location header": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "https://cdn.example/%zz?key=s3cret")
+			w.WriteHeader(http.StatusFound)
+		}, nil},
+		"the connection was closed": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "999")
 			_, _ = w.Write(set)
 		}, nil},

@@ -42,6 +42,9 @@ type Accepting struct {
 
 	by   time.Time     // until when somebody waits
 	late chan struct{} // closed when nobody needs to wait any more; the outcome is not known then
+
+	noted bool // by Params.Stored
+	told  int  // how many of the lanes know the outcome
 }
 
 // Abandon ends an accept that no committer has, and returns err.
@@ -208,97 +211,126 @@ func crowded(store relay.Store, accepts, settles int) bool {
 	return accepts >= crowdedAccepts || accepts+settles >= crowdedAll
 }
 
-// guarded makes a step of which a panic ends neither the process nor the committer (12).
+// guarded makes a step of which a panic ends neither the process nor the committer (12), and reports whether anything waited.
+// Whatever the step had to do with learns an outcome: a slot or a lease that nobody ends would be taken for ever.
 func (c *Committer) guarded(store relay.Store) (more bool) {
+	var s step
 	start := time.Now()
 	err := guard.Step(func() error {
-		more = c.step(store)
+		more = c.step(store, &s)
 		return nil
 	})
-	if err != nil {
-		c.healthy.Store(false)
-		c.fail(fmt.Errorf("%w: %w", relay.ErrUnavailable, err))
+	for err != nil {
+		more = true
 		c.params.Meter.ObserveStore("apply", start, err)
 		c.params.Logger().Error("committer failed; what it was to write is tried again or answered with 503",
 			"error", err, "stack", guard.Stack(err))
+		c.giveUp(&s, err)
+		err = guard.Step(func() error {
+			c.conclude(&s)
+			return nil
+		})
 	}
 	return more
 }
 
-// fail ends the wait for the accepts of a step that did not come to its end.
-func (c *Committer) fail(err error) {
+// giveUp ends a step that panicked, unless that was after it had been applied. Lanes that were not asked are asked at the next.
+func (c *Committer) giveUp(s *step, err error) {
+	c.healthy.Store(false)
+	if s.applied {
+		return
+	}
+	s.applied = true
+	fail(&s.batch, fmt.Errorf("%w: %w", relay.ErrUnavailable, err))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, a := range c.applying {
-		select {
-		case <-a.Done:
-		default:
-			_ = a.Abandon(err)
-		}
+	for l := range s.asking {
+		c.hungry[l] = struct{}{}
 	}
-	c.applying = nil
+}
+
+// step is what a durable step writes, and who has not learned its outcome yet.
+type step struct {
+	batch   relay.Batch
+	settles []*Settling
+	accepts []*Accepting
+	leasing []Lane       // to whom the leases of the batch belong
+	asking  map[Lane]int // who is to be asked for a lease, with the slots that the step frees
+	before  time.Time
+	applied bool
 }
 
 // step applies one batch and reports whether anything waited.
-func (c *Committer) step(store relay.Store) bool {
+func (c *Committer) step(store relay.Store, s *step) bool {
 	// Whoever is ready to run may have an accept or a settle to bring along: the more of them in a step, the less each costs.
 	runtime.Gosched()
-	accepts, settles, hungry := c.take()
-	batch := relay.Batch{}
-	credit := make(map[Lane]int, len(hungry))
-	for _, l := range hungry {
-		credit[l] = 0
-	}
-	for _, s := range settles {
-		batch.Settles = append(batch.Settles, &s.Settle)
-		if s.Lane != nil && !s.late {
-			credit[s.Lane]++
+	c.take(s)
+	for _, settle := range s.settles {
+		s.batch.Settles = append(s.batch.Settles, &settle.Settle)
+		if settle.Lane != nil && !settle.late {
+			s.asking[settle.Lane]++
 		}
+	}
+	for _, a := range s.accepts {
+		s.batch.Accepts = append(s.batch.Accepts, &a.Accept)
 	}
 	// While the store's answers get lost, so would the leases that they bring.
-	lease := c.healthy.Load()
-	for _, a := range accepts {
-		for i, l := range a.Lanes {
-			if l == nil || !lease {
-				continue
+	if c.healthy.Load() {
+		for _, a := range s.accepts {
+			for i, l := range a.Lanes {
+				if l != nil {
+					a.Deliveries[i].LeaseFor = l.Reserve()
+				}
 			}
-			a.Deliveries[i].LeaseFor = l.Reserve()
 		}
-		batch.Accepts = append(batch.Accepts, &a.Accept)
 	}
-	var leasing []Lane
-	for l, n := range credit {
+	for l, n := range s.asking {
+		delete(s.asking, l)
 		if lease := l.Want(n); lease != nil {
-			leasing = append(leasing, l)
-			batch.Leases = append(batch.Leases, lease)
+			s.leasing = append(s.leasing, l)
+			s.batch.Leases = append(s.batch.Leases, lease)
 		}
 	}
-	if len(batch.Settles)+len(batch.Accepts)+len(batch.Leases) == 0 {
+	accepts, settles := len(s.accepts), len(s.settles)
+	if accepts+settles+len(s.leasing) == 0 {
 		return false
 	}
 
-	before := time.Now()
-	Apply(store, &batch)
+	s.before = time.Now()
+	Apply(store, &s.batch)
+	s.applied = true
 	c.rest = 0
-	if crowded(store, len(accepts), len(settles)) {
-		c.rest = min(time.Since(before), longestRest)
+	if crowded(store, accepts, settles) {
+		c.rest = min(time.Since(s.before), longestRest)
 	}
-	err := Failure(&batch)
+	err := Failure(&s.batch)
 	c.healthy.Store(err == nil)
-	c.params.Meter.ObserveStore("apply", before, err)
+	c.params.Meter.ObserveStore("apply", s.before, err)
+	c.conclude(s)
+	return true
+}
 
-	// A lease runs from before the step, so that its holder never believes it longer than the store does.
-	for _, s := range settles {
-		c.settled(s)
+// conclude passes on the outcome of a step, and after a panic goes on behind what panicked. A lease runs from before the step,
+// so that its holder never believes it longer than the store does.
+func (c *Committer) conclude(s *step) {
+	for len(s.settles) > 0 {
+		settle := s.settles[0]
+		c.wakeFreed(settle)
+		s.settles = s.settles[1:]
+		c.settled(settle)
 	}
-	for _, a := range accepts {
-		c.finish(a, before)
+	for len(s.accepts) > 0 {
+		a := s.accepts[0]
+		c.handOver(a, s.before)
+		s.accepts = s.accepts[1:]
+		close(a.Done)
 	}
 	c.applied()
-	for i, l := range leasing {
-		l.Leased(batch.Leases[i], before)
+	for len(s.leasing) > 0 {
+		l, lease := s.leasing[0], s.batch.Leases[0]
+		s.leasing, s.batch.Leases = s.leasing[1:], s.batch.Leases[1:]
+		l.Leased(lease, s.before)
 	}
-	return true
 }
 
 func (c *Committer) applied() {
@@ -307,36 +339,15 @@ func (c *Committer) applied() {
 	c.applying = nil
 }
 
-// Apply has the store apply a batch. A panic of the store is the error of every operation of the batch.
-func Apply(store relay.Store, batch *relay.Batch) {
-	err := guard.Step(func() error {
-		store.Apply(context.Background(), batch)
-		return nil
-	})
-	if err == nil {
-		return
-	}
-	err = fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
-	for _, op := range batch.Settles {
-		op.Err = err
-	}
-	for _, op := range batch.Accepts {
-		op.Leased, op.Err = nil, err
-	}
-	for _, op := range batch.Leases {
-		op.Leased, op.Err = nil, err
-	}
-}
-
 // maxStep bounds the bodies of one step, in bytes: it must be over in the store's time.
 const maxStep = 8 << 20
 
 // take removes what the next step writes: at most relay.MaxTouched deliveries, settles first, since they free slots.
-func (c *Committer) take() (accepts []*Accepting, settles []*Settling, hungry []Lane) {
+func (c *Committer) take(s *step) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := min(len(c.settles), relay.MaxTouched/2)
-	settles, c.settles = cut(c.settles, n)
+	s.settles, c.settles = cut(c.settles, n)
 	touched, size, m := n, 0, 0
 	for m < len(c.accepts) {
 		touched += max(1, len(c.accepts[m].Deliveries))
@@ -346,13 +357,13 @@ func (c *Committer) take() (accepts []*Accepting, settles []*Settling, hungry []
 		}
 		m++
 	}
-	accepts, c.accepts = cut(c.accepts, m)
-	c.applying = accepts
+	s.accepts, c.accepts = cut(c.accepts, m)
+	c.applying = s.accepts
+	s.asking = make(map[Lane]int, len(c.hungry))
 	for l := range c.hungry {
-		hungry = append(hungry, l)
+		s.asking[l] = 0
 	}
 	clear(c.hungry)
-	return accepts, settles, hungry
 }
 
 // cut splits off the first n of a queue, and leaves its array to them when nothing else is in it.
@@ -384,17 +395,29 @@ func (c *Committer) settled(s *Settling) {
 	if s.Lane != nil {
 		s.Lane.Settled(s)
 	}
-	for _, d := range s.Freed {
-		if l := c.lanes.Lane(relay.DestinationName{Source: s.Leased.Event.Source, Destination: d}); l != nil {
+}
+
+// wakeFreed wakes the lanes of deliveries that had to wait for the one of a settle.
+func (c *Committer) wakeFreed(s *Settling) {
+	for s.Err == nil && len(s.Freed) > 0 {
+		name := relay.DestinationName{Source: s.Leased.Event.Source, Destination: s.Freed[0]}
+		s.Freed = s.Freed[1:]
+		if l := c.lanes.Lane(name); l != nil {
 			l.Wake()
 		}
 	}
 }
 
-// finish hands leased deliveries to their lanes and wakes those who wait.
-func (c *Committer) finish(a *Accepting, before time.Time) {
-	c.params.Stored(&a.Accept)
-	for i, l := range a.Lanes {
+// handOver passes the outcome of an accept to the engine and to the lanes of its deliveries.
+func (c *Committer) handOver(a *Accepting, before time.Time) {
+	if !a.noted {
+		a.noted = true
+		c.params.Stored(&a.Accept)
+	}
+	for a.told < len(a.Lanes) {
+		i := a.told
+		a.told++
+		l := a.Lanes[i]
 		if l == nil {
 			// One that is configured since then has looked for deliveries before this one was there.
 			name := relay.DestinationName{Source: a.Event.Source, Destination: a.Deliveries[i].Destination}
@@ -411,31 +434,7 @@ func (c *Committer) finish(a *Accepting, before time.Time) {
 		}
 		l.Accepted(reserved, leased, a.Err == nil && a.Result == relay.Accepted, before)
 	}
-	close(a.Done)
 }
-
-// Failure returns why a batch could not be done, nil if it was. A lease that was lost is no failure of the store.
-func Failure(b *relay.Batch) error {
-	for _, s := range b.Settles {
-		if s.Err != nil && !errors.Is(s.Err, relay.ErrLeaseLost) {
-			return s.Err
-		}
-	}
-	for _, a := range b.Accepts {
-		if a.Err != nil {
-			return a.Err
-		}
-	}
-	for _, l := range b.Leases {
-		if l.Err != nil {
-			return l.Err
-		}
-	}
-	return nil
-}
-
-// Healthy reports whether the last use of the store succeeded.
-func (c *Committer) Healthy() bool { return c.healthy.Load() }
 
 // SetHealthy notes how the store was used by others.
 func (c *Committer) SetHealthy(healthy bool) { c.healthy.Store(healthy) }

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay/internal/cause"
 )
 
 const (
@@ -211,7 +213,7 @@ func (t *try) stale(r *http.Request, err error) bool {
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
 		return false
 	}
-	return t.reused.Load() && !t.answered.Load() && r.Context().Err() == nil && !isStreamReset(err)
+	return t.reused.Load() && !t.answered.Load() && r.Context().Err() == nil && !cause.IsStreamReset(err)
 }
 
 func (t *try) phase(err error) string {
@@ -219,7 +221,7 @@ func (t *try) phase(err error) string {
 	switch {
 	case !t.connected.Load():
 		return connecting
-	case isStreamReset(err):
+	case cause.IsStreamReset(err):
 		return waiting // it is the consumer's answer
 	case !t.wrote.Load(), ok && op.Op == "write":
 		return sending

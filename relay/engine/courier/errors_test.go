@@ -6,15 +6,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -78,31 +74,6 @@ func testSentences(t *testing.T, k client) {
 				t.Errorf("status %d, error %q", a.Status, a.Error)
 			}
 		})
-	}
-}
-
-func TestReasons(t *testing.T) {
-	address := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}
-	op := func(name string, err error) error {
-		return &net.OpError{Op: name, Net: "tcp", Source: address, Addr: address, Err: err}
-	}
-	for want, err := range map[string]error{
-		"connection reset by peer":                       fmt.Errorf("net/http: HTTP/1.x transport connection broken: %w", op("write", op("read", os.NewSyscallError("read", syscall.ECONNRESET)))),
-		"broken pipe":                                    op("write", syscall.EPIPE),
-		"no route to host":                               op("dial", os.NewSyscallError("connect", syscall.EHOSTUNREACH)),
-		"timeout":                                        op("dial", os.ErrDeadlineExceeded),
-		"unknown error host unreachable":                 op("socks connect", op("socks connect", errors.New("unknown error host unreachable"))),
-		"looking up billing.example: no such host":       op("dial", &net.DNSError{Err: "no such host", Name: "billing.example", Server: "10.0.0.2:53", IsNotFound: true}),
-		"looking up billing.example: timeout":            op("dial", &net.DNSError{Err: "i/o timeout", Name: "billing.example", Server: "10.0.0.2:53", IsTimeout: true}),
-		"looking up billing.example: connection refused": op("dial", &net.DNSError{Err: "read udp 10.0.0.1:1->10.0.0.2:53: read: connection refused", Name: "billing.example"}),
-		"the connection was closed":                      &url.Error{Op: "Post", URL: "https://billing.example/?token=s3cret", Err: io.ErrUnexpectedEOF},
-		"server sent GOAWAY and closed the connection":   errors.New(`http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR, debug="x"`),
-		"unsupported protocol scheme":                    &url.Error{Op: "Post", URL: "https://billing.example/?token=s3cret", Err: errors.New(`unsupported protocol scheme "x"`)},
-		strings.Repeat("a", 200):                         errors.New(strings.Repeat("a", 300)),
-	} {
-		if got := sentence(err); got != want {
-			t.Errorf("%q is %q, want %q", err, got, want)
-		}
 	}
 }
 

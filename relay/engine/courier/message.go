@@ -73,10 +73,11 @@ func (m *message) complete() {
 	}
 }
 
-// messageOf returns a request of net/http, with its whole body.
+// messageOf returns a request of net/http, with its whole body, which it closes.
 func (c *Lean) messageOf(r *http.Request) (*message, error) {
 	var body []byte
 	if r.Body != nil {
+		defer func() { _ = r.Body.Close() }()
 		var err error
 		if body, err = io.ReadAll(r.Body); err != nil {
 			return nil, err

@@ -99,7 +99,7 @@ func TestSilentDeath(t *testing.T) {
 		address := hole.listen(t, serveHTTP2(t, handler).Listener.Addr().String())
 		dst, _ := destinationOver(t, "https://"+address, &http.Transport{
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true,
-			HTTP2: &http.HTTP2Config{SendPingTimeout: 200 * time.Millisecond, PingTimeout: 200 * time.Millisecond},
+			HTTP2: &http.HTTP2Config{SendPingTimeout: 200 * time.Millisecond, PingTimeout: 2 * time.Second},
 		})
 		wantStatus(t, attempt(t, dst, "{}"), http.StatusOK)
 		hole.freeze()

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestAnswers reads, on kept connections too, what consumers may answer.
@@ -259,5 +260,39 @@ func testBody(t *testing.T, k client) {
 	}
 	if conns.Load() != 1 {
 		t.Errorf("%d connections", conns.Load())
+	}
+}
+
+// noted is a body that notes that it was closed.
+type noted struct {
+	io.Reader
+	closed chan struct{}
+}
+
+func (n noted) Close() error {
+	close(n.closed)
+	return nil
+}
+
+// TestBodyIsClosed has what http.RoundTripper promises of a request's body.
+func TestBodyIsClosed(t *testing.T) { forClients(t, testBodyIsClosed) }
+
+func testBodyIsClosed(t *testing.T, k client) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	for _, url := range []string{server.URL, "http://" + closedAddress(t)} {
+		body := noted{strings.NewReader("{}"), make(chan struct{})}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res, err := k.to(t, url).Transport.RoundTrip(r); err == nil {
+			_ = res.Body.Close()
+		}
+		select {
+		case <-body.closed:
+		case <-time.After(20 * time.Second):
+			t.Error("the body was not closed")
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/cause"
 )
 
 // askWithin bounds one question, the reading of its answer included.
@@ -67,8 +68,8 @@ func postBody(reader relay.DetailsReader, target *url.URL, taskID string) []byte
 	return nil
 }
 
-// ask sends a question and reads its answer, up to most bytes. Errors name neither the address, which may hold a key, nor a
-// header.
+// ask sends a question and reads its answer, up to most bytes. Errors name neither the address, which may hold a key, nor
+// anything that the provider sent.
 func ask(ctx context.Context, client *http.Client, target *url.URL, posted []byte, header http.Header, version string, most int64) (status int, body []byte, err error) {
 	method := http.MethodGet
 	if posted != nil {
@@ -89,22 +90,15 @@ func ask(ctx context.Context, client *http.Client, target *url.URL, posted []byt
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return 0, nil, withoutURL(err)
+		return 0, nil, errors.New(cause.Of(err))
 	}
 	defer func() { _ = res.Body.Close() }()
 	body, err = io.ReadAll(io.LimitReader(res.Body, most+1))
 	switch {
 	case err != nil:
-		return 0, nil, fmt.Errorf("the answer breaks off: %w", withoutURL(err))
+		return 0, nil, errors.New("the answer breaks off: " + cause.Of(err))
 	case int64(len(body)) > most:
 		return 0, nil, fmt.Errorf("the answer is larger than %d bytes", most)
 	}
 	return res.StatusCode, body, nil
-}
-
-func withoutURL(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		return e.Err
-	}
-	return err
 }

@@ -90,6 +90,9 @@ func TestAsk(t *testing.T) {
 			w.WriteHeader(http.StatusMethodNotAllowed)
 		case r.URL.Path == "/moved":
 			http.Redirect(w, r, "/", http.StatusFound)
+		case r.URL.Path == "/astray":
+			w.Header().Set("Location", "https://api.example/%zz?key=secret")
+			w.WriteHeader(http.StatusFound)
 		default:
 			_, _ = w.Write([]byte("0123456789"))
 		}
@@ -112,6 +115,9 @@ func TestAsk(t *testing.T) {
 	}
 	if _, _, err := question("/", 9); err == nil {
 		t.Error("read more than it may")
+	}
+	if _, _, err := question("/astray", 100); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a redirect to a malformed URL: %v", err)
 	}
 	server.Close()
 	if _, _, err := question("/?key=secret", 10); err == nil || strings.Contains(err.Error(), "secret") {

@@ -18,7 +18,7 @@ const (
 	maxInFlight = 8
 	// leaseFor covers a question, and the accept of its answer.
 	leaseFor = askWithin + relay.MaxAckWithin + 30*time.Second
-	// maxReason is how many bytes of a provider's own words are kept.
+	// maxReason is how many bytes of a reason are kept, in which a provider's own words may be.
 	maxReason = 300
 )
 
@@ -129,7 +129,7 @@ func (l *line) verdict(ctx context.Context, src *relay.Source, t *relay.LeasedTa
 		return relay.Verdict{Kind: relay.VerdictAgain, Reason: err.Error()}, true
 	}
 	v = reader.Judge(api, t.TaskID, status, body)
-	v.Reason = strings.ToValidUTF8(v.Reason[:min(len(v.Reason), maxReason)], "")
+	v.Reason = bounded(v.Reason)
 	return v, true
 }
 
@@ -176,8 +176,13 @@ func (l *line) recover(ctx context.Context, src *relay.Source, t *relay.LeasedTa
 	return true, nil
 }
 
+func bounded(reason string) string {
+	return strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "")
+}
+
 // giveUp ends the expectation of a task.
 func (l *line) giveUp(ctx context.Context, t *relay.LeasedTask, reason string) {
+	reason = bounded(reason)
 	if l.settle(ctx, &relay.TaskSettle{Reason: reason, GivenUp: true}, t) {
 		l.params.Meter.CountRecovery(l.name, meter.GivenUp)
 		l.params.GaveUp(l.name)
@@ -189,7 +194,7 @@ func (l *line) giveUp(ctx context.Context, t *relay.LeasedTask, reason string) {
 // settle ends the lease of a task and reports whether it has: not if the task has ended meanwhile, nor where the store is
 // away, and the task is polled again when the lease has ended.
 func (l *line) settle(ctx context.Context, op *relay.TaskSettle, t *relay.LeasedTask) bool {
-	op.Source, op.TaskID, op.Token = t.Source, t.TaskID, t.Token
+	op.Source, op.TaskID, op.Token, op.Reason = t.Source, t.TaskID, t.Token, bounded(op.Reason)
 	start := time.Now()
 	err := l.store.SettleTask(ctx, op)
 	if errors.Is(err, relay.ErrLeaseLost) {

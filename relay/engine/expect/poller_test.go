@@ -103,6 +103,7 @@ func in(t *testing.T, test func(b *bench)) {
 				Base: mustURL(t, "https://api.example"), After: 10 * time.Minute, Every: 30 * time.Second, For: 24 * time.Hour,
 			},
 		}
+		b.metrics.Source(b.source.Name)
 		logger := slog.New(slog.NewTextHandler(&b.logged, nil))
 		b.Poller = New(Params{
 			GaveUp: func(string) {},
@@ -359,6 +360,18 @@ func TestTriesAgainWhatCannotBeAccepted(t *testing.T) {
 			t.Errorf("%d tries, %+v", tries, b.task("one"))
 		}
 		b.wantCount("failed", 1)
+	})
+}
+
+func TestReasonsAreBounded(t *testing.T) {
+	in(t, func(b *bench) {
+		b.accept = func(string) (Accepted, error) { return Accepted{}, errors.New(strings.Repeat("no", 1000)) }
+		b.says("success")
+		b.expect("one", wav)
+		b.pass(11 * time.Minute)
+		if reason := b.task("one").Reason; len(reason) != maxReason || !strings.HasPrefix(reason, "the result cannot be accepted: no") {
+			t.Errorf("%d bytes: %s", len(reason), reason)
+		}
 	})
 }
 

@@ -26,11 +26,7 @@ func (in *Intake) admit(ctx context.Context, src *relay.Source, header http.Head
 	if err != nil {
 		return Receipt{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
-	ev := &relay.Event{
-		ID: NewID(start), Source: src.Name,
-		TaskID: id.ID, Stage: id.Stage, Code: id.Code, Key: id.Key, Fingerprint: id.Fingerprint,
-		Origin: relay.OriginOperator, ReceivedAt: start, Headers: stored, Body: body,
-	}
+	ev := id.event(src, relay.OriginOperator, start, stored, body)
 	outcome, err := in.params.Door.Accept(ctx, src, ev, start)
 	switch {
 	case errors.Is(err, errFull):

@@ -131,7 +131,7 @@ func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event, by
 			match, err := dst.When.Match(view)
 			if err != nil {
 				// A filter must never lose a callback by mistake.
-				d.params.Meter.Lane(relay.DestinationName{Source: src.Name, Destination: dst.Name}).WhenErrors.Inc()
+				d.params.Meter.CountWhenError(relay.DestinationName{Source: src.Name, Destination: dst.Name})
 				d.params.Report.Logger(src.Logger).Warn("`when` cannot be evaluated; the event is delivered all the same",
 					"source", src.Name, "destination", dst.Name, "event_id", ev.ID, "error", err)
 			} else if !match {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/payload"
@@ -29,6 +30,15 @@ type Identity struct {
 	// have the same only if they say the same (2). Without a URL, or with more than were read, it is of the hex SHA-256 of
 	// the body, too.
 	Fingerprint [32]byte
+}
+
+// event returns the event of a callback, for which it makes an id.
+func (id *Identity) event(src *relay.Source, origin relay.Origin, at time.Time, headers relay.Headers, body []byte) *relay.Event {
+	return &relay.Event{
+		ID: NewID(at), Source: src.Name,
+		TaskID: id.ID, Stage: id.Stage, Code: id.Code, Key: id.Key, Fingerprint: id.Fingerprint,
+		Origin: origin, ReceivedAt: at, Headers: headers, Body: body,
+	}
 }
 
 // Identify reads from a callback what it is about; body may be anything. The error names, for the sender, what is wrong.

@@ -126,11 +126,7 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 	if cap(body) > 2*len(body) {
 		body = bytes.Clone(body) // its event stays in memory for a while: not with room for more than it has
 	}
-	ev := &relay.Event{
-		ID: NewID(start), Source: src.Name,
-		TaskID: id.ID, Stage: id.Stage, Code: id.Code, Key: id.Key, Fingerprint: id.Fingerprint,
-		Origin: relay.OriginCallback, ReceivedAt: start, Headers: storedHeaders(r, src), Body: body,
-	}
+	ev := id.event(src, relay.OriginCallback, start, storedHeaders(r, src), body)
 	if cb.Proof != "" && !cb.BodyCovered {
 		ev.Headers[relay.ProofHeader] = cb.Proof
 	}

@@ -21,11 +21,7 @@ func (in *Intake) Recover(ctx context.Context, src *relay.Source, taskID string,
 	if err != nil {
 		return Outcome{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
-	ev := &relay.Event{
-		ID: NewID(start), Source: src.Name,
-		TaskID: id.ID, Stage: id.Stage, Code: id.Code, Key: id.Key, Fingerprint: id.Fingerprint,
-		Origin: relay.OriginRecovered, ReceivedAt: start, Headers: relay.Headers{"content-type": "application/json"}, Body: body,
-	}
+	ev := id.event(src, relay.OriginRecovered, start, relay.Headers{"content-type": "application/json"}, body)
 	return in.params.Door.Accept(ctx, src, ev, start)
 }
 

@@ -195,6 +195,21 @@ func TestMachineKeepsTheRate(t *testing.T) {
 	s.wants(1, false)
 }
 
+func TestMachineSpacesDeliveries(t *testing.T) {
+	s := newScript(t, relay.Destination{Rate: 50, MaxInFlight: 20})
+	begun := s.now
+	for range 10 {
+		s.wants(1, false)
+		s.gets(1, 0, false)
+		s.wants(0, false)
+		s.sleeps(20 * time.Millisecond)
+	}
+	s.wants(1, false)
+	if took := s.now.Sub(begun); took != 200*time.Millisecond {
+		t.Errorf("11 deliveries at 50 a second took %v", took)
+	}
+}
+
 func TestMachineWithoutSettings(t *testing.T) {
 	s := newScript(t, relay.Destination{})
 	s.configure(nil)

@@ -41,8 +41,8 @@ type Metrics struct {
 type Source struct {
 	AckDuration prometheus.Observer
 	results     map[string]prometheus.Counter
-	submissions *prometheus.CounterVec  // has no series of a source that recovers nothing before its first submission
 	last        func() prometheus.Gauge // has a series only once a callback came
+	metrics     *Metrics
 	name        string
 }
 
@@ -57,8 +57,10 @@ const (
 	SubmissionFailed      = "failed"  // the task could not be registered
 )
 
-// CountSubmission counts a submission by what became of its task.
-func (s *Source) CountSubmission(result string) { s.submissions.WithLabelValues(s.name, result).Inc() }
+// CountSubmission counts a submission by what became of its task. A source that recovers nothing has no series before its first.
+func (s *Source) CountSubmission(result string) {
+	s.metrics.ofSource(s.name, func() { s.metrics.submissions.WithLabelValues(s.name, result).Inc() })
+}
 
 // Called notes when the last callback came that was not rejected.
 func (s *Source) Called(at time.Time) {
@@ -69,7 +71,7 @@ func (s *Source) Called(at time.Time) {
 type Lane struct {
 	Delivered, Retry, Dead   prometheus.Counter
 	AttemptDuration, Latency prometheus.Observer
-	WhenErrors, Purged       prometheus.Counter
+	whenErrors, purged       prometheus.Counter
 }
 
 // New returns the collectors. Register the result with every registry that is to show them.
@@ -166,9 +168,13 @@ func (m *Metrics) Source(name string) *Source {
 		s = &Source{
 			AckDuration: m.ackDuration.WithLabelValues(name),
 			results:     map[string]prometheus.Counter{},
-			last:        sync.OnceValue(func() prometheus.Gauge { return m.lastCallback.WithLabelValues(name) }),
-			submissions: m.submissions, name: name,
+			metrics:     m, name: name,
 		}
+		s.last = sync.OnceValue(func() (g prometheus.Gauge) {
+			g = prometheus.NewGauge(prometheus.GaugeOpts{}) // which nobody sees
+			m.ofSource(name, func() { g = m.lastCallback.WithLabelValues(name) })
+			return g
+		})
 		for _, r := range relay.Results {
 			s.results[r] = m.callbacks.WithLabelValues(name, r)
 		}
@@ -189,12 +195,30 @@ func (m *Metrics) Lane(n relay.DestinationName) *Lane {
 			Dead:            m.attempts.WithLabelValues(n.Source, n.Destination, "dead"),
 			AttemptDuration: m.attemptDuration.WithLabelValues(n.Source, n.Destination),
 			Latency:         m.latency.WithLabelValues(n.Source, n.Destination),
-			WhenErrors:      m.whenErrors.WithLabelValues(n.Source, n.Destination),
-			Purged:          m.purged.WithLabelValues(n.Source, n.Destination),
+			whenErrors:      m.whenErrors.WithLabelValues(n.Source, n.Destination),
+			purged:          m.purged.WithLabelValues(n.Source, n.Destination),
 		}
 		m.lanes[n] = l
 	}
 	return l
+}
+
+// ofLane runs count with the metrics of a destination, unless it has left the config: its series would come back for good.
+func (m *Metrics) ofLane(n relay.DestinationName, count func(*Lane)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l := m.lanes[n]; l != nil {
+		count(l)
+	}
+}
+
+// ofSource runs count unless the source has left the config.
+func (m *Metrics) ofSource(name string, count func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sources[name] != nil {
+		count()
+	}
 }
 
 // DropLane deletes the series of a destination that left the config.
@@ -250,12 +274,17 @@ const (
 
 // CountRecovery counts what became of a task whose callback did not come.
 func (m *Metrics) CountRecovery(source, result string) {
-	m.recoveries.WithLabelValues(source, result).Inc()
+	m.ofSource(source, func() { m.recoveries.WithLabelValues(source, result).Inc() })
+}
+
+// CountWhenError counts an event that the destination's filter could not be evaluated for.
+func (m *Metrics) CountWhenError(n relay.DestinationName) {
+	m.ofLane(n, func(l *Lane) { l.whenErrors.Inc() })
 }
 
 // CountPurged counts deliveries that were deleted past their retention.
 func (m *Metrics) CountPurged(n relay.DestinationName, deliveries int) {
-	m.purged.WithLabelValues(n.Source, n.Destination).Add(float64(deliveries))
+	m.ofLane(n, func(l *Lane) { l.purged.Add(float64(deliveries)) })
 }
 
 // CountFiles counts the files of an archive's attempt: those that it stored and, where missing is not nil, those that it
@@ -265,12 +294,14 @@ func (m *Metrics) CountFiles(source string, stored []relay.File, missing *relay.
 	for _, f := range stored {
 		size += f.Size
 	}
-	m.files.WithLabelValues(source, "stored").Add(float64(len(stored)))
-	m.fileBytes.WithLabelValues(source, "stored").Add(float64(size))
-	if missing != nil {
-		m.files.WithLabelValues(source, "failed").Add(float64(missing.Failed))
-		m.fileBytes.WithLabelValues(source, "failed").Add(float64(missing.Bytes))
-	}
+	m.ofSource(source, func() {
+		m.files.WithLabelValues(source, "stored").Add(float64(len(stored)))
+		m.fileBytes.WithLabelValues(source, "stored").Add(float64(size))
+		if missing != nil {
+			m.files.WithLabelValues(source, "failed").Add(float64(missing.Failed))
+			m.fileBytes.WithLabelValues(source, "failed").Add(float64(missing.Bytes))
+		}
+	})
 }
 
 // CountDropped counts a log line or a hook that was dropped because its sink does not keep up.

@@ -35,21 +35,16 @@ func Sentinel(t testing.TB, master *Server) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	config := filepath.Join(dir, "sentinel.conf")
-	text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\n", own, dir) +
-		fmt.Sprintf("sentinel monitor %s %s %s 1\n", MasterName, host, port) +
-		fmt.Sprintf("sentinel down-after-milliseconds %s 500\n", MasterName) +
-		fmt.Sprintf("sentinel failover-timeout %s 5000\n", MasterName)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", own), Dir: dir, args: []string{config, "--sentinel"}}
-	if err := s.run(); err != nil {
+	s, err := launch(dir, FreePort, func(own int) ([]string, error) {
+		text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\n", own, dir) +
+			fmt.Sprintf("sentinel monitor %s %s %s 1\n", MasterName, host, port) +
+			fmt.Sprintf("sentinel down-after-milliseconds %s 500\n", MasterName) +
+			fmt.Sprintf("sentinel failover-timeout %s 5000\n", MasterName)
+		return []string{config, "--sentinel"}, os.WriteFile(config, []byte(text), 0o600)
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Kill)

@@ -4,6 +4,7 @@ package redistest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -24,10 +25,10 @@ type Server struct {
 	Addr string
 	Dir  string
 
-	args []string
-	mu   sync.Mutex
-	cmd  *exec.Cmd
-	log  bytes.Buffer
+	args  []string
+	mu    sync.Mutex
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when cmd has
 }
 
 // Binary finds redis-server.
@@ -46,19 +47,30 @@ func Start(t testing.TB, args ...string) *Server {
 
 // Launch starts a server in dir. The caller ends it.
 func Launch(dir string, args ...string) (*Server, error) {
-	port, err := FreePort()
-	if err != nil {
-		return nil, err
+	return launch(dir, FreePort, func(port int) ([]string, error) {
+		return append([]string{
+			"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "",
+			"--appendonly", "yes", "--appendfsync", "everysec", "--repl-diskless-sync-delay", "0",
+		}, args...), nil
+	})
+}
+
+// launch starts a server on a port that it chooses. Where somebody else gets the port first, it chooses another.
+func launch(dir string, choose func() (int, error), args func(port int) ([]string, error)) (s *Server, err error) {
+	for range 3 {
+		port, err := choose()
+		if err != nil {
+			return nil, err
+		}
+		s = &Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), Dir: dir}
+		if s.args, err = args(port); err != nil {
+			return nil, err
+		}
+		if err = s.run(); !errors.Is(err, errEnded) {
+			return s, err
+		}
 	}
-	s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), Dir: dir}
-	s.args = append([]string{
-		"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "",
-		"--appendonly", "yes", "--appendfsync", "everysec", "--repl-diskless-sync-delay", "0",
-	}, args...)
-	if err := s.run(); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return nil, err
 }
 
 // FreePort returns a port that nobody listens on. A Cluster's bus uses the port ten thousand above, so it is not higher
@@ -76,32 +88,63 @@ func FreePort() (int, error) {
 	}
 }
 
+// errEnded is why a server does not listen that has ended by itself, as it does where its port is taken.
+var errEnded = errors.New("it has ended")
+
+// run starts the process and waits until it listens. That is known from what it says: on its port somebody else may answer.
 func (s *Server) run() error {
 	binary, err := Binary()
 	if err != nil {
 		return fmt.Errorf("redis-server is needed for this test: %w", err)
 	}
-	s.mu.Lock()
-	s.cmd = exec.Command(binary, s.args...)
-	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	err = s.cmd.Start()
-	s.mu.Unlock()
-	if err != nil {
+	log := &log{listens: make(chan struct{})}
+	cmd := exec.Command(binary, s.args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	ended := make(chan struct{})
+	if err := cmd.Start(); err != nil {
 		return err
 	}
-	listens := waitFor(10*time.Second, func() bool {
-		var conn net.Conn
-		if conn, err = net.DialTimeout("tcp", s.Addr, time.Second); err == nil {
-			err = conn.Close()
-		}
-		return err == nil
-	})
-	if !listens {
-		s.Kill()
-		return fmt.Errorf("redis-server does not listen on %s: %w\n%s", s.Addr, err, s.log.String())
+	s.mu.Lock()
+	s.cmd, s.ended = cmd, ended
+	s.mu.Unlock()
+	go func() {
+		_ = cmd.Wait() // the log says why
+		close(ended)
+	}()
+	late := time.NewTimer(20 * time.Second)
+	defer late.Stop()
+	select {
+	case <-log.listens:
+		return nil
+	case <-ended:
+		err = errEnded
+	case <-late.C:
+		err = context.DeadlineExceeded
 	}
-	return nil
+	s.Kill()
+	return fmt.Errorf("redis-server does not listen on %s: %w\n%s", s.Addr, err, log.text.String())
+}
+
+// log holds what a server says.
+type log struct {
+	listens chan struct{} // closed when it does
+	text    bytes.Buffer
+}
+
+// Write implements io.Writer, for one goroutine.
+func (l *log) Write(p []byte) (int, error) {
+	before := l.serves()
+	l.text.Write(p)
+	if !before && l.serves() {
+		close(l.listens)
+	}
+	return len(p), nil
+}
+
+// serves reports whether the server, or the Sentinel, has said that it serves.
+func (l *log) serves() bool {
+	return bytes.Contains(l.text.Bytes(), []byte("Ready to accept connections")) || bytes.Contains(l.text.Bytes(), []byte("Sentinel ID is"))
 }
 
 // Kill ends the server at once, as a crash would. Its directory stays.
@@ -113,7 +156,7 @@ func (s *Server) Kill() {
 	}
 	_ = s.cmd.Process.Signal(syscall.SIGCONT)
 	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait() // it was killed: that is the error
+	<-s.ended
 	s.cmd = nil
 }
 

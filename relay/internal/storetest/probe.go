@@ -30,13 +30,12 @@ func probeUntried(b *bench) {
 	b.retryAfter(leased[0], time.Minute)
 	b.Advance(10 * time.Minute) // the retry has been due for long
 	b.settle(relay.Settle{Leased: b.leaseOneOf(released), Outcome: relay.OutcomeRelease})
-	fresh := b.accept("fresh", billing)
+	b.accept("fresh", billing)
 	got := b.probe(2)
 	if len(got) != 2 || got[0].Event.ID == tried.ID || got[1].Event.ID == tried.ID {
 		b.t.Fatal("probed with what was tried, though others were not")
 	}
 	b.wantLeased(b.probe(5), tried)
-	_ = fresh
 }
 
 // leaseOneOf leases all that is due to billing and releases all but the delivery of ev, untouched.

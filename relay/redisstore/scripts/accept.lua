@@ -4,6 +4,9 @@
 change_held = function(name, n)
   by_name[name].held, by_name[name].changed = by_name[name].held + n, true
 end
+change_waiting = function(name, n)
+  by_name[name].waiting, by_name[name].changed = by_name[name].waiting + n, true
+end
 
 local accepts, seen = {}, {}
 local formers = payloads + count
@@ -252,7 +255,7 @@ local function accept(a)
       q.held, q.changed = q.held + 1, true
     elseif not leased[i] and not ordered and not v.awaited and not v.waited then
       letters = letters .. LETTER_WAITING
-      append(q.add_pending, run_text, id)
+      q.waiting, q.changed = q.waiting + 1, true
       append(q.add_due, text(due), id)
       turn(q, true)
     else

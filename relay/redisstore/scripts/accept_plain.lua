@@ -142,8 +142,8 @@ local function enter(route, id, number)
   end
   local due = first_number == now and number_text or text(due_at(number)) -- the same, as long as fewer than one comes each microsecond
   for _, q in ipairs(route.waiting) do
-    append(q.add_pending, run_text, id)
     append(q.add_due, due, id)
+    q.waiting, q.changed = q.waiting + 1, true
   end
   return route.letters .. number_text
 end
@@ -152,20 +152,20 @@ end
 -- event would not pass for stored.
 local function write_all()
   for i, q in ipairs(queues) do
-    local added = q.add_pending[1] or q.add_state[1]
+    local added = q.add_due[1] or q.add_state[1]
     if (q.changed or added) and not q.known then
       redis.call('HSET', META, 'd:' .. names[i], 0)
       q.known = true
     end
     if added then
-      q.add_pending, q.add_leased = write('ZADD', q.pending, q.add_pending), write('ZADD', q.leased, q.add_leased)
-      q.add_due, q.add_state = write('ZADD', q.due, q.add_due), write('HSET', q.state, q.add_state)
+      q.add_pending, q.add_leased = add(q.pending, q.add_pending), add(q.leased, q.add_leased)
+      q.add_due, q.add_state = add(q.due, q.add_due), write('HSET', q.state, q.add_state)
     end
   end
   if to_events[1] then
     redis.call('MSET', unpack(to_payloads))
     redis.call('HSET', PACKS, unpack(to_packs))
-    write('ZADD', HELD_PACKS, to_held)
+    add(HELD_PACKS, to_held)
     redis.call('ZADD', TASKS, unpack(to_tasks))
     redis.call('ZADD', EVENTS, unpack(to_events))
     redis.call('RPUSH', RECENT, run_text .. table.concat(to_recent))
@@ -175,15 +175,16 @@ local function write_all()
   to_payloads, to_packs, to_held, to_events, to_tasks, to_recent, to_seen, to_done = {}, {}, {}, {}, {}, {}, {}, {}
 end
 
--- save_all writes the clocks: a write, so that WAIT covers what an earlier script has stored.
+-- save_all writes the clocks and what is counted: a write, so that WAIT covers what an earlier script has stored.
 local function save_all()
-  local held = {}
+  local counts = {}
   for i, q in ipairs(queues) do
     if q.changed then
-      append(held, 'f:' .. names[i], text(q.held))
+      append(counts, 'f:' .. names[i], text(q.held))
+      append(counts, 'w:' .. names[i], text(q.waiting))
     end
   end
-  save(unpack(held))
+  save(unpack(counts))
 end
 
 for i = 1, plain and count or 0 do

@@ -41,7 +41,12 @@ local function lease_other(l)
     for i, id in ipairs(ids) do
       local d = not states[i] and first_lease(l, id)
       if not d then
-        d = states[i] and decode(states[i]) or new_delivery(run, now, nil)
+        d = states[i] and decode(states[i])
+        if not d then -- its event is gone, which had its record
+          d = new_delivery(run, now, nil)
+          redis.call('ZADD', q.pending, run_text, id)
+          change_waiting(l.name, -1)
+        end
         d.status, d.token = LEASED, next_seq()
         records[#records + 1], records[#records + 2] = id, encode(d)
       end

@@ -3,7 +3,8 @@
 -- ARGV: per destination: its name, most, duration, 1 for a probe
 -- Returns per destination {1 if paused, leases that had expired, time until the next is due or -1,
 --           per delivery: id, token (negative if it is in its event's record), tries, used, replay, variant, age, seq}
---         or {FIRST_LEASES, 0, time until the next is due or -1, run, per delivery: id, place in its event's record, seq, accepted},
+--         or {FIRST_LEASES, 0, time until the next is due or -1, run, per delivery: id, place in its event's record, its seq and
+--           when it was accepted, in 16 digits each},
 --         or nil if it is to be asked by itself, to see why it fails
 --
 -- Where all that is leased of a destination is in events' records, which is the common case, it is done right here.
@@ -26,50 +27,77 @@ end
 
 local lapsed = redis.call('ZCOUNT', HELD_PACKS, '-inf', now_text) > 0
 
--- plan returns what a lease gives that is of deliveries in events' records, and sets what is to be written of it; nil if others
--- are due, or leases have expired.
-local function plan(l)
+-- first_ids returns what is due of a lease, with one more if there is; nil if it is paused, or not only what is due has to be looked at.
+local function first_ids(l)
   local q = l.q
   if l.paused or l.probe or lapsed or redis.call('ZCOUNT', q.leased, '-inf', now_text) > 0 then
     return nil
   end
   local ids = redis.call('ZRANGEBYSCORE', q.due, '-inf', now_text, 'LIMIT', 0, l.most + 1)
-  local more = #ids > l.most
+  l.more = #ids > l.most
   ids[l.most + 1] = nil
-  if not more and l.held then
-    return nil -- when those end that are in events' records, is for lease_other to say
+  return (l.more or not l.held) and ids or nil -- when those end that are in events' records, is for lease_other to say
+end
+
+-- Destinations mostly lease the same events: each one's record is read once.
+local read, wanted = {}, {}
+local function want(ids)
+  for _, id in ipairs(ids) do
+    if not read[id] then
+      read[id], wanted[#wanted + 1] = {}, id
+    end
   end
+end
+
+-- read_records reads what leases need of the records of events that are wanted.
+local function read_records()
+  for i, r in ipairs(wanted[1] and redis.call('HMGET', PACKS, unpack(wanted)) or {}) do
+    if r then
+      local counts, from, _, way = cut_pack(r)
+      if counts then
+        local e = read[wanted[i]]
+        e.letters, e.numbers, e.places = counts, string.sub(r, from, from + 32), places_in(way)
+      end
+    end
+  end
+end
+
+-- plan returns what a lease gives that is of deliveries in events' records, and sets what is to be written of it; nil if others
+-- are due.
+local function plan(l)
   local reply, entries, ends = { FIRST_LEASES, 0, 0, run_text }, {}, text(now + l.last)
-  for i, r in ipairs(ids[1] and redis.call('HMGET', PACKS, unpack(ids)) or {}) do
-    if not r then
+  for i, id in ipairs(l.ids) do
+    local e = read[id]
+    local place = e.places and e.places[l.name]
+    if not place or string.sub(e.letters, place, place) ~= LETTER_WAITING then
       return nil
     end
-    local letters, number, accepted, names = string.match(r, '^(%S*) %S+ %S+ (%d+) (%d+) %S+ %S* ([^\n]*)')
-    local place = places_of(names)[l.name]
-    if not place or string.sub(letters, place, place) ~= LETTER_WAITING then
-      return nil
-    end
-    local n = i * 4
-    reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = ids[i], place, number, accepted
-    entries[2 * i - 1], entries[2 * i] = ends, ids[i]
+    local n = i * 3
+    reply[n + 2], reply[n + 3], reply[n + 4] = id, place, e.numbers
+    entries[2 * i - 1], entries[2 * i] = ends, id
   end
-  l.count, l.entries, l.more = #ids, entries, more
+  l.entries = entries
   return reply
 end
 
 local replies, others, planned = {}, {}, {}
 for i, l in ipairs(leases) do
   l.paused, l.held = flags[2 + i * 2], tonumber(flags[3 + i * 2] or 0) > 0
-  replies[i] = not planned[l.name] and plan(l) or nil -- another one of the same destination goes by what is written of the first
+  l.ids = not planned[l.name] and first_ids(l) or nil -- another one of the same destination goes by what is written of the first
   planned[l.name] = true
+  want(l.ids or {})
+end
+read_records()
+for i, l in ipairs(leases) do
+  replies[i] = l.ids and plan(l)
 end
 relieve()
 for i, l in ipairs(leases) do
   if not replies[i] then
     others[#others + 1] = i
-  elseif l.count > 0 then
-    redis.call('ZREMRANGEBYRANK', l.q.due, 0, l.count - 1)
-    redis.call('ZADD', l.q.leased, unpack(l.entries))
+  elseif l.ids[1] then
+    redis.call('ZREMRANGEBYRANK', l.q.due, 0, #l.ids - 1)
+    add(l.q.leased, l.entries)
   end
   if replies[i] and not l.more then
     replies[i][3] = wait_of(next_in(l.q))

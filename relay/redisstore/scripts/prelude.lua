@@ -121,8 +121,8 @@ end
 -- delivered by its first lease a line: its place, 1 if it used up a retry, and the attempt, if there was one.
 --
 -- A delivery that was leased as it was accepted is nowhere else (LETTER_LEASED) until it is delivered (LETTER_DELIVERED). Its
--- token is the event's sequence plus its place. One that was not is among the pending ones of its destination, and due or leased there,
--- but has no record there (LETTER_WAITING). The token of its first lease is the event's sequence minus its place. What becomes
+-- token is the event's sequence plus its place. One that was not is due or leased at its destination, but neither among the pending
+-- ones there nor with a record (LETTER_WAITING). The token of its first lease is the event's sequence minus its place. What becomes
 -- of either, if it is not delivered by its first lease, unpacks it: its record is among those of its destination then
 -- (LETTER_UNPACKED). `at` is Redis's time of the leases while there are any, and later the source's when nothing was open any more,
 -- or 0 where SETTLED or BURIED has that.
@@ -141,9 +141,13 @@ local function parse_pack(r, id, key)
   return e
 end
 
--- change_held counts the deliveries that are leased in their events' records, by destination.
+-- change_held counts the deliveries that are leased in their events' records, by destination, and change_waiting those that have no
+-- record but their events' and were not.
 local change_held = function(name, n)
   redis.call('HINCRBY', META, 'f:' .. name, n)
+end
+local change_waiting = function(name, n)
+  redis.call('HINCRBY', META, 'w:' .. name, n)
 end
 
 -- pack_event reads an event's record; false if there is none.
@@ -246,6 +250,8 @@ local function unpack_delivery(q, name, e)
   elseif letter == LETTER_WAITING then
     local leased = redis.call('ZSCORE', q.leased, e.id)
     d.status, d.token = leased and LEASED or PENDING, leased and e.seq - i or 0
+    redis.call('ZADD', q.pending, e.accepted, e.id)
+    change_waiting(name, -1)
   else
     local used, attempt = string.match(e.attempts, '\n' .. i .. ' (%d)([^\n]*)')
     d.status, d.used, d.tries = DELIVERED, used or 0, attempt and attempt ~= '' and 1 or 0

@@ -11,6 +11,9 @@
 change_held = function(name, n)
   by_name[name].held, by_name[name].changed = by_name[name].held + n, true
 end
+change_waiting = function(name, n)
+  by_name[name].waiting, by_name[name].changed = by_name[name].waiting + n, true
+end
 
 local events = {}
 local function event(i)

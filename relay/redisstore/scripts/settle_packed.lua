@@ -9,7 +9,7 @@
 -- An event of which all these deliveries are in its record is written right here, which is the common case.
 local names, queues, by_name = read_queues()
 for _, q in ipairs(queues) do
-  q.asked, q.leases, q.unleased, q.undue, q.unpended, q.records, q.state_of = {}, {}, {}, {}, {}, {}, {}
+  q.asked, q.unleased, q.undue, q.unpended, q.records, q.state_of = {}, {}, {}, {}, {}, {}
 end
 
 local ids = {}
@@ -18,98 +18,90 @@ for i = SOURCE_KEYS + #names * 6 + 1, #KEYS do
 end
 local packs = ids[1] and redis.call('HMGET', PACKS, unpack(ids)) or {}
 
--- heads are the events of which all is delivered, by their places among the ids. A destination's `leases` has those that are
--- leased of what has waited for it.
+-- heads are the events of which all is delivered, by their places among the ids.
 local heads = {}
 for i = 1, tonumber(arg()) do
-  local head = arg()
-  heads[i] = head
-  for n = 1, string.byte(head) do
-    local d = string.byte(head, n * 3)
-    if d >= 128 then
-      local asked = queues[(d - 128) * 256 + string.byte(head, n * 3 + 1)].asked
-      asked[#asked + 1] = ids[i]
-    end
-  end
-end
-for _, q in ipairs(queues) do
-  for i, score in ipairs(q.asked[1] and redis.call('ZMSCORE', q.leased, unpack(q.asked)) or {}) do
-    q.leases[q.asked[i]] = score
-  end
-  q.asked = {}
+  heads[i] = arg()
 end
 
--- settle_packed returns the letters of an event with deliveries as delivered, and whether a lease in its record has ended; nil if one
--- of them is not leased.
-local function settle_packed(id, letters, places, head, n)
+-- new_plan returns what becomes of an event: how its record begins then, of which destinations deliveries are settled that were
+-- leased in it (`held`) or have waited, whether nothing is open any more (`closed`) and nothing leased (`unheld`). It returns false if
+-- one of these deliveries is not in the record, or something is dead.
+local function new_plan(counts, whom, way)
+  local letters, open, dead = string.match(counts, '^(%S*) (%S+) (%S+)$')
+  local places, n, plan = places_in(way), string.byte(whom), { times = 0, held = {}, waited = {} }
   for i = 1, n do
-    local place, d1, d2 = string.byte(head, i * 3 - 1, i * 3 + 1)
-    local letter = LETTER_LEASED
+    local place, d1, d2 = string.byte(whom, i * 3 - 1, i * 3 + 1)
+    local letter, list = LETTER_LEASED, plan.held
     if d1 >= 128 then
-      d1, letter = d1 - 128, LETTER_WAITING
+      d1, letter, list = d1 - 128, LETTER_WAITING, plan.waited
     end
     local q = queues[d1 * 256 + d2]
-    if string.sub(letters, place, place) ~= letter or places[place] ~= q.name or letter == LETTER_WAITING and not q.leases[id] then
-      return nil
+    if dead ~= '0' or string.sub(letters, place, place) ~= letter or places[place] ~= q.name then
+      return false
     end
-  end
-  local ended = false
-  for i = 1, n do
-    local place, d1, d2 = string.byte(head, i * 3 - 1, i * 3 + 1)
-    if d1 < 128 then
-      local q = queues[d1 * 256 + d2]
-      q.held, q.delivered, q.changed, ended = q.held - 1, q.delivered + 1, true, true
-    else
-      local q = queues[(d1 - 128) * 256 + d2]
-      local k = #q.unleased + 1
-      q.delivered, q.changed, q.unleased[k], q.unpended[k] = q.delivered + 1, true, id, id
-    end
+    list[#list + 1] = q
     letters = string.sub(letters, 1, place - 1) .. LETTER_DELIVERED .. string.sub(letters, place + 1)
   end
-  return letters, ended
+  plan.begins, plan.closed = letters .. ' ' .. text(open - n) .. ' 0 ', open - n <= 0
+  plan.unheld = plan.held[1] and not string.find(letters, LETTER_LEASED, 1, true)
+  return plan
 end
 
--- digits are small numbers as text.
-local digits = setmetatable({}, { __index = function(t, n)
-  t[n] = text(n)
-  return t[n]
-end })
+-- plan_of returns the plan of an event. Most events of a script have the same.
+local plans = {}
+local function plan_of(counts, whom, way)
+  local key = counts .. whom .. way
+  local plan = plans[key]
+  if plan == nil then
+    plan = new_plan(counts, whom, way)
+    plans[key] = plan
+  end
+  return plan
+end
 
--- Captures of long texts that differ are most of what this costs.
-local HEAD, TAIL = '^(%S*) (%-?%d+) (%-?%d+) ()%S+ %S+ %S+ %S* ([^\n]*)', '^(%S+ %S+) %S+(.*)$'
 local replies, left, unheld, to_packs, to_done, k = {}, {}, {}, {}, {}, 0
 for i, head in ipairs(heads) do
-  local r, id, n = packs[i], ids[i], string.byte(head)
-  if r then
-    local letters, open, dead, rest, names = string.match(r, HEAD)
-    local settled, ended
-    if dead == '0' then
-      settled, ended = settle_packed(id, letters, places_of(names), head, n)
+  local r, id, last = packs[i], ids[i], string.byte(head) * 3 + 1
+  local counts, from, ends, way = cut_pack(r or '')
+  local plan = counts and plan_of(counts, string.sub(head, 1, last), way)
+  if plan then
+    replies[i], plan.times = 1, plan.times + 1
+    if plan.unheld then
+      unheld[#unheld + 1] = id
     end
-    if settled then
-      replies[i], open = 1, open - n
-      if ended and not string.find(settled, LETTER_LEASED, 1, true) then
-        unheld[#unheld + 1] = id
-      end
-      if open > 0 then
-        rest = string.sub(r, rest)
-      else
-        local numbers, tail = string.match(r, TAIL, rest)
-        rest = numbers .. ' ' .. run_text .. tail
-        to_done[#to_done + 1] = run_text .. ' ' .. id
-      end
-      to_packs[k + 1], to_packs[k + 2] = id, settled .. ' ' .. digits[open] .. ' 0 ' .. rest .. string.sub(head, n * 3 + 2)
-      k = k + 2
+    for _, q in ipairs(plan.waited) do
+      q.unleased[#q.unleased + 1] = id
     end
-  end
-  if not replies[i] then
+    local rest
+    if plan.closed then
+      rest = string.sub(r, from, from + 33) .. run_text .. string.sub(r, ends)
+      to_done[#to_done + 1] = run_text .. ' ' .. id
+    else
+      rest = string.sub(r, from)
+    end
+    to_packs[k + 1], to_packs[k + 2] = id, plan.begins .. rest .. string.sub(head, last + 1)
+    k = k + 2
+  else
     left[#left + 1] = i
+  end
+end
+for _, plan in pairs(plans) do
+  for _, q in ipairs(plan and plan.held or {}) do
+    q.held, q.delivered, q.changed = q.held - plan.times, q.delivered + plan.times, true
+  end
+  for _, q in ipairs(plan and plan.waited or {}) do
+    q.waiting, q.delivered, q.changed = q.waiting - plan.times, q.delivered + plan.times, true
   end
 end
 
 relieve()
 for _, q in ipairs(queues) do
-  q.unleased, q.unpended = write('ZREM', q.leased, q.unleased), write('ZREM', q.pending, q.unpended)
+  -- What is not leased waits again, since Redis has lost the lease: it is delivered all the same.
+  if q.unleased[1] and redis.call('ZREM', q.leased, unpack(q.unleased)) < #q.unleased then
+    redis.call('ZREM', q.due, unpack(q.unleased))
+  end
+  q.unleased = {}
 end
 write('ZREM', HELD_PACKS, unheld)
 write('HSET', PACKS, to_packs)
@@ -122,6 +114,7 @@ local function save_all()
     if q.changed then
       local n = #counts
       counts[n + 1], counts[n + 2], counts[n + 3], counts[n + 4] = 'd:' .. q.name, text(q.delivered), 'f:' .. q.name, text(q.held)
+      counts[n + 5], counts[n + 6] = 'w:' .. q.name, text(q.waiting)
     end
   end
   save(unpack(counts))

@@ -33,18 +33,18 @@ for _, name in ipairs(ARGV) do
   end
 end
 
--- When the oldest was accepted of the deliveries that are leased in their events' records. Those whose lease ends first are
--- looked at: leases have ends as old as they are.
-local held_since = {}
-local ids = ARGV[1] and redis.call('ZRANGE', HELD_PACKS, 0, 99) or {}
-for i, r in ipairs(ids[1] and redis.call('HMGET', PACKS, unpack(ids)) or {}) do
-  local e = r and parse_pack(r, ids[i])
-  for _, name in ipairs(e and ARGV or {}) do
+-- oldest_of returns when the oldest was accepted of the deliveries of a destination that have a letter in the records of the first
+-- events of a set; HELD if none has. It goes by when leases end, or deliveries are due: these are as old as they are.
+local function oldest_of(set, name, wanted)
+  local ids, since = redis.call('ZRANGE', set, 0, 99), HELD
+  for i, r in ipairs(ids[1] and redis.call('HMGET', PACKS, unpack(ids)) or {}) do
+    local e = r and parse_pack(r, ids[i])
     local _, letter = place_of(e, name)
-    if letter == LETTER_LEASED then
-      held_since[name] = math.min(held_since[name] or HELD, tonumber(e.accepted))
+    if letter == wanted then
+      since = math.min(since, tonumber(e.accepted))
     end
   end
+  return since
 end
 
 local function add(v)
@@ -54,17 +54,22 @@ for i, name in ipairs(ARGV) do
   local q = queues[name]
   local expired = reclaim(q, name, left) -- the rest is for the next look
   left = left - expired
-  local leased = redis.call('ZCARD', q.leased)
-  add(redis.call('ZCARD', q.pending) - leased)
-  local flags = redis.call('HMGET', META, 'd:' .. name, 'p:' .. name, 'f:' .. name)
-  add(leased + (flags[3] or 0))
+  local flags = redis.call('HMGET', META, 'd:' .. name, 'p:' .. name, 'f:' .. name, 'w:' .. name)
+  local leased, held, waiting = redis.call('ZCARD', q.leased), tonumber(flags[3] or 0), tonumber(flags[4] or 0)
+  add(redis.call('ZCARD', q.pending) + waiting - leased)
+  add(leased + held)
   add(redis.call('ZCARD', q.dead))
   add(flags[1] or 0)
   add(flags[2] or 0)
-  local oldest = redis.call('ZRANGE', q.pending, 0, 0, 'WITHSCORES')
-  local since = math.min(tonumber(oldest[2] or HELD), held_since[name] or HELD)
+  local since = tonumber(redis.call('ZRANGE', q.pending, 0, 0, 'WITHSCORES')[2] or HELD)
+  if held > 0 then
+    since = math.min(since, oldest_of(HELD_PACKS, name, LETTER_LEASED))
+  end
+  if waiting > 0 then
+    since = math.min(since, oldest_of(q.due, name, LETTER_WAITING), oldest_of(q.leased, name, LETTER_WAITING))
+  end
   add(since >= HELD and 0 or math.max(0, run - since))
-  local at = math.min(next_due(q, name, held_since[name]))
+  local at = math.min(next_due(q, name, held > 0))
   add(at >= HELD and -1 or math.max(0, at - now))
   add(expired)
 end

@@ -1,0 +1,74 @@
+package meter_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
+)
+
+// series returns the sums of the counters that have a source, by name; of others only that they are there.
+func series(t *testing.T, m *meter.Metrics) map[string]float64 {
+	t.Helper()
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(m)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := map[string]float64{}
+	for _, f := range families {
+		for _, s := range f.GetMetric() {
+			if slices.ContainsFunc(s.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "source" }) {
+				sums[f.GetName()] += s.GetCounter().GetValue()
+			}
+		}
+	}
+	return sums
+}
+
+// What is counted for a source or a destination after it has left the config brings none of its series back.
+func TestWhatHasLeftStaysAway(t *testing.T) {
+	m := meter.New()
+	name := relay.DestinationName{Source: "vocals", Destination: "billing"}
+	count := func(s *meter.Source) {
+		m.CountPurged(name, 2)
+		m.CountWhenError(name)
+		m.CountFiles("vocals", []relay.File{{Size: 3}}, &relay.ArchiveError{Failed: 1})
+		m.CountRecovery("vocals", meter.Recovered)
+		s.CountSubmission(meter.SubmissionExpected)
+		s.Called(time.Now())
+	}
+	m.KeepSources(map[string]*relay.Source{"vocals": {Name: "vocals"}})
+	m.Lane(name)
+	count(m.Source("vocals"))
+	before := series(t, m)
+	for name, want := range map[string]float64{"purged_total": 2, "when_errors_total": 1, "archived_bytes_total": 3, "recoveries_total": 1, "submissions_total": 1} {
+		if before["caddy_relay_"+name] != want {
+			t.Errorf("%s is %v", name, before["caddy_relay_"+name])
+		}
+	}
+	late := m.Source("vocals")
+	m.DropLane(name)
+	m.KeepSources(nil)
+	count(late)
+	if left := series(t, m); len(left) > 0 {
+		t.Errorf("series of what has left: %v", left)
+	}
+}
+
+// A source whose first callback ends after it has left shows none.
+func TestLateFirstCallback(t *testing.T) {
+	m := meter.New()
+	s := m.Source("vocals")
+	m.KeepSources(nil)
+	s.Called(time.Now())
+	if left := series(t, m); len(left) > 0 {
+		t.Errorf("series of what has left: %v", left)
+	}
+}
