@@ -17,29 +17,34 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/callbackrelay/caddy-relay/relay"
 )
 
 // sendTo posts to a destination with the given transport, outside reverse_proxy.
 func sendTo(t *testing.T, target, transport string) (*http.Response, error) {
 	t.Helper()
-	return sender(t, target, transport)()
+	return sendThrough(t, destinationAt(t, target, transport))
 }
 
-// sender returns a function that posts to a destination with the given transport, whose connections it keeps.
-func sender(t *testing.T, target, transport string) func() (*http.Response, error) {
+// destinationAt returns a destination with the given transport.
+func destinationAt(t *testing.T, target, transport string) *relay.Destination {
 	t.Helper()
 	config := `{"source":"a","destinations":[{"url":"` + target + `"`
 	if transport != "" {
 		config += `,"transport":` + transport
 	}
-	src := build(t, config+`}]}`)
-	return func() (*http.Response, error) {
-		r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, target, strings.NewReader("{}"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return src.Destinations[0].Transport.RoundTrip(r)
+	return build(t, config+`}]}`).Destinations[0]
+}
+
+// sendThrough posts over the connections that a destination keeps.
+func sendThrough(t *testing.T, d *relay.Destination) (*http.Response, error) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, d.URL.String(), strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
 	}
+	return d.Transport.RoundTrip(r)
 }
 
 // sendError returns why nothing arrives.
@@ -126,17 +131,17 @@ func TestTransportIdle(t *testing.T) {
 			}
 		}
 		server.Start()
-		mustSend := func(send func() (*http.Response, error)) {
-			res, err := send()
+		mustSend := func(d *relay.Destination) {
+			res, err := sendThrough(t, d)
 			if err != nil {
 				t.Fatal(err)
 			}
 			_ = res.Body.Close()
 		}
-		send := sender(t, server.URL, transport)
-		mustSend(send)
+		tested := destinationAt(t, server.URL, transport)
+		mustSend(tested)
 		// A connection that is younger and obeys the announcement shows when the time has come to close both.
-		mustSend(sender(t, server.URL, ""))
+		mustSend(destinationAt(t, server.URL, ""))
 		for range want {
 			select {
 			case <-closed:
@@ -144,7 +149,7 @@ func TestTransportIdle(t *testing.T) {
 				t.Fatalf("transport %s: the connections are kept", transport)
 			}
 		}
-		mustSend(send)
+		mustSend(tested)
 		if got := opened.Load() - 1; got != want {
 			t.Errorf("transport %s: %d connections were opened, want %d", transport, got, want)
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 )
 
-// What is given up while the question is read was not asked about, and stays.
+// A dead letter that is given up while the question is read was not asked about, and stays.
 func TestDiscardWhatWasCounted(t *testing.T) {
 	clock := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC) // of the gateway
 	var got api.DiscardRequest
