@@ -170,6 +170,9 @@ func walkText(f *Found, quoted []byte, escaped bool, s spot) {
 	}
 }
 
+// IsDocument reports whether a text is JSON that may be read: in UTF-8, and no deeper than MaxDepth.
+func IsDocument(text []byte) bool { return walk(text, spot{}, nil) >= 0 }
+
 // inside returns the document that a text holds; nil if it is none, or refused. All of it is checked before anything
 // is taken from it.
 func inside(text []byte) []byte {
@@ -177,7 +180,7 @@ func inside(text []byte) []byte {
 	if i == len(text) || text[i] != '{' && text[i] != '[' {
 		return nil
 	}
-	if walk(text, spot{}, nil) < 0 {
+	if !IsDocument(text) {
 		return nil
 	}
 	return text
