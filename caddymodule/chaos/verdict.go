@@ -238,11 +238,11 @@ func (l *ledger) settledBy(answered time.Time) time.Time {
 }
 
 // checkOverlaps checks that no two requests of a delivery were under way at the same time, unless Redis's clock, by which leases
-// end, was set meanwhile.
+// end, was set meanwhile, or as the first was leased, which is up to a second before it comes.
 func (l *ledger) checkOverlaps(d delivery, requests []*request, shared bool) {
 	for i, r := range requests[1:] {
 		before := requests[i]
-		if l.starved(before.arrived, r.arrived.Add(noticeTime)) || l.clockSet(before.arrived, r.arrived) {
+		if l.starved(before.arrived, r.arrived.Add(noticeTime)) || l.clockSet(before.arrived.Add(-settleTime), r.arrived) {
 			continue
 		}
 		if ended := l.endOf(before, shared); ended.IsZero() || ended.After(r.arrived.Add(noticeTime)) {

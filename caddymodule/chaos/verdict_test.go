@@ -101,6 +101,14 @@ func (s *story) kill() {
 	over()
 }
 
+// clockSetBefore has Redis's clock set until some time before the first attempt of a delivery, which never ends.
+func (s *story) clockSetBefore(by time.Duration) {
+	first := s.requests[delivery{plainTask.id(), "flaky"}][0]
+	first.ended = time.Time{}
+	to := first.arrived.Add(-by)
+	s.faults = append(s.faults, &fault{kind: redisClock, span: span{to.Add(-time.Millisecond), to}})
+}
+
 // silent has a consumer fall silent in the middle of a request, which is repeated after something has happened.
 func (s *story) silent(happens func()) {
 	s.pass(time.Minute)
@@ -173,6 +181,8 @@ func TestVerdict(t *testing.T) {
 		"an attempt while the last goes on for ever": {func(s *story) {
 			s.requests[delivery{plainTask.id(), "flaky"}][0].ended = time.Time{}
 		}, "overlaps"},
+		"Redis's clock was set as the last attempt was leased, which goes on": {func(s *story) { s.clockSetBefore(settleTime / 2) }, ""},
+		"Redis's clock was set well before an attempt that goes on":           {func(s *story) { s.clockSetBefore(2 * settleTime) }, "overlaps"},
 		"the end of an attempt is noticed late by a consumer": {func(s *story) {
 			s.last(plainTask, "flaky").arrived = s.requests[delivery{plainTask.id(), "flaky"}][0].ended.Add(-noticeTime)
 		}, ""},
