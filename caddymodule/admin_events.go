@@ -10,6 +10,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/engine"
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // displayStates returns the state that pending deliveries of a destination are shown with, the same throughout an answer.
@@ -171,9 +172,9 @@ func viewAttempts(attempts []relay.Attempt) []api.Attempt {
 	return views
 }
 
-// shownBody returns a body as it is if it is JSON, and as a text otherwise.
+// shownBody returns a body as it is if it is JSON, and as a text otherwise, or where it is so deep that readers may give up.
 func shownBody(body []byte) json.RawMessage {
-	if json.Valid(body) {
+	if payload.IsDocument(body) {
 		return body
 	}
 	text, _ := json.Marshal(string(body)) // a string always marshals

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/callbackrelay/caddy-relay/relay/engine"
-
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine"
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // admin sends a request to the admin routes as Caddy's endpoint serves them, and decodes the answer.
@@ -394,9 +394,11 @@ func TestViewDelivery(t *testing.T) {
 }
 
 func TestShownBody(t *testing.T) {
+	deep := strings.Repeat("[", payload.MaxDepth+1) + strings.Repeat("]", payload.MaxDepth+1)
 	for in, expected := range map[string]string{
 		`{"a":1e400,"a":"<x>"}`: `{"a":1e400,"a":"<x>"}`,
 		"not \"JSON\"":          `"not \"JSON\""`,
+		deep:                    `"` + deep + `"`,
 	} {
 		if got := string(shownBody([]byte(in))); got != expected {
 			t.Errorf("got %s, expected %s", got, expected)

@@ -141,7 +141,7 @@ func (d *Dashboard) checkOrigin(r *http.Request) error {
 	if rebound(r) {
 		return &apiError{
 			http.StatusForbidden, "foreign_host",
-			"From the gateway's own machine ask for localhost, or use HTTPS or a login; a proxy must send X-Forwarded-For.",
+			"From the gateway's own machine ask for localhost, or use HTTPS or a login; a proxy must serve HTTPS, or send Via.",
 		}
 	}
 	return nil
@@ -149,9 +149,16 @@ func (d *Dashboard) checkOrigin(r *http.Request) error {
 
 // rebound reports whether the request may come from a page whose DNS name an attacker has pointed at this machine: for the
 // browser, the page is of the same origin. Over TLS the name would need a certificate here, and a login is asked of the
-// page's own name.
+// page's own name. What shows a proxy must be beyond the reach of the page's scripts, which can set most headers.
 func rebound(r *http.Request) bool {
-	return r.TLS == nil && fromLoopback(r) && !loopbackHost(r.Host) && !forwarded(r) && !authenticated(r)
+	return r.TLS == nil && fromLoopback(r) && !loopbackHost(r.Host) && !proxied(r) && !authenticated(r)
+}
+
+// proxied reports whether a proxy has sent the request on for certain: by headers that scripts cannot set, of which browsers
+// send Sec-Fetch-Site over HTTPS and to this machine alone, or by HTTP/1.0, which no browser speaks. See "forbidden request-header"
+// in https://fetch.spec.whatwg.org and section 2 of https://www.w3.org/TR/fetch-metadata.
+func proxied(r *http.Request) bool {
+	return r.Header.Get("Via") != "" || r.Header.Get("Sec-Fetch-Site") != "" || !r.ProtoAtLeast(1, 1)
 }
 
 // mayWrite reports whether the request may change something. Behind a proxy every peer may be a loopback one, so that

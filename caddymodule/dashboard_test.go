@@ -200,7 +200,10 @@ func TestDashboardRebinding(t *testing.T) {
 		"no host":                       {func(r *http.Request) { r.Host = "" }, false},
 		"localhost":                     {func(*http.Request) {}, true},
 		"over TLS":                      {func(r *http.Request) { evil(r); r.TLS = new(tls.ConnectionState) }, true},
-		"behind a proxy":                {func(r *http.Request) { evil(r); r.Header.Set("X-Forwarded-For", "203.0.113.9") }, true},
+		"a header that a script sets":   {func(r *http.Request) { evil(r); r.Header.Set("X-Forwarded-For", "203.0.113.9") }, false},
+		"behind a proxy with Via":       {func(r *http.Request) { evil(r); r.Header.Set("Via", "1.1 proxy") }, true},
+		"behind a proxy with HTTPS":     {func(r *http.Request) { evil(r); r.Header.Set("Sec-Fetch-Site", "same-origin") }, true},
+		"behind a proxy with HTTP/1.0":  {func(r *http.Request) { evil(r); r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.0", 1, 0 }, true},
 		"authenticated":                 {func(r *http.Request) { evil(r); replacer(r).Set("http.auth.user.id", "alice") }, true},
 		"from another machine, by name": {func(r *http.Request) { afar(r) }, true},
 	} {
@@ -210,6 +213,7 @@ func TestDashboardRebinding(t *testing.T) {
 				cancel() // it ends at once where it is let in
 			}
 			r := fromHere("GET", path).WithContext(ctx)
+			r.Header.Del("Sec-Fetch-Site") // which browsers send over HTTPS, and to this machine
 			e.change(r)
 			w, answer := serve(t, d, r)
 			cancel()

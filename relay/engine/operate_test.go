@@ -12,6 +12,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"github.com/callbackrelay/caddy-relay/relay/internal/redistest"
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // onBothStores runs a test with what starts a gateway on either store.
@@ -92,10 +93,13 @@ func TestReplayAll(t *testing.T) {
 }
 
 // wantsTask is a `when` that wants the events of a task, and cannot decide about another.
-type wantsTask struct{ wanted, broken string }
+type wantsTask struct {
+	wanted, broken string
+	format         payload.Format // of the source's bodies
+}
 
 func (f wantsTask) Match(v *relay.View) (bool, error) {
-	if v.Event.TaskID == f.broken {
+	if v.Event.TaskID == f.broken || v.Format != f.format {
 		return false, errors.New("no such field")
 	}
 	return v.Event.TaskID == f.wanted && len(v.Event.Body) > 0, nil
@@ -107,7 +111,8 @@ func TestReplayAllBackfills(t *testing.T) {
 		old, filtered, all := destination(t, "a", a.URL), destination(t, "filtered", b.URL), destination(t, "all", b.URL)
 		g := start(old)
 		ids := g.acceptDelivered(3, "a")
-		filtered.When = wantsTask{wanted: "task-ba", broken: "task-ca"}
+		g.source.Body = payload.Any
+		filtered.When = wantsTask{wanted: "task-ba", broken: "task-ca", format: payload.Any}
 		g.push(filtered, all)
 		since := relay.EventFilter{Source: "vocals", Since: time.Now().Add(-time.Hour)}
 		g.replayAll(since, 0, false, 0, 3) // what has left the config has nowhere to go

@@ -119,7 +119,8 @@ func (r *replaying) add(ctx context.Context, rec *relay.EventRecord) error {
 // wants reports whether the only destination wants an event that it never had. As at accept, one that cannot be decided is
 // delivered.
 func (r *replaying) wants(ctx context.Context, id string) (bool, error) {
-	d := r.settings.Load().Destination(r.source, r.only)
+	settings := r.settings.Load()
+	d := settings.Destination(r.source, r.only)
 	if d == nil {
 		return false, nil // it has left the config meanwhile
 	}
@@ -133,7 +134,7 @@ func (r *replaying) wants(ctx context.Context, id string) (bool, error) {
 		}
 		return false, err
 	}
-	matched, err := d.When.Match(&relay.View{Event: &rec.Event})
+	matched, err := d.When.Match(&relay.View{Event: &rec.Event, Format: settings.Sources[r.source].Body})
 	return matched || err != nil, nil
 }
 

@@ -170,6 +170,9 @@ func walkText(f *Found, quoted []byte, escaped bool, s spot) {
 	}
 }
 
+// IsDocument reports whether a text is JSON that may be read: in UTF-8, and no deeper than MaxDepth.
+func IsDocument(text []byte) bool { return walk(text, spot{}, nil) >= 0 }
+
 // Inside returns the document that a text holds, an object or an array in JSON; nil if it is none, or refused, as one that is
 // nested deeper than MaxDepth is. All of it is checked before anything is taken from it.
 func Inside(text []byte) []byte {
@@ -177,7 +180,7 @@ func Inside(text []byte) []byte {
 	if i == len(text) || text[i] != '{' && text[i] != '[' {
 		return nil
 	}
-	if walk(text, spot{}, nil) < 0 {
+	if !IsDocument(text) {
 		return nil
 	}
 	return text

@@ -37,12 +37,18 @@ func (in *Intake) keep(w http.ResponseWriter, r *http.Request, src *relay.Source
 	if rej.reason != nil {
 		why = strings.TrimSuffix(why, ".") + ": " + rej.reason.Error() + "."
 	}
+	taskID := cb.TaskID
+	if !isTaskID(taskID) {
+		taskID = "" // what a stranger sent in its place may be as long as a body
+	}
+	// Copies, since the strings of a request share the memory of all its headers.
+	path := strings.Clone(strings.ToValidUTF8(r.URL.Path[:min(len(r.URL.Path), maxPath)], ""))
 	one := &rejected{Rejected: Rejected{
 		ID: NewID(cb.Now), Source: src.Name, At: cb.Now,
-		Method: r.Method, Path: strings.ToValidUTF8(r.URL.Path[:min(len(r.URL.Path), maxPath)], ""),
+		Method: strings.Clone(r.Method), Path: path,
 		Remote: r.RemoteAddr, Client: client,
 		Status: rej.status, Result: rej.result, Code: rej.code, Reason: why,
-		TaskID: cb.TaskID, Headers: storedHeaders(r, src), Body: body, Kept: kept,
+		TaskID: taskID, Headers: storedHeaders(r, src), Body: body, Kept: kept,
 	}}
 	if kept {
 		one.header = r.Header.Clone()

@@ -89,7 +89,7 @@ func newRejections(most int) *rejections {
 
 // add keeps a rejected callback. A body that is larger than all that may be kept is left out.
 func (rs *rejections) add(r *rejected) {
-	r.size = keptOverhead + len(r.Path) + len(r.Reason)
+	r.size = keptOverhead + len(r.Method) + len(r.Path) + len(r.Reason) + len(r.TaskID)
 	for name, value := range r.Headers {
 		r.size += len(name) + len(value)
 	}

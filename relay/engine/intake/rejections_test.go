@@ -3,7 +3,11 @@ package intake
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +52,25 @@ func TestRejectionsAreBounded(t *testing.T) {
 	}
 	if total != rs.size {
 		t.Errorf("%d bytes are counted, and %d kept", rs.size, total)
+	}
+}
+
+// TestLongTaskIDIsNotKept has a stranger send a body in the place of a task id, and request lines that are kept in part.
+func TestLongTaskIDIsNotKept(t *testing.T) {
+	in := New(Params{})
+	defer in.Stop()
+	r := httptest.NewRequest(http.MethodPost, "/callbacks/"+strings.Repeat("p", 2*maxPath), nil)
+	src := &relay.Source{Name: "vocals"}
+	cb := &relay.Callback{TaskID: strings.Repeat("t", 1<<20), Now: time.Now()}
+	in.keep(httptest.NewRecorder(), r, src, netip.Addr{}, cb, unavailable(errors.New("of the test")))
+	list := in.rejections.list("", "", 10)
+	if len(list) != 1 || list[0].TaskID != "" || len(list[0].Path) != maxPath {
+		t.Fatalf("kept: %d, the task id has %d bytes", len(list), len(list[0].TaskID))
+	}
+	cb.TaskID = "task-1"
+	in.keep(httptest.NewRecorder(), r, src, netip.Addr{}, cb, unavailable(errors.New("of the test")))
+	if list := in.rejections.list("", "", 10); len(list) != 2 || list[0].TaskID != "task-1" && list[1].TaskID != "task-1" {
+		t.Errorf("kept: %+v", list)
 	}
 }
 
