@@ -49,6 +49,8 @@ type ArchiveError struct {
 	Storage bool
 	// Final reports that none of them is worth another try: they are not allowed, or too large.
 	Final bool
+	// Panic is the error of a file for which the archive itself panicked, to be logged with its stack; nil if it did not.
+	Panic error
 }
 
 func (e *ArchiveError) Error() string {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 // Defaults and limits.
@@ -94,11 +95,18 @@ func (a *Archive) Expire(ctx context.Context, delivered func(ctx context.Context
 
 // Archive implements relay.Archiver. The error is a *relay.ArchiveError.
 func (a *Archive) Archive(ctx context.Context, ev *relay.Event, done []relay.File) ([]relay.File, error) {
-	places := a.places(ev)
+	places, more, err := a.places(ctx, ev)
+	if err != nil {
+		return nil, &relay.ArchiveError{Failed: more, Reason: sentence(err)}
+	}
 	missing := &relay.ArchiveError{Final: true}
-	if n := len(places) - MaxFiles; n > 0 {
-		missing.Failed, missing.Reason = n, fmt.Sprintf("the event names %d files, of which %d are archived", len(places), MaxFiles)
-		places = places[:MaxFiles]
+	kept := min(len(places), MaxFiles)
+	if n := len(places) + more - kept; n > 0 {
+		missing.Failed, missing.Reason = n, fmt.Sprintf("the event names %d files, of which %d are archived", kept+n, kept)
+		if more > 0 {
+			missing.Reason += fmt.Sprintf("; %d are past %d places of URLs, or at paths of more than %d bytes", more, maxPlaces, maxPath)
+		}
+		places = places[:kept]
 	}
 	places = slices.DeleteFunc(places, func(p place) bool {
 		return slices.ContainsFunc(done, p.isOf)
@@ -112,7 +120,10 @@ func (a *Archive) Archive(ctx context.Context, ev *relay.Event, done []relay.Fil
 			select {
 			case a.slots <- struct{}{}:
 				defer func() { <-a.slots }()
-				files[i], bytes[i], errs[i] = a.store(ctx, ev, p)
+				errs[i] = guard.Step(func() (err error) { // a storage may be anybody's
+					files[i], bytes[i], err = a.store(ctx, ev, p)
+					return err
+				})
 			case <-ctx.Done():
 				errs[i] = context.Cause(ctx)
 			}
@@ -138,9 +149,12 @@ func (a *Archive) Archive(ctx context.Context, ev *relay.Event, done []relay.Fil
 func note(e *relay.ArchiveError, field string, err error) {
 	r, refused := errors.AsType[*refusal](err)
 	e.Failed++
-	if _, ok := errors.AsType[*storageError](err); ok {
-		e.Storage = true
+	_, ofStorage := errors.AsType[*storageError](err)
+	panicked, ok := errors.AsType[*guard.PanicError](err)
+	if ok {
+		e.Panic = panicked
 	}
+	e.Storage = e.Storage || ofStorage || ok
 	e.Final = e.Final && refused && r.final
 	if e.Reason != "" {
 		e.Others++
@@ -198,9 +212,9 @@ func (a *Archive) url(object string) string {
 	return a.options.URLPrefix + (&url.URL{Path: object}).EscapedPath()
 }
 
-// places returns where the body of an event names files.
-func (a *Archive) places(ev *relay.Event) []place {
-	return findPlaces(ev.Body, a.options.Reading.Format, func(body []byte) relay.Reading {
+// places returns where the body of an event names files, as findPlaces does.
+func (a *Archive) places(ctx context.Context, ev *relay.Event) (places []place, more int, err error) {
+	return findPlaces(ctx, ev.Body, a.options.Reading.Format, func(body []byte) relay.Reading {
 		r, _ := a.options.Provider.Read(body, header(ev), a.options.Reading)
 		return r
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/callbackrelay/caddy-relay/relay/internal/cause"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 	"github.com/callbackrelay/caddy-relay/relay/internal/publicnet"
 )
 
@@ -50,6 +51,9 @@ func sentence(err error) string {
 	}
 	if e, ok := errors.AsType[*publicnet.AddressError](err); ok {
 		return "its host resolves to an address that is not public: " + e.Addr.String()
+	}
+	if e, ok := errors.AsType[*guard.PanicError](err); ok {
+		return "the archive failed: " + cause.Of(e)
 	}
 	if e, ok := errors.AsType[*storageError](err); ok {
 		return e.Error() // by which a storage says what it failed at, in words of its own

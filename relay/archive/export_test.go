@@ -1,6 +1,8 @@
 package archive
 
 import (
+	"context"
+	"net/http"
 	"os"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -8,11 +10,15 @@ import (
 
 // Fields returns where the body of an event names files.
 func Fields(a *Archive, ev *relay.Event) (files []relay.File) {
-	for _, p := range a.places(ev) {
+	places, _, _ := a.places(context.Background(), ev)
+	for _, p := range places {
 		files = append(files, relay.File{Field: p.field, URL: p.url})
 	}
 	return files
 }
+
+// SetTransport makes an archive send its requests to rt.
+func SetTransport(a *Archive, rt http.RoundTripper) { a.fetcher.client.Transport = rt }
 
 // SetFree makes a folder see a share of free space.
 func (f *Folder) SetFree(free func() float64) {

@@ -110,7 +110,7 @@ type download struct {
 
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
-	stall   *time.Timer
+	stall   *time.Timer // runs while the server is waited for, and not while the storage works
 	body    io.ReadCloser
 	offset  int64
 	resumed int
@@ -197,6 +197,7 @@ func (d *download) request() (*http.Response, error) {
 	}
 	d.stall.Reset(d.fetcher.options.Stall)
 	res, err := d.fetcher.client.Do(req)
+	d.stall.Stop()
 	if err != nil {
 		return nil, d.cause(err)
 	}
@@ -206,9 +207,10 @@ func (d *download) request() (*http.Response, error) {
 // Read implements io.Reader. Where the connection breaks it asks for the rest.
 func (d *download) Read(p []byte) (int, error) {
 	for d.err == nil && !d.ended {
-		n, err := d.body.Read(p)
-		d.offset += int64(n)
 		d.stall.Reset(d.fetcher.options.Stall)
+		n, err := d.body.Read(p)
+		d.stall.Stop()
+		d.offset += int64(n)
 		switch {
 		case d.offset > d.fetcher.options.MaxSize:
 			d.err = d.tooLarge()

@@ -2,11 +2,11 @@ package archive
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/tidwall/gjson"
 
@@ -14,9 +14,13 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
+// Whoever sends a callback chooses all that a search meets, so each step of it is bounded, and all steps together are
+// linear in the size of the body.
 const (
-	maxTexts  = 3   // how deep strings that hold JSON may be in each other
-	maxProbes = 256 // how many places of repeated URLs are told apart
+	maxTexts  = 3    // how deep strings that hold JSON may be in each other
+	maxProbes = 256  // how many places of repeated URLs are told apart
+	maxPlaces = 4096 // how many places of URLs are looked at
+	maxPath   = 1024 // how long the path of a place may be, in bytes
 )
 
 // place is where a body names a file.
@@ -29,101 +33,55 @@ type place struct {
 // isOf reports whether the file is of this place.
 func (p place) isOf(f relay.File) bool { return f.Field == p.field && f.URL == p.url }
 
-// findPlaces returns the places of the files that read finds in a body, in their order.
-func findPlaces(body []byte, format payload.Format, read func([]byte) relay.Reading) []place {
+// findPlaces returns the places of the files that read finds in a body, in their order. more is how many files the body
+// names beside them, at places past a limit. An error is of ctx; more counts all files then.
+func findPlaces(ctx context.Context, body []byte, format payload.Format, read func([]byte) relay.Reading) (places []place, more int, err error) {
 	reading := read(body)
-	wanted := make(map[string]int, len(reading.Files)) // how often each URL is a file
+	if len(reading.Files) == 0 {
+		return nil, 0, nil
+	}
+	s := search{wanted: make(map[string]int, len(reading.Files)), found: map[string]int{}}
 	for _, u := range reading.Files {
-		wanted[u]++
+		s.wanted[u]++
 	}
-	if len(wanted) == 0 {
-		return nil
-	}
-	s := search{wanted: wanted}
 	if format == payload.Form {
 		s.form(body)
 	} else {
-		bom := len(body) - len(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
-		s.document(body[bom:], bom, "", 0, func(i int) int { return i })
+		doc := bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))
+		s.document(ctx, doc, &origin{start: len(body) - len(doc)}, 0)
 	}
-	found := map[string]int{}
-	for _, p := range s.places {
-		found[p.url]++
+	files := 0
+	for u, n := range s.found {
+		files += min(n, s.wanted[u])
 	}
 	probes := 0
-	return slices.DeleteFunc(s.places, func(p place) bool {
-		if found[p.url] <= wanted[p.url] {
+	places = slices.DeleteFunc(s.places, func(p place) bool {
+		if s.found[p.url] <= s.wanted[p.url] {
 			return false
 		}
 		// The URL is also where it names no file, as in an echo of the request. There it can be missing without a change.
-		if probes++; probes <= maxProbes {
+		if probes++; probes <= maxProbes && ctx.Err() == nil {
 			without := slices.Concat(body[:p.start], body[p.end:])
 			if read(without).FilesTotal < reading.FilesTotal {
 				return false
 			}
 		}
-		found[p.url]--
+		s.found[p.url]--
 		return true
 	})
+	if ctx.Err() != nil {
+		return nil, len(reading.Files), context.Cause(ctx)
+	}
+	return places, max(0, files-len(places)), nil
 }
 
 // search collects the places of URLs.
 type search struct {
-	wanted map[string]int
+	wanted map[string]int // how often each URL is a file
+	found  map[string]int // how often each of them is in the body
+	looked int            // how many places have been looked at
 	places []place
-}
-
-// document searches a JSON document for strings that are wanted URLs. at converts an index of what holds the document into
-// one of the body; the document begins at offset there.
-func (s *search) document(doc []byte, offset int, path string, texts int, at func(int) int) {
-	d := json.NewDecoder(bytes.NewReader(doc))
-	d.UseNumber()
-	var stack []level
-	before := 0 // where the token before this one ended
-	for {
-		token, err := d.Token()
-		if err != nil {
-			return // io.EOF, or no JSON, in which nothing is a file
-		}
-		end := int(d.InputOffset())
-		if delim, ok := token.(json.Delim); ok {
-			switch delim {
-			case '{', '[':
-				stack = append(stack, level{object: delim == '{', path: s.enter(stack, path)})
-			default:
-				stack = stack[:len(stack)-1]
-				step(stack)
-			}
-			before = end
-			continue
-		}
-		text, isText := token.(string)
-		if n := len(stack); n > 0 && stack[n-1].object && !stack[n-1].keyed {
-			stack[n-1].key, stack[n-1].keyed = text, true
-			before = end
-			continue
-		}
-		if isText && strings.Contains(text, "://") || isText && texts < maxTexts && strings.Contains(text, `:\/\/`) {
-			start := before + bytes.IndexByte(doc[before:end], '"')
-			s.text(doc, start, end, offset, text, s.enter(stack, path), texts, at)
-		}
-		step(stack)
-		before = end
-	}
-}
-
-// text looks at one string of a document, which is doc[start:end] with its quotes.
-func (s *search) text(doc []byte, start, end, offset int, text, path string, texts int, at func(int) int) {
-	if s.wanted[text] > 0 {
-		s.places = append(s.places, place{field: path, url: text, start: at(offset + start + 1), end: at(offset + end - 1)})
-		return
-	}
-	trimmed := strings.TrimLeft(text, " \t\r\n")
-	if texts == maxTexts || trimmed == "" || trimmed[0] != '{' && trimmed[0] != '[' {
-		return
-	}
-	quoted := doc[start:end]
-	s.document([]byte(text), 0, path, texts+1, func(i int) int { return at(offset + start + rawIndex(quoted, i)) })
+	stack  []level // of the objects and arrays that the search is in, through the strings that hold them
 }
 
 // level is an object or array that the search is in.
@@ -131,66 +89,95 @@ type level struct {
 	object, keyed bool
 	key           string
 	index         int
-	path          string // of the object or array
 }
 
-// enter returns the path of the value that comes next.
-func (s *search) enter(stack []level, path string) string {
-	if len(stack) == 0 {
-		return path
+// document searches a JSON document for strings that are wanted URLs. What a provider does not read, because it is no JSON or
+// nested too deep, names no file.
+func (s *search) document(ctx context.Context, doc []byte, from *origin, texts int) {
+	if payload.Inside(doc) == nil {
+		return
 	}
-	l := stack[len(stack)-1]
-	part := strconv.Itoa(l.index)
-	if l.object {
-		part = gjson.Escape(l.key)
+	outer := len(s.stack)
+	d := json.NewDecoder(bytes.NewReader(doc))
+	d.UseNumber()
+	before := 0 // where the token before this one ended
+	for ctx.Err() == nil {
+		token, err := d.Token()
+		if err != nil {
+			return // io.EOF
+		}
+		end := int(d.InputOffset())
+		switch token := token.(type) {
+		case json.Delim:
+			if token == '{' || token == '[' {
+				s.stack = append(s.stack, level{object: token == '{'})
+			} else {
+				s.stack = s.stack[:len(s.stack)-1]
+				s.step(outer)
+			}
+		case string:
+			if l := &s.stack[len(s.stack)-1]; l.object && !l.keyed {
+				l.key, l.keyed = token, true
+				break
+			}
+			start := before + bytes.IndexByte(doc[before:end], '"') + 1
+			s.text(ctx, token, doc[start:end-1], start, from, texts)
+			s.step(outer)
+		default:
+			s.step(outer)
+		}
+		before = end
 	}
-	if l.path == "" {
-		return part
-	}
-	return l.path + "." + part
 }
 
-// step goes on to the next member or element.
-func step(stack []level) {
-	if len(stack) > 0 {
-		l := &stack[len(stack)-1]
+// text looks at one string of a document, which is written there from start on.
+func (s *search) text(ctx context.Context, text string, written []byte, start int, from *origin, texts int) {
+	switch {
+	case s.wanted[text] > 0:
+		s.add(text, from, start, start+len(written))
+	case texts < maxTexts:
+		s.document(ctx, []byte(text), &origin{outer: from, start: start, written: written}, texts+1)
+	}
+}
+
+// add counts a place of a wanted URL where the search is, and keeps it unless it is past a limit.
+func (s *search) add(text string, from *origin, start, end int) {
+	s.found[text]++
+	if s.looked == maxPlaces {
+		return
+	}
+	s.looked++
+	if path, ok := s.path(); ok {
+		s.places = append(s.places, place{field: path, url: text, start: from.at(start), end: from.at(end)})
+	}
+}
+
+// path returns where the search is; ok is false if that is longer than maxPath.
+func (s *search) path() (path string, ok bool) {
+	var b []byte
+	for i, l := range s.stack {
+		if i > 0 {
+			b = append(b, '.')
+		}
+		if len(b)+len(l.key) > maxPath {
+			return "", false
+		}
+		if l.object {
+			b = append(b, gjson.Escape(l.key)...)
+		} else {
+			b = strconv.AppendInt(b, int64(l.index), 10)
+		}
+	}
+	return string(b), len(b) <= maxPath
+}
+
+// step goes on to the next member or element, unless the document that began below outer levels is at its end.
+func (s *search) step(outer int) {
+	if len(s.stack) > outer {
+		l := &s.stack[len(s.stack)-1]
 		l.keyed = false
 		l.index++
 	}
-}
-
-// rawIndex returns where, in a quoted JSON string, the byte i of what it says is written.
-func rawIndex(quoted []byte, i int) int {
-	raw := 1
-	for said := 0; said < i && raw < len(quoted)-1; {
-		if quoted[raw] != '\\' {
-			said, raw = said+1, raw+1
-			continue
-		}
-		n := 2
-		if quoted[raw+1] == 'u' {
-			n = 6
-			if low, high := quoted[raw:], quoted[min(raw+6, len(quoted)):]; isSurrogate(low, '8', 'b') && isSurrogate(high, 'c', 'f') {
-				n = 12
-			}
-		}
-		var text string
-		_ = json.Unmarshal(slices.Concat([]byte{'"'}, quoted[raw:raw+n], []byte{'"'}), &text) // it has been read before
-		said, raw = said+len(text), raw+n
-	}
-	return raw
-}
-
-// isSurrogate reports whether b begins with an escaped UTF-16 surrogate, of which the third digit lies in a range.
-func isSurrogate(b []byte, from, to byte) bool {
-	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' || b[2]|0x20 != 'd' {
-		return false
-	}
-	c := b[3]
-	if c >= 'A' {
-		c |= 0x20
-	}
-	return from <= c && c <= to
 }
 
 // form searches the fields of a form.
@@ -201,8 +188,9 @@ func (s *search) form(body []byte) {
 		text, err := url.QueryUnescape(string(value))
 		if err == nil && s.wanted[text] > 0 {
 			key, _ := url.QueryUnescape(string(name))
+			s.stack = []level{{object: true, key: key}}
 			end := start + len(field)
-			s.places = append(s.places, place{field: gjson.Escape(key), url: text, start: end - len(value), end: end})
+			s.add(text, &origin{}, end-len(value), end)
 		}
 		start += len(field) + 1
 	}

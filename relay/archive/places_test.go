@@ -118,6 +118,12 @@ func TestRewrite(t *testing.T) {
 			[]string{"data.resultJson.resultUrls.0", "data.resultJson.resultUrls.1"},
 			`{"data":{"taskId":"1","resultJson":"{\"x\":\"\\u00fc\ud83d\ude00\\\"\",\"resultUrls\":[\"X\",\"X\"]}"}}`,
 		},
+		"escaped twice in a text": {
+			provider.Suno(), payload.JSON,
+			`{"data":{"taskId":"1","resultJson":" {\"\\u00fc\\ud83d\\ude00\\ud83d\":\"\ud83d\",\"resultUrls\":[\"https:\\u002f\\u002fh\\u002f1\"]}"}}`,
+			[]string{"data.resultJson.resultUrls.0"},
+			`{"data":{"taskId":"1","resultJson":" {\"\\u00fc\\ud83d\\ude00\\ud83d\":\"\ud83d\",\"resultUrls\":[\"X\"]}"}}`,
+		},
 		"escaped in a text": {
 			provider.Suno(), payload.JSON,
 			`{"data":{"taskId":"1","resultJson":"\u007b\u0022resultUrls\u0022:[\u0022https:\/\/h\/1\u0022]}"}}`,
@@ -137,8 +143,18 @@ func TestRewrite(t *testing.T) {
 			`{"id":"1","out":{"a.b":{"*":"X"},"":"X","https://h/a":1}}`,
 		},
 		"byte order mark": {custom, payload.JSON, "\xef\xbb\xbf" + `{"id":"1","out":"https://h/a"}`, []string{"out"}, "\xef\xbb\xbf" + `{"id":"1","out":"X"}`},
-		"array":           {custom, payload.Any, `[]`, nil, `[]`},
-		"no JSON":         {custom, payload.Any, `https://h/a`, nil, `https://h/a`},
+		"deep in a text": {
+			custom, payload.JSON, deep(payload.MaxDepth, "https://h/a"),
+			[]string{"out", "text.a" + strings.Repeat(".0", payload.MaxDepth-1)},
+			deep(payload.MaxDepth, "X"),
+		},
+		"too deep in a text": {
+			custom, payload.JSON, deep(payload.MaxDepth+1, "https://h/a"),
+			[]string{"out"},
+			strings.Replace(deep(payload.MaxDepth+1, "https://h/a"), "https://h/a", "X", 1),
+		},
+		"array":   {custom, payload.Any, `[]`, nil, `[]`},
+		"no JSON": {custom, payload.Any, `https://h/a`, nil, `https://h/a`},
 		"form": {
 			custom, payload.Form, "id=1&out=https%3A%2F%2Fh%2Fa%2Bb&x=https%3A%2F%2Fh%2Fa%2Bb\r\n",
 			[]string{"out"},
@@ -191,4 +207,10 @@ func FuzzRewrite(f *testing.F) {
 			t.Errorf("%q became %q", body, rewritten)
 		}
 	})
+}
+
+// deep returns a body with a file, and with a text of so many levels that names it again.
+func deep(levels int, url string) string {
+	text := strings.Repeat("[", levels-1) + `\"` + url + `\"` + strings.Repeat("]", levels-1)
+	return `{"id":"1","out":"` + url + `","text":"{\"a\":` + text + `}"}`
 }

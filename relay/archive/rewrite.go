@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"context"
 	"net/url"
 	"slices"
 
@@ -13,9 +14,10 @@ func (a *Archive) Rewrite(ev *relay.Event, files []relay.File) []byte {
 	if a.options.URLPrefix == "" || len(files) == 0 {
 		return ev.Body
 	}
+	places, _, _ := a.places(context.Background(), ev) // fails with its context alone
 	var body []byte
 	last := 0
-	for _, p := range a.places(ev) {
+	for _, p := range places {
 		i := slices.IndexFunc(files, p.isOf)
 		if i < 0 {
 			continue

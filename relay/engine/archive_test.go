@@ -1,7 +1,10 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -59,6 +62,12 @@ func archiveOf(t *testing.T, folder string) *relay.Destination {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return archiveIn(t, storage)
+}
+
+// archiveIn is the archive of a source, in a storage, with the URL https://files.example.com.
+func archiveIn(t *testing.T, storage archive.Storage) *relay.Destination {
+	t.Helper()
 	hosts, err := archive.ParseHosts([]string{"127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
@@ -186,6 +195,31 @@ func TestArchiveRefused(t *testing.T) {
 		if d.Breaker.State != "closed" {
 			t.Errorf("%s is held", d.Name)
 		}
+	}
+}
+
+// panicking is a storage with a bug.
+type panicking struct{}
+
+func (panicking) Put(context.Context, string, io.Reader, int64, string) error { panic("no bucket") }
+
+// A storage that panics is logged with its stack, and its delivery is tried again.
+func TestArchivePanics(t *testing.T) {
+	var logged logLines
+	host := newFileServer(t)
+	g := newGateway(t, archiveIn(t, panicking{}))
+	s := g.settings()
+	s.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	g.Push(s)
+	id := g.send(filesCallback("t", "complete", host.URL+"/1.mp3")).Header().Get("Relay-Event-Id")
+	g.await("the panic is logged", func() bool {
+		return logged.count("an attempt failed inside the gateway", id) > 0
+	})
+	if logged.count("an attempt failed inside the gateway", "panicking.Put") == 0 {
+		t.Error("the stack is missing")
+	}
+	if d := g.awaitState(id, relay.ArchiveName, relay.StateDead); d.Tries != 2 {
+		t.Errorf("%+v", d)
 	}
 }
 

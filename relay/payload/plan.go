@@ -159,7 +159,7 @@ func (p *Plan) ReadAny(doc []byte, found *Found) error {
 func find(want slow, doc []byte, found *Found) {
 	if want.text >= 0 {
 		if doc = found.Value(want.text).raw; len(doc) > 0 && doc[0] == '"' {
-			doc = inside(unquote(doc))
+			doc = Inside(unquote(doc))
 		}
 	}
 	v := gjson.GetBytes(doc, want.path)

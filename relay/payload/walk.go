@@ -160,7 +160,7 @@ func walkText(f *Found, quoted []byte, escaped bool, s spot) {
 	}
 	c := content(quoted, escaped)
 	if holdsJSON {
-		if inner := inside(c); inner != nil {
+		if inner := Inside(c); inner != nil {
 			walk(inner, s, f)
 			return
 		}
@@ -173,9 +173,9 @@ func walkText(f *Found, quoted []byte, escaped bool, s spot) {
 // IsDocument reports whether a text is JSON that may be read: in UTF-8, and no deeper than MaxDepth.
 func IsDocument(text []byte) bool { return walk(text, spot{}, nil) >= 0 }
 
-// inside returns the document that a text holds; nil if it is none, or refused. All of it is checked before anything
-// is taken from it.
-func inside(text []byte) []byte {
+// Inside returns the document that a text holds, an object or an array in JSON; nil if it is none, or refused, as one that is
+// nested deeper than MaxDepth is. All of it is checked before anything is taken from it.
+func Inside(text []byte) []byte {
 	i := skipSpace(text, 0)
 	if i == len(text) || text[i] != '{' && text[i] != '[' {
 		return nil

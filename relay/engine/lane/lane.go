@@ -202,9 +202,13 @@ func (l *Lane) try(dst *relay.Destination, d *relay.Leased) (a *courier.Answer) 
 		return nil
 	})
 	if err != nil {
+		a = &courier.Answer{Attempt: relay.Attempt{At: start, Duration: time.Since(start), Error: "the gateway failed: " + err.Error()}}
+	} else if a.Missing != nil {
+		err = a.Missing.Panic
+	}
+	if err != nil {
 		l.lanes.params.Logger().Error("an attempt failed inside the gateway", "source", l.name.Source,
 			"destination", l.name.Destination, "event_id", d.Event.ID, "error", err, "stack", guard.Stack(err))
-		a = &courier.Answer{Attempt: relay.Attempt{At: start, Duration: time.Since(start), Error: "the gateway failed: " + err.Error()}}
 	}
 	return a
 }
