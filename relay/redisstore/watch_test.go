@@ -53,3 +53,31 @@ func TestCountersAreRecounted(t *testing.T) {
 	}
 	want("three", 2, 2, "0", "1")
 }
+
+// A look at a source that there is not, as one whose name is mistyped, leaves nothing in Redis.
+func TestAnUnknownSourceIsNotMade(t *testing.T) {
+	s := open(t)
+	accept(t, s, newAccept("one"))
+	ctx, typo := t.Context(), relay.Selection{Source: "vocal", Destination: "one", Orphaned: true}
+	for call, look := range map[string]func() (int, error){
+		"dead letters": func() (int, error) { l, _, err := s.DeadLetters(ctx, typo, 10, ""); return len(l), err },
+		"events": func() (int, error) {
+			l, _, err := s.Events(ctx, relay.EventFilter{Source: "vocal"})
+			return len(l), err
+		},
+		"task": func() (int, error) {
+			l, _, err := s.Tasks(ctx, relay.TaskFilter{Source: "vocal", TaskID: "task"})
+			return len(l), err
+		},
+		"redrive": func() (int, error) { n, _, err := s.Redrive(ctx, typo, relay.Pace{}, ""); return n, err },
+		"discard": func() (int, error) { n, _, err := s.Discard(ctx, typo, ""); return n, err },
+		"expire":  func() (int, error) { l, err := s.Expire(ctx, "vocal", "one", time.Hour); return len(l), err },
+	} {
+		if n, err := look(); n != 0 || err != nil {
+			t.Errorf("%s gave %d, %v", call, n, err)
+		}
+		if keys, _ := server.Do(t, "KEYS", t.Name()+":{vocal}:*").([]any); len(keys) != 0 {
+			t.Errorf("%s has left %v", call, keys)
+		}
+	}
+}

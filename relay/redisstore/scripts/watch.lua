@@ -5,8 +5,10 @@
 --          age of the oldest that is not settled, time until the next is due (0 if one is, -1 if none waits),
 --          leases that had expired}
 tick()
-relieve()
-save()
+if not fresh or redis.call('EXISTS', FORMER) == 1 then -- else the source is one that somebody has mistyped
+  relieve()
+  save()
+end
 local known, meta = {}, redis.call('HGETALL', META)
 for i = 1, #meta, 2 do
   if string.sub(meta[i], 1, 2) == 'd:' then
