@@ -300,7 +300,7 @@ func TestRefusedChannel(t *testing.T) {
 		awaitHealth(t, s)
 		awaitHealth(t, other)
 		accept(t, s, newAccept("one"))
-		awaitWake(t, other, relay.DestinationName{Source: "vocals", Destination: "one"}, 2*time.Second)
+		awaitWake(t, other, relay.DestinationName{Source: "vocals", Destination: "one"})
 	}
 }
 
