@@ -209,7 +209,7 @@ func (r *Redis) Options() engine.Options {
 	return options
 }
 
-// follow has the store, which outlives this config, use the credentials of the current one for each new connection.
+// follow has the store, which outlives this config, use the credentials of the current one.
 func (r *Redis) follow(current func() Store) {
 	r.options.Credentials = func() (username, password string) {
 		o := r.options

@@ -28,6 +28,7 @@ func scripts(t *testing.T, redis *redistest.Server) int {
 func TestABatchIsAScript(t *testing.T) {
 	redis := redistest.Start(t)
 	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} })
+	s.Quiet()
 	accept(t, s, newAccept("one", "two")) // the script is known then
 	if err := settle(t, s, lease(t, s, "one", 1).Leased[0], relay.OutcomeDelivered); err != nil {
 		t.Fatal(err)

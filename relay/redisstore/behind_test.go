@@ -33,7 +33,7 @@ func TestOtherGatewaysLearnWhatWasFreed(t *testing.T) {
 	if s.Err != nil || len(s.Freed) != 1 {
 		t.Fatalf("freed %v, error %v", s.Freed, s.Err)
 	}
-	awaitWake(t, b, relay.DestinationName{Source: "vocals", Destination: "one"}, time.Second)
+	awaitWake(t, b, relay.DestinationName{Source: "vocals", Destination: "one"})
 	// The same settle, whose answer was lost, says it again.
 	a.Apply(t.Context(), &relay.Batch{Settles: []*relay.Settle{s}})
 	if s.Err != nil || len(s.Freed) != 1 {
@@ -54,7 +54,7 @@ func TestNothingWaitsForWhatIsGone(t *testing.T) {
 		t.Fatalf("leased %v, dead %v", l.Leased, l.Dead)
 	}
 	s.Refresh()
-	awaitWake(t, s, relay.DestinationName{Source: "vocals", Destination: "one"}, time.Second)
+	awaitWake(t, s, relay.DestinationName{Source: "vocals", Destination: "one"})
 	if l := lease(t, s, "one", 1); len(l.Dead) != 1 {
 		t.Fatalf("dead %v", l.Dead)
 	}

@@ -43,9 +43,19 @@ func newClient(o Options) redis.UniversalClient {
 	if o.MasterName != "" {
 		client.AddHook(masterHook{})
 	}
-	client.AddHook(reasonHook{})
+	hooks := []redis.Hook{reasonHook{}}
+	if o.Credentials != nil {
+		hooks = append(hooks, credentialsHook{o.Credentials})
+	}
+	for _, h := range hooks {
+		client.AddHook(h)
+	}
 	if cluster, ok := client.(*redis.ClusterClient); ok {
-		cluster.OnNewNode(func(node *redis.Client) { node.AddHook(reasonHook{}) })
+		cluster.OnNewNode(func(node *redis.Client) {
+			for _, h := range hooks {
+				node.AddHook(h)
+			}
+		})
 	}
 	return client
 }

@@ -2,9 +2,12 @@ package redisstore_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -297,7 +300,7 @@ func TestRefusedChannel(t *testing.T) {
 		awaitHealth(t, s)
 		awaitHealth(t, other)
 		accept(t, s, newAccept("one"))
-		awaitWake(t, other, relay.DestinationName{Source: "vocals", Destination: "one"}, 2*time.Second)
+		awaitWake(t, other, relay.DestinationName{Source: "vocals", Destination: "one"})
 	}
 }
 
@@ -321,5 +324,63 @@ func TestCredentialsAreNamed(t *testing.T) {
 		if text := log.String(); !strings.Contains(text, redis.Addr) || !strings.Contains(text, test.want) {
 			t.Errorf("%q: the log says\n%s", test.want, text)
 		}
+	}
+}
+
+// Credentials that change reach the connections that are open, which are kept otherwise.
+func TestCredentialsChange(t *testing.T) {
+	cert, key, pool := certificate(t)
+	port, err := redistest.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	redis := redistest.Start(
+		t, "--tls-port", strconv.Itoa(port), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no",
+	)
+	for name, change := range map[string]func(*redisstore.Options){
+		"plain": func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} },
+		"tls": func(o *redisstore.Options) {
+			o.Addresses = []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+			o.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, user := range []string{"a", "b"} {
+				redis.Do(t, "ACL", "SETUSER", user, "reset", "on", ">secret", "~*", "&*", "+@all")
+			}
+			opened := func(user string) int {
+				list, _ := redis.Do(t, "CLIENT", "LIST", "TYPE", "normal").(string)
+				return strings.Count(list, " user="+user+" ")
+			}
+			var user atomic.Value
+			user.Store("a")
+			s := open(t, change, func(o *redisstore.Options) {
+				o.Credentials = func() (string, string) { return user.Load().(string), "secret" }
+			})
+			s.Quiet()
+			for range 20 {
+				accept(t, s, newAccept("one"))
+			}
+			before := opened("a")
+			accept(t, s, newAccept("one"))
+			if n := opened("a"); n != before || n == 0 {
+				t.Errorf("%d connections became %d without a change", before, n)
+			}
+			user.Store("b")
+			redis.Do(t, "ACL", "SETUSER", "a", "-@all")
+			var all sync.WaitGroup
+			for range 8 { // more than there are connections of the former user
+				all.Go(func() {
+					a := newAccept("one")
+					if s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}}); a.Err != nil {
+						t.Errorf("accept gave %v", a.Err)
+					}
+				})
+			}
+			all.Wait()
+			if err := s.Health(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

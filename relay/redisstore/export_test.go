@@ -129,6 +129,12 @@ func (s *Store) Forgetful() {
 // Refresh counts anew.
 func (s *Store) Refresh() { s.watch(context.Background()) }
 
+// Quiet ends the loops, so that Redis hears from the store only what the test asks of it.
+func (s *Store) Quiet() {
+	s.close()
+	s.loops.Wait()
+}
+
 // Tell lets the other gateways know that something of a destination may be due.
 func (s *Store) Tell(source, destination string) {
 	s.tell(relay.DestinationName{Source: source, Destination: destination})

@@ -12,10 +12,10 @@ package redisstore
 //	<prefix>:{<tag>}:packs      hash: event id → the event's record, with those of its deliveries that have no record of their own (prelude.lua)
 //	<prefix>:{<tag>}:held       sorted set: events with leases in their records, by when the first of them ends
 //	<prefix>:{<tag>}:done       list: last settles with events that have nothing open and nothing dead, by that
+//	<prefix>:{<tag>}:settled    sorted set: the same, where something was dead once or the event is of the earlier layout
 //	<prefix>:{<tag>}:events     sorted set: event ids by sequence
 //	<prefix>:{<tag>}:tasks      sorted set, by name: task NUL sequence event id
-//	<prefix>:{<tag>}:notes      hash: <event id>:u duplicates, :c conflicts, :n variants, :<n>:f|m|h|b a variant
-//	<prefix>:{<tag>}:settled    sorted set: the same, where something was dead once or the event is of the earlier layout
+//	<prefix>:{<tag>}:notes      hash: <event id>:u duplicates, :c conflicts, :n variants, :<n>:f|m|h|b a variant, :g the sequence before its leases where a later try of its accept was given them
 //	<prefix>:{<tag>}:buried     sorted set: events with nothing open and something dead, by last settle
 //	<prefix>:{<tag>}:v:<id>     string: what is sent of an event, and what lists show (payload.go)
 //	<prefix>:{<tag>}:e:<id>     hash: attempts and files of an event that are not in its record

@@ -11,7 +11,7 @@ import (
 
 // find returns the partition of an event. An id names no slot, so each partition of each source is asked.
 func (s *Store) find(ctx context.Context, id string) (*shard, error) {
-	if err := s.readRegistry(ctx); err != nil {
+	if _, err := s.readRegistry(ctx); err != nil {
 		return nil, err
 	}
 	found, err := s.locate(ctx, s.allShards(s.known()), []string{id})

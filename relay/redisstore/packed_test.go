@@ -323,6 +323,7 @@ func TestADiscardedDeliveryIsNotLeft(t *testing.T) {
 func TestLeasesOfABatchAreAScript(t *testing.T) {
 	redis := redistest.Start(t)
 	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} })
+	s.Quiet()
 	waiting(t, s, "one", "two", "three") // the scripts are known then
 	accept(t, s, newAccept("one", "two", "three"), newAccept("one", "two", "three"))
 	redis.Do(t, "CONFIG", "RESETSTAT")

@@ -187,6 +187,7 @@ func TestScriptsOfPartitions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Quiet()
 	var batch []*relay.Accept
 	for range 400 {
 		batch = append(batch, newAccept("one"))

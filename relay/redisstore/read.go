@@ -76,7 +76,7 @@ func (s *Store) selected(ctx context.Context, source string) ([]string, error) {
 	if source != "" {
 		return []string{source}, nil
 	}
-	if err := s.readRegistry(ctx); err != nil {
+	if _, err := s.readRegistry(ctx); err != nil {
 		return nil, err
 	}
 	return s.known(), nil

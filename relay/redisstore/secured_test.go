@@ -133,7 +133,7 @@ func TestTLSAndAUser(t *testing.T) {
 	s.Announce("x")
 	redistest.Eventually(t, 5*time.Second, "the gateways see each other", func() bool { b.Announce(time.Now().String()); return len(b.Nodes()) == 2 })
 	accept(t, s, newAccept("one"))
-	awaitWake(t, b, relay.DestinationName{Source: "vocals", Destination: "one"}, 2*time.Second)
+	awaitWake(t, b, relay.DestinationName{Source: "vocals", Destination: "one"})
 
 	// What the user may not ask is unknown, and said once; it is no outage.
 	redis.Do(t, "ACL", "SETUSER", "gateway", "-info")

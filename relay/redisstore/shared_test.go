@@ -11,9 +11,10 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/redisstore"
 )
 
-// awaitWake waits until a store names a destination as one to wake.
-func awaitWake(t *testing.T, s *redisstore.Store, name relay.DestinationName, within time.Duration) {
+// awaitWake waits until a store names a destination as one to wake, as its next look does at the latest.
+func awaitWake(t *testing.T, s *redisstore.Store, name relay.DestinationName) {
 	t.Helper()
+	const within = 10 * time.Second
 	end := time.After(within)
 	for {
 		select {
@@ -35,14 +36,14 @@ func TestOtherGatewaysAreWoken(t *testing.T) {
 		return err == nil && subs[t.Name()+":wake"] == 2
 	})
 	accept(t, a, newAccept("one"))
-	awaitWake(t, b, name, time.Second)
+	awaitWake(t, b, name)
 
 	// Should the message be lost, the look at the source says it again.
 	for len(b.Wakeups()) > 0 {
 		<-b.Wakeups()
 	}
 	b.Refresh()
-	awaitWake(t, b, name, time.Second)
+	awaitWake(t, b, name)
 }
 
 func TestNodes(t *testing.T) {
@@ -131,6 +132,7 @@ func TestPayloadMissing(t *testing.T) {
 func TestIdleCost(t *testing.T) {
 	idle := redistest.Start(t)
 	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{idle.Addr} })
+	s.Quiet()
 	accept(t, s, newAccept("one"))
 	settled := lease(t, s, "one", 1)
 	if err := settle(t, s, settled.Leased[0], relay.OutcomeDelivered); err != nil {

@@ -44,8 +44,8 @@ type Options struct {
 	MasterName string
 	Username   string
 	Password   string
-	// Credentials is asked for user and password before each new connection, in place of Username and Password; nil: those
-	// are used. It must not block.
+	// Credentials is asked for user and password before each use of a connection, in place of Username and Password; nil: those
+	// are used. A connection that was opened with others is replaced. It must not block.
 	Credentials func() (username, password string)
 	DB          int
 	TLS         *tls.Config // nil: no TLS

@@ -99,7 +99,7 @@ func (t *taskTally) beside(h *shard) (n int64) {
 	return n
 }
 
-// TaskCounts implements relay.Store.
+// TaskCounts implements relay.TaskStore.
 func (s *Store) TaskCounts() (counts []relay.TaskCount) {
 	s.taskTally.mu.Lock()
 	defer s.taskTally.mu.Unlock()
@@ -127,7 +127,7 @@ func taskCall(sc *script, h *shard, args ...any) *call {
 // looks bounds how often the events of a task are looked at while others come.
 const looks = 8
 
-// Expect implements relay.Store.
+// Expect implements relay.TaskStore.
 func (s *Store) Expect(ctx context.Context, e *relay.Expectation) error {
 	ctx, end, err := s.begin(ctx)
 	if err != nil {
@@ -187,7 +187,7 @@ func (s *Store) finalEvent(ctx context.Context, h *shard, task string) (final *r
 	return final, len(rows), nil
 }
 
-// SettleTask implements relay.Store.
+// SettleTask implements relay.TaskStore.
 func (s *Store) SettleTask(ctx context.Context, op *relay.TaskSettle) error {
 	ctx, end, err := s.begin(ctx)
 	if err != nil {

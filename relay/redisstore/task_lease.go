@@ -8,7 +8,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// LeaseTasks implements relay.Store.
+// LeaseTasks implements relay.TaskStore.
 func (s *Store) LeaseTasks(ctx context.Context, l *relay.TaskLease) ([]*relay.LeasedTask, time.Duration, error) {
 	ctx, end, err := s.enter(ctx)
 	if err != nil {

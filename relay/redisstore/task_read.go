@@ -13,7 +13,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// Tasks implements relay.Store.
+// Tasks implements relay.TaskStore.
 func (s *Store) Tasks(ctx context.Context, f relay.TaskFilter) (tasks []relay.TaskRecord, next string, err error) {
 	from, err := parseCursor(f.Cursor)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -84,6 +85,38 @@ func TestClusterWhoseSlotsMove(t *testing.T) {
 	redistest.Eventually(t, 30*time.Second, "the store is well", func() bool { return s.Health(t.Context()) == nil })
 	if _, err := s.Purge(t.Context(), relay.PurgePolicy{DefaultWindow: time.Hour, Retention: time.Hour, DeadLetterRetention: time.Hour}); err != nil {
 		t.Error(err)
+	}
+}
+
+// A new source that a full Redis does not register keeps nothing from being read or purged.
+func TestAFullRedisIsPurged(t *testing.T) {
+	full := redistest.Start(t)
+	s := open(t, func(o *redisstore.Options) { o.Addresses = []string{full.Addr} })
+	a := packed(t, s, "one")
+	delivered(t, s, a.Leased...)
+	full.Do(t, "CONFIG", "SET", "maxmemory", "1mb")
+	b := newAccept("one")
+	b.Event.Source = "covers"
+	if s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{b}}); !errors.Is(b.Err, relay.ErrUnavailable) {
+		t.Fatalf("accept at maxmemory gave %v", b.Err)
+	}
+	if events, _, err := s.Events(t.Context(), relay.EventFilter{}); len(events) != 1 || err != nil {
+		t.Errorf("listed %d events, %v", len(events), err)
+	}
+	if _, err := s.Event(t.Context(), a.Event.ID); err != nil {
+		t.Error(err)
+	}
+	if r, err := s.Purge(t.Context(), relay.PurgePolicy{}); r.Events != 1 || err != nil {
+		t.Errorf("purge gave %+v, %v", r, err)
+	}
+	s.Refresh()
+	if err := s.Health(t.Context()); err == nil || !strings.Contains(err.Error(), "OOM") {
+		t.Errorf("health is %v", err)
+	}
+	full.Do(t, "CONFIG", "SET", "maxmemory", "0")
+	s.Refresh()
+	if names := full.Do(t, "SMEMBERS", t.Name()+":sources"); len(names.([]any)) != 2 {
+		t.Errorf("with room again the registry has %v", names)
 	}
 }
 

@@ -38,37 +38,46 @@ func (s *Store) watch(ctx context.Context) {
 			return err
 		}
 		// Without the registry, what is known of it is looked at all the same: of a Cluster one master may be away.
-		return errors.Join(err, s.readRegistry(ctx), s.look(ctx, s.allShards(s.known())...))
+		return errors.Join(err, s.mendRegistry(ctx), s.look(ctx, s.allShards(s.known())...))
 	})
 }
 
-// readRegistry learns which sources there are, and adds those of this process that Redis has lost.
-func (s *Store) readRegistry(ctx context.Context) error {
+// readRegistry learns which sources there are, and returns those of this process that the registry lacks, because Redis has lost
+// them or had no room for them.
+func (s *Store) readRegistry(ctx context.Context) (lost []any, err error) {
 	ctx, cancel := s.toRegistry(ctx)
 	defer cancel()
 	names, err := s.client.SMembers(ctx, s.keys.sources()).Result()
 	if err != nil {
-		return explain(err)
+		return nil, explain(err)
 	}
 	registered := make(map[string]bool, len(names))
 	for _, n := range names {
 		registered[n] = true
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.sources = registered
-	var lost []any
 	for n := range s.used {
 		if !registered[n] {
 			lost = append(lost, n)
 		}
 	}
-	s.mu.Unlock()
-	if lost == nil {
-		return nil
+	return lost, nil
+}
+
+// mendRegistry reads the registry, and adds what it lacks. That is for the looks at it alone: what reads or purges goes on where
+// Redis has no room for more.
+func (s *Store) mendRegistry(ctx context.Context) error {
+	lost, err := s.readRegistry(ctx)
+	if err != nil || lost == nil {
+		return err
 	}
 	if err := s.readPartitions(ctx, true); err != nil { // lost with them, and what is there without it counts as one
 		return err
 	}
+	ctx, cancel := s.toRegistry(ctx)
+	defer cancel()
 	return explain(s.client.SAdd(ctx, s.keys.sources(), lost...).Err())
 }
 

@@ -100,7 +100,7 @@ func (t *expected) closed(overdue int64) {
 	}
 }
 
-// Expect implements relay.Store.
+// Expect implements relay.TaskStore.
 func (s *Store) Expect(ctx context.Context, e *relay.Expectation) error {
 	return s.alone(ctx, func() error {
 		source, err := s.ensureSource(e.Source)
@@ -206,7 +206,7 @@ func (s *Store) endTask(now, seq, state int64, key *[32]byte, id ulid.ULID, endi
 
 const dueTasks = expectedColumns + "WHERE source = +? AND state = 0 AND due <= ? ORDER BY due LIMIT ?"
 
-// LeaseTasks implements relay.Store.
+// LeaseTasks implements relay.TaskStore.
 func (s *Store) LeaseTasks(ctx context.Context, l *relay.TaskLease) (leased []*relay.LeasedTask, next time.Duration, err error) {
 	err = s.alone(ctx, func() error {
 		leased, next, err = s.leaseTasks(l)
@@ -272,7 +272,7 @@ func (s *Store) firstDue(source int64) (int64, error) {
 	return st.Int64()
 }
 
-// SettleTask implements relay.Store.
+// SettleTask implements relay.TaskStore.
 func (s *Store) SettleTask(ctx context.Context, op *relay.TaskSettle) error {
 	return s.alone(ctx, func() error {
 		source := s.sources[op.Source]
@@ -308,7 +308,7 @@ func (s *Store) SettleTask(ctx context.Context, op *relay.TaskSettle) error {
 	})
 }
 
-// TaskCounts implements relay.Store.
+// TaskCounts implements relay.TaskStore.
 func (s *Store) TaskCounts() (counts []relay.TaskCount) {
 	s.mem.Lock()
 	defer s.mem.Unlock()

@@ -17,7 +17,7 @@ const (
 	namedExpected  = shownExpected + "WHERE source = +? AND task = +? AND seq < ?"
 )
 
-// Tasks implements relay.Store.
+// Tasks implements relay.TaskStore.
 func (s *Store) Tasks(ctx context.Context, f relay.TaskFilter) (tasks []relay.TaskRecord, next string, err error) {
 	from, err := parseCursor(f.Cursor)
 	if err != nil {

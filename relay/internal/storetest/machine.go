@@ -360,7 +360,7 @@ func (m *machine) drain() {
 		m.must(m.nodes[0].Pause(m.Context(), source, name, false))
 		m.model.paused[name] = false
 	}
-	m.forward(20 * time.Minute)
+	m.forward(2 * time.Hour) // what was redriven or replayed may come one a minute
 	for _, name := range append([]string{archive}, modelDestinations...) {
 		for range mostPages {
 			lease := &relay.Lease{Source: source, Destination: name, Max: 10, For: modelTerm}

@@ -134,11 +134,12 @@ end
 
 local PACK = '^(%S*) (%-?%d+) (%-?%d+) (%d+) (%d+) (%d+) (%S*) ([^\n]*)(.*)$'
 
+-- parse_pack reads an event's record; nil if it cannot be read, as if there were none.
 local function parse_pack(r, id, key)
   local e = { id = id, key = key, pack = true }
   e.letters, e.open, e.dead, e.seq, e.accepted, e.at, e.lasts, e.names, e.attempts = string.match(r, PACK)
   e.open, e.dead = tonumber(e.open), tonumber(e.dead)
-  return e
+  return e.letters and e or nil
 end
 
 -- change_held counts the deliveries that are leased in their events' records, by destination, and change_waiting those that have no
@@ -150,7 +151,7 @@ local change_waiting = function(name, n)
   redis.call('HINCRBY', META, 'w:' .. name, n)
 end
 
--- pack_event reads an event's record; false if there is none.
+-- pack_event reads an event's record; false or nil if there is none.
 local function pack_event(id, key)
   local r = redis.call('HGET', PACKS, id)
   return r and parse_pack(r, id, key)

@@ -9,15 +9,15 @@ relieve()
 save()
 
 -- Entries of events that were replayed since name no time of theirs, and go too.
-local done = {}
-if listed > 0 then
-  local heads, same = redis.call('LRANGE', DONE, 0, listed - 1), true
+local done, same = {}, listed > 0
+if same then
+  local heads = redis.call('LRANGE', DONE, 0, listed - 1)
   for i = 1, listed do
     local at, id = string.match(ARGV[4 + i], '^(%d+) (.*)$')
-    done[id], same = at, same and heads[i] == ARGV[4 + i]
-  end
-  if same then -- or another gateway has purged them
-    redis.call('LPOP', DONE, listed)
+    if id then
+      done[id] = at
+    end
+    same = same and heads[i] == ARGV[4 + i]
   end
 end
 
@@ -48,9 +48,10 @@ local first = 4 + listed + count
 for i = first + 1, #ARGV do
   local id, key = ARGV[i], SOURCE_KEYS + count * 6 + 2 * (i - first) - 1
   local e = event_of(id, KEYS[key])
-  local settled, buried = redis.call('ZSCORE', SETTLED, id), redis.call('ZSCORE', BURIED, id)
-  if e and e.pack and e.open <= 0 and done[id] == e.at then
-    settled = e.at
+  local settled, buried, number = redis.call('ZSCORE', SETTLED, id), redis.call('ZSCORE', BURIED, id), redis.call('ZSCORE', EVENTS, id)
+  -- What is left of an event whose record is lost goes by its entry, of which there are several where it was replayed.
+  if e and e.pack and e.open <= 0 and done[id] == e.at or not e and number and same then
+    settled = done[id] or settled
   end
   if settled and run - settled >= most_settled or buried and run - buried >= most_buried then
     for n = 1, count do
@@ -72,7 +73,7 @@ for i = first + 1, #ARGV do
         end
       end
     end
-    local number, task = redis.call('ZSCORE', EVENTS, id), task_of(KEYS[key], KEYS[key + 1])
+    local task = task_of(KEYS[key], KEYS[key + 1])
     if number and task then
       redis.call('ZREM', TASKS, task .. '\0' .. string.format('%016d', number) .. id)
     end
@@ -89,5 +90,8 @@ for i = first + 1, #ARGV do
     redis.call('UNLINK', KEYS[key], KEYS[key + 1])
     reply[1] = reply[1] + 1
   end
+end
+if same then -- or another gateway has purged them; last, so that none is lost should an event stop this script
+  redis.call('LPOP', DONE, listed)
 end
 return reply

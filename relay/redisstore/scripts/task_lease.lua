@@ -11,11 +11,17 @@ local leased = {}
 if pause <= 0 or pause > every then -- or Redis's clock was set back
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', XDUE, '-inf', now_text, 'LIMIT', 0, ARGV[1])) do
     local t, n = task_of(name), #leased
-    t.token, t.polls, t.polled = text(next_seq()), text(t.polls + 1), now_text
-    redis.call('ZADD', XDUE, text(now + ARGV[2]), name)
-    keep_task(name, t)
-    leased[n + 1], leased[n + 2], leased[n + 3] = name, t.api, tonumber(t.token)
-    leased[n + 4], leased[n + 5] = tonumber(t.polls), math.max(0, run - t.run)
+    if t then
+      t.token, t.polls, t.polled = text(next_seq()), text(t.polls + 1), now_text
+      redis.call('ZADD', XDUE, text(now + ARGV[2]), name)
+      keep_task(name, t)
+      leased[n + 1], leased[n + 2], leased[n + 3] = name, t.api, tonumber(t.token)
+      leased[n + 4], leased[n + 5] = tonumber(t.polls), math.max(0, run - t.run)
+    else -- Redis has lost its record
+      redis.call('ZREM', XDUE, name)
+      redis.call('ZREM', XLATE, name)
+      redis.call('ZREM', XLIST, name)
+    end
   end
   pause = 0
 end

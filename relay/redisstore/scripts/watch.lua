@@ -5,8 +5,10 @@
 --          age of the oldest that is not settled, time until the next is due (0 if one is, -1 if none waits),
 --          leases that had expired}
 tick()
-relieve()
-save()
+if not fresh or redis.call('EXISTS', FORMER) == 1 then -- else the source is one that somebody has mistyped
+  relieve()
+  save()
+end
 local known, meta = {}, redis.call('HGETALL', META)
 for i = 1, #meta, 2 do
   if string.sub(meta[i], 1, 2) == 'd:' then
@@ -47,6 +49,15 @@ local function oldest_of(set, name, wanted)
   return since
 end
 
+-- recount corrects what a field of META counts, and returns it. A script that Redis has refused midway, and a record that it has
+-- lost, leave a number that no other script puts right.
+local function recount(field, counted, is)
+  if is ~= counted then
+    redis.call('HSET', META, field, text(is))
+  end
+  return is
+end
+
 local function add(v)
   reply[#reply + 1] = tonumber(v)
 end
@@ -55,8 +66,17 @@ for i, name in ipairs(ARGV) do
   local expired = reclaim(q, name, left) -- the rest is for the next look
   left = left - expired
   local flags = redis.call('HMGET', META, 'd:' .. name, 'p:' .. name, 'f:' .. name, 'w:' .. name)
-  local leased, held, waiting = redis.call('ZCARD', q.leased), tonumber(flags[3] or 0), tonumber(flags[4] or 0)
-  add(redis.call('ZCARD', q.pending) + waiting - leased)
+  local leased, pending = redis.call('ZCARD', q.leased), redis.call('ZCARD', q.pending)
+  local held, waiting = tonumber(flags[3] or 0), tonumber(flags[4] or 0)
+  if redis.call('ZCARD', HELD_PACKS) == 0 then
+    held = recount('f:' .. name, held, 0)
+  end
+  -- What is due or leased is among the pending ones, or waits. Only behind its task's turn a delivery is pending and neither.
+  local queued = redis.call('ZCARD', q.due) + leased - pending
+  if queued >= 0 and redis.call('ZCARD', q.order) == 0 then
+    waiting = recount('w:' .. name, waiting, queued)
+  end
+  add(pending + waiting - leased)
   add(leased + held)
   add(redis.call('ZCARD', q.dead))
   add(flags[1] or 0)
