@@ -240,6 +240,15 @@ func (a *App) checkAbandoned() error {
 	return err
 }
 
+// relayApp returns the app of a config.
+func relayApp(ctx caddy.Context) (*App, error) {
+	module, err := ctx.App("relay")
+	if err != nil {
+		return nil, err
+	}
+	return module.(*App), nil
+}
+
 // Start opens the store, unless it is open, and makes this config's settings the current ones.
 func (a *App) Start() error {
 	// Callbacks went on coming in since Provision.

@@ -56,11 +56,10 @@ func (d *Dashboard) Provision(ctx caddy.Context) (err error) {
 		// A shutdown waits for requests to end, and a stream would not end before the app stops, which is later.
 		server.RegisterOnShutdown(d.stop)
 	}
-	module, err := ctx.App("relay")
+	app, err := relayApp(ctx)
 	if err != nil {
 		return err
 	}
-	app := module.(*App)
 	app.dashboard.Store(true)
 	d.link = &app.pooled.dashboard
 	d.crossing = http.NewCrossOriginProtection()

@@ -146,16 +146,16 @@ func TestEmitterExpired(t *testing.T) {
 func TestLatestLog(t *testing.T) {
 	var first, second bytes.Buffer
 	a, b := slog.New(slog.NewTextHandler(&first, nil)), slog.New(slog.NewTextHandler(&second, nil))
-	l := newLatest(slog.New(slog.DiscardHandler))
-	log := slog.New(latestLog{loggers: l}).With("store", "x").WithGroup("g")
+	l := newLatest(running{logger: slog.New(slog.DiscardHandler)})
+	log := slog.New(latestLog{latest: l}).With("store", "x").WithGroup("g")
 	log.Info("nowhere")
-	l.push(a)
+	l.push(running{logger: a})
 	log.Info("one", "k", 1)
-	l.push(b)
+	l.push(running{logger: b})
 	log.Info("two", "k", 2)
-	l.remove(b)
+	l.remove(running{logger: b})
 	log.Info("three", "k", 3)
-	l.remove(a)
+	l.remove(running{logger: a})
 	log.Info("four", "k", 4) // the engine closes
 	for _, expected := range []string{"msg=one store=x g.k=1", "msg=three store=x g.k=3", "msg=four store=x g.k=4"} {
 		if !strings.Contains(first.String(), expected) {

@@ -120,11 +120,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	module, err := ctx.App("relay")
+	app, err := relayApp(ctx)
 	if err != nil {
 		return err
 	}
-	return places.locate(canonical, h.register(ctx, module.(*App), canonical))
+	return places.locate(canonical, h.register(ctx, app, canonical))
 }
 
 func (h *Handler) register(ctx caddy.Context, app *App, canonical []byte) (err error) {

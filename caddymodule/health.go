@@ -35,11 +35,11 @@ func (*Health) CaddyModule() caddy.ModuleInfo {
 
 // Provision finds the engine of the relay app.
 func (h *Health) Provision(ctx caddy.Context) error {
-	module, err := ctx.App("relay")
+	app, err := relayApp(ctx)
 	if err != nil {
 		return err
 	}
-	h.engine = module.(*App).pooled
+	h.engine = app.pooled
 	return nil
 }
 

@@ -1,33 +1,40 @@
 package caddymodule
 
 import (
+	"log/slog"
 	"slices"
 	"sync"
 )
 
-// latest holds one value of each config that has started and not stopped; that of the newest one counts. What is pooled
+// running is what counts of a config that has started.
+type running struct {
+	logger *slog.Logger
+	store  Store // as the config has it
+}
+
+// latest holds what each config that has started and not stopped runs with; that of the newest one counts. What is pooled
 // outlives the config it was made by, whose log files are closed when the config goes, and a config that fails to start
 // leaves the one before it running.
-type latest[T comparable] struct {
+type latest struct {
 	mu     sync.Mutex
-	all    []T
-	newest T // the last one stays in use while its engine closes
+	all    []running
+	newest running // the last one stays in use while its engine closes
 }
 
 // newLatest returns a latest with what counts before the first config has started.
-func newLatest[T comparable](first T) *latest[T] { return &latest[T]{newest: first} }
+func newLatest(first running) *latest { return &latest{newest: first} }
 
-func (l *latest[T]) push(value T) {
+func (l *latest) push(r running) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.all = append(l.all, value)
-	l.newest = value
+	l.all = append(l.all, r)
+	l.newest = r
 }
 
-func (l *latest[T]) remove(value T) {
+func (l *latest) remove(r running) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if i := slices.Index(l.all, value); i >= 0 {
+	if i := slices.Index(l.all, r); i >= 0 {
 		l.all = slices.Delete(l.all, i, i+1)
 	}
 	if n := len(l.all); n > 0 {
@@ -35,7 +42,7 @@ func (l *latest[T]) remove(value T) {
 	}
 }
 
-func (l *latest[T]) get() T {
+func (l *latest) get() running {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.newest

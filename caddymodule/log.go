@@ -8,16 +8,16 @@ import (
 
 // latestLog is a slog.Handler that writes to the newest logger.
 type latestLog struct {
-	loggers *latest[*slog.Logger]
-	derive  []func(slog.Handler) slog.Handler // the attributes and groups added, in order
+	latest *latest
+	derive []func(slog.Handler) slog.Handler // the attributes and groups added, in order
 }
 
 func (l latestLog) Enabled(ctx context.Context, level slog.Level) bool {
-	return l.loggers.get().Handler().Enabled(ctx, level)
+	return l.latest.get().logger.Handler().Enabled(ctx, level)
 }
 
 func (l latestLog) Handle(ctx context.Context, r slog.Record) error {
-	h := l.loggers.get().Handler()
+	h := l.latest.get().logger.Handler()
 	for _, derive := range l.derive {
 		h = derive(h)
 	}
@@ -33,7 +33,7 @@ func (l latestLog) WithGroup(name string) slog.Handler {
 }
 
 func (l latestLog) with(derive func(slog.Handler) slog.Handler) slog.Handler {
-	return latestLog{l.loggers, append(slices.Clone(l.derive), derive)}
+	return latestLog{l.latest, append(slices.Clone(l.derive), derive)}
 }
 
 // Interface guards

@@ -6,9 +6,9 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"github.com/callbackrelay/caddy-relay/relay/engine"
-
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/callbackrelay/caddy-relay/relay/engine"
 )
 
 // engines holds the engine of every store in use, by the store's identity. So a reload that changes settings keeps the
@@ -20,8 +20,7 @@ type pooledEngine struct {
 	*engine.Engine
 	identity  string
 	store     Store // as it was configured when the engine was made
-	loggers   *latest[*slog.Logger]
-	stores    *latest[Store] // as the configs have it
+	latest    *latest
 	dashboard dashboardLink
 }
 
@@ -30,16 +29,14 @@ type pooledEngine struct {
 func acquireEngine(store Store) (*pooledEngine, error) {
 	identity := store.Identity()
 	value, _, err := engines.LoadOrNew(identity, func() (caddy.Destructor, error) {
-		p := &pooledEngine{
-			identity: identity, store: store, loggers: newLatest(slog.New(slog.DiscardHandler)), stores: newLatest(store),
-		}
+		p := &pooledEngine{identity: identity, store: store, latest: newLatest(running{slog.New(slog.DiscardHandler), store})}
 		if s, ok := store.(interface{ follow(current func() Store) }); ok {
-			s.follow(p.stores.get)
+			s.follow(func() Store { return p.latest.get().store })
 		}
 		options := store.Options()
 		options.Driver, options.Location, _ = strings.Cut(identity, ":")
 		options.Metrics = metrics
-		options.Logger = slog.New(latestLog{loggers: p.loggers})
+		options.Logger = slog.New(latestLog{latest: p.latest})
 		options.Version = version(debug.ReadBuildInfo())
 		p.Engine = engine.New(options)
 		return p, nil
@@ -55,16 +52,10 @@ func (p *pooledEngine) release() error {
 	return err
 }
 
-// begin makes an app's logger and store the current ones, until its end.
-func (p *pooledEngine) begin(a *App) {
-	p.loggers.push(a.logger)
-	p.stores.push(a.store)
-}
+// begin sets an app's logger and store as those in use, until its end.
+func (p *pooledEngine) begin(a *App) { p.latest.push(running{a.logger, a.store}) }
 
-func (p *pooledEngine) end(a *App) {
-	p.loggers.remove(a.logger)
-	p.stores.remove(a.store)
-}
+func (p *pooledEngine) end(a *App) { p.latest.remove(running{a.logger, a.store}) }
 
 // Destruct is called by the pool after the last release.
 func (p *pooledEngine) Destruct() error { return p.Close() }

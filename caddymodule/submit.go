@@ -73,11 +73,10 @@ func (s *Submit) provision(ctx caddy.Context) error {
 	if s.callback, err = quote(url.String()); err != nil {
 		return err
 	}
-	module, err := ctx.App("relay")
+	app, err := relayApp(ctx)
 	if err != nil {
 		return err
 	}
-	app := module.(*App)
 	if err := app.submits(ctx, s.Source); err != nil {
 		return fmt.Errorf("relay_submit %s: %w", s.Source, err)
 	}

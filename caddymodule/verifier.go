@@ -149,11 +149,11 @@ func (v *ED25519) Provision(ctx caddy.Context) error {
 	logger := ctx.Slogger()
 	if jwks != "" {
 		// A callback waits for the keys, and must not wait for who reads the log (7).
-		app, err := ctx.App("relay")
+		app, err := relayApp(ctx)
 		if err != nil {
 			return err
 		}
-		logger = app.(*App).pooled.Logger(logger)
+		logger = app.pooled.Logger(logger)
 	}
 	v.Verifier, err = v.build(keys, jwks, logger)
 	return err
