@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// running is what counts of a config that has started.
+// running holds what counts of a config that has started.
 type running struct {
 	logger *slog.Logger
 	store  Store // as the config has it

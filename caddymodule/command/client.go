@@ -71,8 +71,8 @@ type answeredError struct {
 	error
 }
 
-// send makes a request and returns its answer, which is a success. It is given up when the gateway says nothing for within,
-// before the answer or while that is being read. The caller closes the body.
+// send asks the gateway, and returns its answer, which is a success. It gives up when the gateway says nothing for within, before
+// the answer or while that is being read. The caller closes the body.
 func (c *client) send(ctx context.Context, within time.Duration, method, path string, query url.Values, header http.Header, body io.Reader) (_ *http.Response, err error) {
 	ctx, attended := c.attend(ctx, within)
 	defer func() {

@@ -17,10 +17,10 @@ func Fields(a *Archive, ev *relay.Event) (files []relay.File) {
 	return files
 }
 
-// SetTransport makes an archive send its requests to rt.
+// SetTransport sets what an archive sends its requests with.
 func SetTransport(a *Archive, rt http.RoundTripper) { a.fetcher.client.Transport = rt }
 
-// SetFree makes a folder see a share of free space.
+// SetFree sets the share of free space that a folder sees.
 func (f *Folder) SetFree(free func() float64) {
 	f.free = func(string) (float64, bool) { return free(), true }
 }

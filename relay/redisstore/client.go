@@ -47,15 +47,14 @@ func newClient(o Options) redis.UniversalClient {
 	if o.Credentials != nil {
 		hooks = append(hooks, credentialsHook{o.Credentials})
 	}
-	for _, h := range hooks {
-		client.AddHook(h)
+	add := func(to interface{ AddHook(redis.Hook) }) {
+		for _, h := range hooks {
+			to.AddHook(h)
+		}
 	}
+	add(client)
 	if cluster, ok := client.(*redis.ClusterClient); ok {
-		cluster.OnNewNode(func(node *redis.Client) {
-			for _, h := range hooks {
-				node.AddHook(h)
-			}
-		})
+		cluster.OnNewNode(func(node *redis.Client) { add(node) })
 	}
 	return client
 }

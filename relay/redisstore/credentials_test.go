@@ -2,12 +2,9 @@ package redisstore_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -329,20 +326,10 @@ func TestCredentialsAreNamed(t *testing.T) {
 
 // Credentials that change reach the connections that are open, which are kept otherwise.
 func TestCredentialsChange(t *testing.T) {
-	cert, key, pool := certificate(t)
-	port, err := redistest.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	redis := redistest.Start(
-		t, "--tls-port", strconv.Itoa(port), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no",
-	)
+	redis, overTLS := startTLS(t)
 	for name, change := range map[string]func(*redisstore.Options){
 		"plain": func(o *redisstore.Options) { o.Addresses = []string{redis.Addr} },
-		"tls": func(o *redisstore.Options) {
-			o.Addresses = []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
-			o.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-		},
+		"tls":   overTLS,
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, user := range []string{"a", "b"} {

@@ -75,25 +75,20 @@ func (r *reply) number() int64 { return next[int64](r) }
 func (r *reply) text() string  { return next[string](r) }
 
 // digits reads a number that is written in digits.
-func (r *reply) digits() int64 {
-	n, err := strconv.ParseInt(r.text(), 10, 64)
-	if err != nil {
-		r.fail()
-	}
-	return n
-}
+func (r *reply) digits() int64 { return r.parse(r.text()) }
 
 // twoDigits reads two numbers that are written in digits, with a space between them.
 func (r *reply) twoDigits() (a, b int64) {
 	first, second, _ := strings.Cut(r.text(), " ")
-	a, err := strconv.ParseInt(first, 10, 64)
-	if err == nil {
-		b, err = strconv.ParseInt(second, 10, 64)
-	}
+	return r.parse(first), r.parse(second)
+}
+
+func (r *reply) parse(digits string) int64 {
+	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil {
 		r.fail()
 	}
-	return a, b
+	return n
 }
 
 // numbers reads so many numbers.

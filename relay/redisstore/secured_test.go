@@ -80,8 +80,9 @@ func (m *memory) String() string {
 // rights are those that docs/operations.md gives to the user of the gateways.
 const rights = "~relay:* &relay:wake +@all -@admin -@dangerous +info +config|get"
 
-// Over TLS, as a user who may do what operations.md lists and no more, everything works.
-func TestTLSAndAUser(t *testing.T) {
+// startTLS starts a Redis that speaks TLS at an address of its own, too, and returns the options by which a store uses that.
+func startTLS(t *testing.T) (*redistest.Server, func(*redisstore.Options)) {
+	t.Helper()
 	cert, key, pool := certificate(t)
 	port, err := redistest.FreePort()
 	if err != nil {
@@ -90,6 +91,15 @@ func TestTLSAndAUser(t *testing.T) {
 	redis := redistest.Start(
 		t, "--tls-port", strconv.Itoa(port), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no",
 	)
+	return redis, func(o *redisstore.Options) {
+		o.Addresses = []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+		o.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+}
+
+// Over TLS, as a user who may do what operations.md lists and no more, everything works.
+func TestTLSAndAUser(t *testing.T) {
+	redis, overTLS := startTLS(t)
 	grant := []any{"ACL", "SETUSER", "gateway", "on", ">secret"}
 	for right := range strings.FieldsSeq(rights) {
 		grant = append(grant, right)
@@ -97,8 +107,8 @@ func TestTLSAndAUser(t *testing.T) {
 	redis.Do(t, grant...)
 	var log memory
 	use := func(o *redisstore.Options) {
-		o.Addresses, o.KeyPrefix = []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, "relay"
-		o.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+		overTLS(o)
+		o.KeyPrefix = "relay"
 		o.Username, o.Password = "gateway", "secret"
 		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	}

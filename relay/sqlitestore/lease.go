@@ -263,8 +263,8 @@ func (s *Store) requeueAll(d *destination, now int64) error {
 	}
 }
 
-// requeue makes deliveries of a destination due again whose lease has expired: their holder may have died. It does so for the
-// oldest ones, up to what a transaction may touch (11), and reports whether there are more. The caller holds write.
+// requeue sets the deliveries of a destination to due again whose lease has expired, since their holder may have died: the oldest
+// ones, up to what a transaction may touch (11). It reports whether there are more. The caller holds write.
 func (s *Store) requeue(d *destination, now int64) (more bool, err error) {
 	var expired []int64
 	for event, l := range d.leases {

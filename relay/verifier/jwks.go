@@ -147,14 +147,14 @@ func (s *keySet) run(now time.Time) {
 		keys, err = s.download()
 		return err
 	})
-	s.fetchedKeys(keys, now, err)
+	s.finish(now, keys, err)
 	if err != nil && s.ctx.Err() == nil { // after whoever waits for the keys has them
 		s.log.Warn("keys of verify ed25519 not fetched; the last ones stay in use, if there are any", "error", err)
 	}
 }
 
-// fetchedKeys notes how a fetch has ended.
-func (s *keySet) fetchedKeys(keys []ed25519.PublicKey, began time.Time, err error) {
+// finish sets what a fetch has brought, or why it failed, and ends the wait for it.
+func (s *keySet) finish(began time.Time, keys []ed25519.PublicKey, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {

@@ -211,7 +211,7 @@ func crowded(store relay.Store, accepts, settles int) bool {
 	return accepts >= crowdedAccepts || accepts+settles >= crowdedAll
 }
 
-// guarded makes a step of which a panic ends neither the process nor the committer (12), and reports whether anything waited.
+// guarded runs a step, reports whether anything waited, and lets a panic end neither the process nor the committer (12).
 // Whatever the step had to do with learns an outcome: a slot or a lease that nobody ends would be taken for ever.
 func (c *Committer) guarded(store relay.Store) (more bool) {
 	var s step

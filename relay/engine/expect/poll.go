@@ -176,22 +176,23 @@ func (l *line) recover(ctx context.Context, src *relay.Source, t *relay.LeasedTa
 	return true, nil
 }
 
+// bounded returns as much of a reason as is kept.
 func bounded(reason string) string {
 	return strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "")
 }
 
 // giveUp ends the expectation of a task.
 func (l *line) giveUp(ctx context.Context, t *relay.LeasedTask, reason string) {
-	reason = bounded(reason)
-	if l.settle(ctx, &relay.TaskSettle{Reason: reason, GivenUp: true}, t) {
+	op := &relay.TaskSettle{Reason: reason, GivenUp: true}
+	if l.settle(ctx, op, t) {
 		l.params.Meter.CountRecovery(l.name, meter.GivenUp)
 		l.params.GaveUp(l.name)
 		l.params.Logger().Error("task given up: neither a callback nor the details have brought a result",
-			"source", l.name, "task_id", t.TaskID, "api", t.API, "polls", t.Polls, "reason", reason)
+			"source", l.name, "task_id", t.TaskID, "api", t.API, "polls", t.Polls, "reason", op.Reason)
 	}
 }
 
-// settle ends the lease of a task and reports whether it has: not if the task has ended meanwhile, nor where the store is
+// settle ends the lease of a task, with as much of the reason as is kept, and reports whether it has: not if the task has ended meanwhile, nor where the store is
 // away, and the task is polled again when the lease has ended.
 func (l *line) settle(ctx context.Context, op *relay.TaskSettle, t *relay.LeasedTask) bool {
 	op.Source, op.TaskID, op.Token, op.Reason = t.Source, t.TaskID, t.Token, bounded(op.Reason)

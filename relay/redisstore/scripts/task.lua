@@ -17,10 +17,15 @@ local function keep_task(name, t)
   redis.call('HSET', XTASKS, name, cjson.encode(t))
 end
 
--- end_task ends a task that is open, or was given up.
-local function end_task(name, t, state)
+-- close_task takes a task from those that are expected.
+local function close_task(name)
   redis.call('ZREM', XDUE, name)
   redis.call('ZREM', XLATE, name)
+end
+
+-- end_task ends a task that is open, or was given up.
+local function end_task(name, t, state)
+  close_task(name)
   redis.call('ZADD', XENDED, run_text, name)
   t.state, t.token, t.ended = state, '', now_text
   keep_task(name, t)

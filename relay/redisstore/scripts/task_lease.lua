@@ -18,8 +18,7 @@ if pause <= 0 or pause > every then -- or Redis's clock was set back
       leased[n + 1], leased[n + 2], leased[n + 3] = name, t.api, tonumber(t.token)
       leased[n + 4], leased[n + 5] = tonumber(t.polls), math.max(0, run - t.run)
     else -- Redis has lost its record
-      redis.call('ZREM', XDUE, name)
-      redis.call('ZREM', XLATE, name)
+      close_task(name)
       redis.call('ZREM', XLIST, name)
     end
   end

@@ -35,12 +35,25 @@ for _, name in ipairs(ARGV) do
   end
 end
 
+-- first_of returns the first events of a set that have a record. All destinations have the same ones that are held: a set is read
+-- once.
+local firsts = {}
+local function first_of(set)
+  if not firsts[set] then
+    local ids, events = redis.call('ZRANGE', set, 0, 99), {}
+    for i, r in ipairs(ids[1] and redis.call('HMGET', PACKS, unpack(ids)) or {}) do
+      events[#events + 1] = r and parse_pack(r, ids[i]) or nil
+    end
+    firsts[set] = events
+  end
+  return firsts[set]
+end
+
 -- oldest_of returns when the oldest was accepted of the deliveries of a destination that have a letter in the records of the first
 -- events of a set; HELD if none has. It goes by when leases end, or deliveries are due: these are as old as they are.
 local function oldest_of(set, name, wanted)
-  local ids, since = redis.call('ZRANGE', set, 0, 99), HELD
-  for i, r in ipairs(ids[1] and redis.call('HMGET', PACKS, unpack(ids)) or {}) do
-    local e = r and parse_pack(r, ids[i])
+  local since = HELD
+  for _, e in ipairs(first_of(set)) do
     local _, letter = place_of(e, name)
     if letter == wanted then
       since = math.min(since, tonumber(e.accepted))
