@@ -259,6 +259,31 @@ func TestAdminStream(t *testing.T) {
 	}
 }
 
+// limited is a writer that knows its write deadline.
+type limited struct {
+	*httptest.ResponseRecorder
+	by time.Time
+}
+
+func (l *limited) SetWriteDeadline(by time.Time) error {
+	l.by = by
+	return nil
+}
+
+// TestAdminStreamLimits leaves no deadline between two writes, with which HTTP/2 would end the stream, and one at its end.
+func TestAdminStreamLimits(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	w := &limited{ResponseRecorder: httptest.NewRecorder()}
+	s := &sse{ctx: ctx, w: w, control: http.NewResponseController(w)}
+	if err := s.send(nil); err != nil || !w.by.IsZero() {
+		t.Errorf("after a write, which returned %v, the deadline is %v", err, w.by)
+	}
+	cancel()
+	if err := s.send(nil); !errors.Is(err, context.Canceled) || w.by.IsZero() {
+		t.Errorf("at the end a write returned %v, and the deadline is %v", err, w.by)
+	}
+}
+
 // A client that takes nothing is dropped, and neither holds up callbacks nor the end of the stream.
 func TestAdminStreamStalls(t *testing.T) {
 	g := newGateway(t)

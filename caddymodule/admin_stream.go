@@ -89,15 +89,26 @@ func (s *sse) send(batch []*stream.Entry) error {
 	if len(batch) == 0 {
 		s.buffer.WriteString(":\n\n")
 	}
-	_ = s.control.SetWriteDeadline(time.Now().Add(streamStalled)) // a writer that has none waits for its client
-	if s.ctx.Err() != nil {                                       // the deadline of the end may be the one just set anew
-		_ = s.control.SetWriteDeadline(time.Now().Add(streamEnding))
-		return s.ctx.Err()
+	if err := s.limit(time.Now().Add(streamStalled)); err != nil {
+		return err
 	}
 	if _, err := s.w.Write(s.buffer.Bytes()); err != nil {
 		return err
 	}
-	return s.control.Flush()
+	if err := s.control.Flush(); err != nil {
+		return err
+	}
+	return s.limit(time.Time{}) // over HTTP/2 a stream ends with its deadline, even if nobody writes then
+}
+
+// limit sets the write deadline, which a writer that has none leaves to its client. It returns an error once the stream is to end:
+// the deadline of that may be the one just set anew.
+func (s *sse) limit(by time.Time) error {
+	_ = s.control.SetWriteDeadline(by)
+	if s.ctx.Err() != nil {
+		_ = s.control.SetWriteDeadline(time.Now().Add(streamEnding))
+	}
+	return s.ctx.Err()
 }
 
 // renderStream writes an item as a server-sent event. Only an accepted event sets the id that a client resumes after: what
