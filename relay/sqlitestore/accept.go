@@ -182,7 +182,7 @@ func (s *Store) keepVariant(event int64, ev *relay.Event) (relay.Result, error) 
 	if there, err := st.Exists(); err != nil || !there {
 		return relay.Unkept, err
 	}
-	st = s.db.Writer.Stmt("SELECT fingerprint, headers FROM variant WHERE event = ? ORDER BY n")
+	st = s.db.Writer.Stmt("SELECT fingerprint, headers FROM variant WHERE event = +? ORDER BY n")
 	st.BindInt64(1, event)
 	result, n := relay.Accepted, int64(0)
 	err := st.Each(func() {

@@ -120,8 +120,8 @@ func (q *sought) in(x *extent) bool {
 const (
 	extentsIn = `SELECT first, last FROM extent WHERE first >= coalesce((SELECT max(first) FROM extent WHERE first <= ?2), 0)
 	AND first <= ?1 AND last >= ?2 AND latest >= ?3 AND earliest < ?4 AND sources & ?5 <> 0 ORDER BY first `
-	newestExtents = extentsIn + "DESC LIMIT ?6"
-	oldestExtents = extentsIn + "LIMIT ?6"
+	newestExtents = extentsIn + "DESC LIMIT 0 + ?6"
+	oldestExtents = extentsIn + "LIMIT 0 + ?6"
 )
 
 // extents returns the extents in which a list goes on after an event, in its order: the first of them, if there are more than
@@ -199,8 +199,8 @@ func (x *extent) end(oldest bool) int64 {
 // Where the events of a list are, within an extent.
 const (
 	inExtent    = " FROM event WHERE seq >= ?1 AND seq <= ?2 AND 1 << (source & 63) & ?3 <> 0 AND received >= ?4 AND received < ?5 "
-	newestFirst = inExtent + "ORDER BY seq DESC LIMIT ?6"
-	oldestFirst = inExtent + "ORDER BY seq LIMIT ?6"
+	newestFirst = inExtent + "ORDER BY seq DESC LIMIT 0 + ?6"
+	oldestFirst = inExtent + "ORDER BY seq LIMIT 0 + ?6"
 )
 
 // stmt returns a statement that reads the events of an extent that a list may have: all of them where there may be any number,

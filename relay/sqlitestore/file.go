@@ -28,7 +28,7 @@ func (s *Store) keepFiles(event int64, files []relay.File) error {
 
 // filesOf returns the files of an event, by field.
 func filesOf(c *sqlitefile.Conn, event int64) (files []relay.File, err error) {
-	st := c.Stmt("SELECT field, url, object, type, size, sha256 FROM file WHERE event = ? ORDER BY field")
+	st := c.Stmt("SELECT field, url, object, type, size, sha256 FROM file WHERE event = +? ORDER BY field")
 	st.BindInt64(1, event)
 	err = st.Each(func() {
 		files = append(files, relay.File{

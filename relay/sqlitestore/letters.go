@@ -35,7 +35,7 @@ func parsePlace(cursor string) (p letterPlace, err error) {
 
 const (
 	// deadBefore finds the dead letters of a destination, newest event first.
-	deadBefore = "SELECT event, dead_at FROM delivery INDEXED BY delivery_dead WHERE destination = ? AND state = " + sqlDead + " AND event <= ? ORDER BY event DESC"
+	deadBefore = "SELECT event, dead_at FROM delivery INDEXED BY delivery_dead WHERE destination = +? AND state = " + sqlDead + " AND event <= +? ORDER BY event DESC"
 	// deadBetween reads what a list shows of them.
 	deadBetween = `SELECT d.event, d.tries, d.dead_at, d.reason, e.id, e.task, a.status, a.error
 		FROM delivery d INDEXED BY delivery_dead JOIN event e ON e.seq = d.event

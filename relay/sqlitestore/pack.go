@@ -28,7 +28,7 @@ type packEntry struct {
 }
 
 const (
-	entrySize = 4 + 2 + 4 + 5 + 5
+	entrySize = 4 + 2 + 4 + 5 + 6
 	packEpoch = 1_577_836_800_000 // 2020
 	packFlags = 12                // where they begin in the two bytes that they share with the status
 )
@@ -45,7 +45,7 @@ func (p pack) append(e packEntry) pack {
 	p = binary.BigEndian.AppendUint16(p, uint16(e.flags)<<packFlags|uint16(e.status))
 	p = binary.BigEndian.AppendUint32(p, uint32(e.duration.Microseconds()))
 	p = appendSmall(p, e.at, 5)
-	return appendSmall(p, e.settled, 5)
+	return appendSmall(p, e.settled, 6)
 }
 
 // holds reports whether an entry has room for an attempt.
@@ -75,7 +75,7 @@ func (p pack) entry(i int) packEntry {
 	b := p[i*entrySize:]
 	return packEntry{
 		destination: int64(binary.BigEndian.Uint32(b)), flags: b[4] >> (packFlags - 8), status: int(binary.BigEndian.Uint16(b[4:]) % (1 << packFlags)),
-		duration: time.Duration(binary.BigEndian.Uint32(b[6:])) * time.Microsecond, at: small(b[10:15]), settled: small(b[15:20]),
+		duration: time.Duration(binary.BigEndian.Uint32(b[6:])) * time.Microsecond, at: small(b[10:15]), settled: small(b[15:21]),
 	}
 }
 

@@ -335,7 +335,7 @@ func TestPackEntry(t *testing.T) {
 		{destination: 1},
 		{
 			destination: 1<<32 - 1, flags: packDelivered | packTried | packUsed | packRow, status: 1<<12 - 1,
-			duration: (1<<32 - 1) * time.Microsecond, at: 1<<40 - 1, settled: 1<<40 - 1,
+			duration: (1<<32 - 1) * time.Microsecond, at: 1<<40 - 1, settled: 1<<48 - 1,
 		},
 		{destination: 7, flags: packDelivered | packTried, status: 200, duration: time.Microsecond, at: 1, settled: 2},
 	}

@@ -115,18 +115,28 @@ func (w *sweep) events() error {
 		return err
 	}
 	w.result.More = w.result.More || len(rows) == sweepStep
+	var run []eventRow // that go, with none between them that stays
 	for _, r := range rows {
 		if w.full() {
-			return nil
+			break
 		}
-		if err := w.event(r); err != nil {
+		goes, err := w.event(r)
+		if err != nil {
 			return err
 		}
-		if err := w.setMeta("swept_events", r.seq); err != nil {
+		if from = r.seq; goes {
+			run = append(run, r)
+			continue
+		}
+		if err := w.deleteRun(run); err != nil {
 			return err
 		}
+		run = nil
 	}
-	return nil
+	if err := w.deleteRun(run); err != nil {
+		return err
+	}
+	return w.setMeta("swept_events", from)
 }
 
 // full reports whether the step may touch no more deliveries.
@@ -164,7 +174,11 @@ func (w *sweep) lateEvents() error {
 			return err
 		}
 		for _, r := range rows {
-			if err := w.event(r); err != nil {
+			goes, err := w.event(r)
+			if goes && err == nil {
+				err = w.deleteRun([]eventRow{r})
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -172,8 +186,9 @@ func (w *sweep) lateEvents() error {
 	return nil
 }
 
-// event deletes an event whose deliveries are all settled for long enough, or notes when to look again.
-func (w *sweep) event(r eventRow) error {
+// event reports whether an event is to be deleted, since its deliveries are all settled for long enough, or notes when to look
+// again. The record of its key is kept until its time.
+func (w *sweep) event(r eventRow) (goes bool, err error) {
 	type row struct {
 		destination *destination
 		state       int64
@@ -189,11 +204,11 @@ func (w *sweep) event(r eventRow) error {
 		anyDead = anyDead || state == dead
 		last = max(last, st.ColumnInt64(2))
 	}); err != nil {
-		return err
+		return false, err
 	}
 	p, err := readPack(w.db.Writer, r.seq)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for i := range p.len() {
 		e := p.entry(i)
@@ -214,7 +229,7 @@ func (w *sweep) event(r eventRow) error {
 		st := w.db.Writer.Stmt("INSERT OR IGNORE INTO late_event (at, event) VALUES (?, ?)")
 		st.Bind(again, r.seq)
 		w.touched++
-		return st.Exec()
+		return false, st.Exec()
 	}
 	for _, d := range rows {
 		name := relay.DestinationName{Source: d.destination.source, Destination: d.destination.name}
@@ -228,37 +243,53 @@ func (w *sweep) event(r eventRow) error {
 	}
 	w.touched += max(1, len(rows))
 	w.result.Events++
-	return w.deleteEvent(r)
+	if r.accepted+ceil(w.window(r.source)) > w.now {
+		err = w.outliveEvent(r, recentKey{r.source, r.key})
+	}
+	return true, err
 }
 
-// deleteEvent deletes an event with all that hangs on it, but not the record of its key before its time.
-func (w *sweep) deleteEvent(r eventRow) error {
+// deleteRun deletes events that are all there are from the first to the last, with what hangs on them.
+func (w *sweep) deleteRun(run []eventRow) error {
+	if len(run) == 0 {
+		return nil
+	}
+	first, last := run[0].seq, run[len(run)-1].seq
 	for _, query := range []string{
-		"DELETE FROM attempt WHERE event = ?", "DELETE FROM variant WHERE event = ?",
-		"DELETE FROM repeat WHERE event = ?", "DELETE FROM file WHERE event = ?", "DELETE FROM packed WHERE event = ?",
+		deleteOf("attempt"), deleteOf("variant"), deleteOf("repeat"), deleteOf("file"), deleteOf("packed"),
+		"DELETE FROM event WHERE seq >= +? AND seq <= +?",
 	} {
 		st := w.db.Writer.Stmt(query)
-		st.BindInt64(1, r.seq)
+		st.Bind(first, last)
 		if err := st.Exec(); err != nil {
 			return err
 		}
 	}
-	st := w.db.Writer.Stmt("DELETE FROM delivery WHERE event = ? AND destination IN (SELECT id FROM destination WHERE source = ?)")
-	st.Bind(r.seq, r.source)
-	if err := st.Exec(); err != nil {
-		return err
+	sources := map[string]bool{}
+	for _, r := range run {
+		sources[w.sourceNames[r.source]] = true
 	}
-	key := recentKey{r.source, r.key}
-	if r.accepted+ceil(w.window(r.source)) > w.now {
-		if err := w.outliveEvent(r, key); err != nil {
+	for _, d := range w.byID {
+		if !sources[d.source] {
+			continue
+		}
+		st := w.db.Writer.Stmt(deleteDeliveries)
+		st.Bind(d.id, first, last)
+		if err := st.Exec(); err != nil {
 			return err
 		}
 	}
-	w.deleted = append(w.deleted, r)
-	st = w.db.Writer.Stmt("DELETE FROM event WHERE seq = ?")
-	st.BindInt64(1, r.seq)
-	return st.Exec()
+	w.deleted = append(w.deleted, run...)
+	return nil
 }
+
+// deleteOf returns the deletion of what a table has of some events.
+func deleteOf(table string) string {
+	return "DELETE FROM " + table + " WHERE event >= +? AND event <= +?"
+}
+
+// deleteDeliveries deletes the deliveries of some events to a destination.
+const deleteDeliveries = "DELETE FROM delivery WHERE destination = +? AND event >= +? AND event <= +?"
 
 // outliveEvent keeps what a key stands for, whose event is about to go, unless a later event has it by now.
 func (w *sweep) outliveEvent(r eventRow, k recentKey) error {

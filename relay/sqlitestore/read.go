@@ -132,7 +132,7 @@ func (s *Store) readEvent(st *sqlitefile.Stmt) relay.EventRecord {
 }
 
 // ofEvent are an event's deliveries, looked up one by one for the destinations that its source ever had.
-const ofEvent = " FROM destination t CROSS JOIN delivery d ON d.destination = t.id AND d.event = ?1 WHERE t.source = ?2"
+const ofEvent = " FROM destination t CROSS JOIN delivery d ON d.destination = t.id AND d.event = +?1 WHERE t.source = +?2"
 
 // deliveryColumns lists the columns that deliveryOf reads.
 const deliveryColumns = "destination, state, due, tries, replay, variant, dead_at, reason"
@@ -237,7 +237,7 @@ func (s *Store) Event(ctx context.Context, id string) (rec *relay.EventRecord, e
 }
 
 func (s *Store) readAttempts(c *sqlitefile.Conn, r *relay.EventRecord) error {
-	st := c.Stmt("SELECT destination, at, duration, status, error, response FROM attempt WHERE event = ? ORDER BY destination, n DESC LIMIT ?")
+	st := c.Stmt("SELECT destination, at, duration, status, error, response FROM attempt WHERE event = +? ORDER BY destination, n DESC LIMIT 0 + ?")
 	st.Bind(r.Seq, shownTries)
 	byName := map[string]*relay.DeliveryRecord{}
 	for i := range r.Deliveries {
@@ -271,7 +271,7 @@ func (s *Store) readAttempts(c *sqlitefile.Conn, r *relay.EventRecord) error {
 
 func (s *Store) readVariants(c *sqlitefile.Conn, r *relay.EventRecord) error {
 	var bad error
-	st := c.Stmt("SELECT n, received, headers, body, packing FROM variant WHERE event = ? ORDER BY n")
+	st := c.Stmt("SELECT n, received, headers, body, packing FROM variant WHERE event = +? ORDER BY n")
 	st.BindInt64(1, r.Seq)
 	err := st.Each(func() {
 		headers, err := relay.DecodeHeaders(st.ColumnBlob(2))

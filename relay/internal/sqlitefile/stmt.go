@@ -5,9 +5,10 @@ import "zombiezen.com/go/sqlite"
 // Stmt is a statement of a Conn. What goes wrong with it, in preparing and binding too, is the error of its next step, so
 // that there is one place to look for it.
 //
-// Statements that are run all the time compare with +? and not with ?. SQLite would look at the value of a bare parameter
-// to plan by it, and so prepare the statement anew whenever it is bound (https://www.sqlite.org/queryplanner-ng.html, "the
-// query planner stability guarantee", whose switch cannot be reached from here).
+// Statements that are run all the time compare with +? and not with ?, and have LIMIT 0 + ?. SQLite would look at the value
+// of a bare parameter to plan by it, and so prepare the statement anew whenever it is bound
+// (https://www.sqlite.org/queryplanner-ng.html, "the query planner stability guarantee", whose switch cannot be reached from
+// here). That takes longer than most of them.
 type Stmt struct {
 	st  *sqlite.Stmt // nil where it could not be prepared
 	err error

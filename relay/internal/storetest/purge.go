@@ -13,7 +13,9 @@ var purgeTests = []test{
 	{"pending never", purgePending},
 	{"dead letters by their own retention", purgeDead},
 	{"dead letters kept shorter than the rest", purgeDeadShorter},
+	{"around one that stays", purgeAround},
 	{"settled late", purgeLate},
+	{"settled late, behind one that is not", purgeBehindLate},
 	{"replayed meanwhile", purgeReplayed},
 	{"after a discard", purgeDiscarded},
 	{"what no destination wanted", purgeUnmatched},
@@ -148,6 +150,57 @@ func purgeLate(b *bench) {
 	b.Advance(time.Hour) // a store may look at what it passed over a whole retention later
 	b.Advance(slack)
 	b.wantPurged(p, 1, 1, 0)
+}
+
+func purgeBehindLate(b *bench) {
+	p := policy(time.Hour, time.Hour)
+	stays, goes := b.accept("stays", billing), b.accept("goes", billing)
+	leased := b.leaseAll(billing)
+	b.Advance(90 * time.Minute)
+	b.wantPurged(p, 0, 0, 0)
+	for _, l := range leased {
+		if l.Event.ID == goes.ID {
+			b.settleAll(relay.OutcomeDelivered, l)
+		}
+	}
+	b.Advance(2 * time.Hour)
+	b.wantPurged(p, 1, 1, 0)
+	if b.gone(stays) || !b.gone(goes) {
+		b.t.Fatal("the wrong one is purged")
+	}
+}
+
+func purgeAround(b *bench) {
+	p := policy(time.Hour, 10*time.Hour)
+	var all []*relay.Event
+	for n := range 7 {
+		all = append(all, b.accept(fmt.Sprint("task-", n), billing, search))
+	}
+	b.settleAll(relay.OutcomeDelivered, b.leaseAll(search)...)
+	for _, l := range b.leaseAll(billing) {
+		outcome := relay.OutcomeDelivered
+		if l.Event.ID == all[3].ID {
+			outcome = relay.OutcomeDead
+		}
+		b.settleAll(outcome, l)
+	}
+	b.Advance(2 * time.Hour)
+	b.wantPurged(p, 6, 6, 0)
+	for n, ev := range all {
+		if b.gone(ev) != (n != 3) {
+			b.t.Errorf("event %d: gone is %v", n, b.gone(ev))
+		}
+	}
+	r, err := b.Store.Event(b.ctx(), all[3].ID)
+	b.must(err)
+	for _, d := range r.Deliveries {
+		if len(d.Attempts) != 1 {
+			b.t.Errorf("what stays has the delivery %+v", d)
+		}
+	}
+	if len(r.Deliveries) != 2 {
+		b.t.Errorf("what stays has %d deliveries", len(r.Deliveries))
+	}
 }
 
 func purgeReplayed(b *bench) {
