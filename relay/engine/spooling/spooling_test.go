@@ -128,6 +128,7 @@ func TestTheLogOfASpoolThatRefuses(t *testing.T) {
 			lines = nil
 		}
 
+		expect("INFO spool opened")
 		down.Store(true)
 		full.Store(true)
 		for n := range 20 {
@@ -150,5 +151,55 @@ func TestTheLogOfASpoolThatRefuses(t *testing.T) {
 			t.Error(err)
 		}
 		committers.Stop()
+	})
+}
+
+// A spool that another config of this process still has does not hold up the start, and is opened soon after that is closed.
+func TestASpoolThatTheConfigBeforeHas(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spool.db")
+	synctest.Test(t, func(t *testing.T) {
+		before, err := spool.Open(t.Context(), spool.Options{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := before.Append([]*relay.Accept{&accept(1).Accept}); err != nil {
+			t.Fatal(err)
+		}
+		var lines []string
+		logger := slog.New(messages{slog.DiscardHandler, &lines})
+		access := commit.NewAccess()
+		access.Failed(relay.ErrUnavailable)
+		s := spooling.New(spooling.Params{
+			Open:   func(ctx context.Context) (relay.Spool, error) { return spool.Open(ctx, spool.Options{Path: path}) },
+			Access: access, Meter: meter.New(), Logger: func() *slog.Logger { return logger },
+		})
+		start := time.Now()
+		s.Open(t.Context())
+		if took := time.Since(start); took != 0 || s.Spooler() != nil {
+			t.Errorf("the start took %s", took)
+		}
+		if _, _, up, err := s.Stat(); up || !errors.Is(err, relay.ErrStoreHeld) {
+			t.Errorf("open: %t, %v", up, err)
+		}
+		<-time.After(time.Minute)
+		if err := before.Close(); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(500 * time.Millisecond)
+		synctest.Wait()
+		if stat, _, up, err := s.Stat(); !up || err != nil || stat.Events != 1 {
+			t.Errorf("open: %t, with %d events, %v", up, stat.Events, err)
+		}
+		want := []string{
+			"WARN spool is still in use by the config before this one, and opened once that has stopped; until then callbacks get 503 while the store cannot accept them",
+			"INFO spool opened",
+		}
+		s.Stop()
+		if !reflect.DeepEqual(lines[:2], want) {
+			t.Errorf("the log says %q, not %q", lines, want)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 }
