@@ -147,7 +147,7 @@ func TestRedisAway(t *testing.T) {
 	}
 	status := mustAdmin(t, http.MethodGet, "/relay/status", "")
 	spool := status["spool"].(map[string]any)
-	if spool["up"] != true || spool["events"] != 2.0 || !strings.Contains(spool["location"].(string), filepath.Join("relay", "spool-")) {
+	if spool["up"] != true || spool["events"] != 2.0 || spool["free_bytes"] == 0.0 || !strings.Contains(spool["location"].(string), filepath.Join("relay", "spool-")) {
 		t.Errorf("the spool is %v", spool)
 	}
 	if s := status["store"].(map[string]any); s["driver"] != "redis" || s["up"] != false {

@@ -156,6 +156,14 @@ func (s *Spooling) Stat() (stat relay.SpoolStat, configured, up bool, err error)
 	return stat, true, false, s.err
 }
 
+// FreeBytes returns the free space on the spool's disk, -1 where it is unknown.
+func (s *Spooling) FreeBytes() int64 {
+	if spooler := s.spooler.Load(); spooler != nil {
+		return spooler.spool.FreeBytes()
+	}
+	return -1
+}
+
 // Spoolable reports whether an accept that failed so belongs into the spool.
 func Spoolable(err error) bool {
 	return errors.Is(err, relay.ErrUnavailable) || errors.Is(err, relay.ErrStoreFull) || errors.Is(err, context.DeadlineExceeded)

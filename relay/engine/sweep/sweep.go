@@ -21,7 +21,7 @@ const (
 	healthEvery   = time.Second
 	sharedEvery   = 5 * time.Second // where a look costs a round to another host (5)
 	healthTimeout = 2 * time.Second
-	otherAfter    = 5 * time.Second // how long another reason must last: at first it may be what is left of the one before
+	otherAfter    = 5 * time.Second // how long another reason must last: at first it may be a leftover of an outage that is over
 	sweepPause    = 5 * time.Millisecond
 )
 

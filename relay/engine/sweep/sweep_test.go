@@ -45,8 +45,8 @@ func (l *lines) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// What is wrong is logged at once; another reason only where it lasts, since the first looks after an outage may find what is
-// left of it.
+// The first reason is logged at once, and another one only where it lasts, since the first looks after an outage may find
+// leftovers of it.
 func TestTheLogOfLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &lines{Handler: slog.DiscardHandler}
