@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"reflect"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,27 +16,37 @@ import (
 // times is a log of which only the times are kept.
 type times struct {
 	slog.Handler
-	since time.Time
-	lines []time.Duration
+	lines chan time.Time
 }
 
-func (*times) Enabled(context.Context, slog.Level) bool { return true }
+func (times) Enabled(context.Context, slog.Level) bool { return true }
 
-func (l *times) Handle(context.Context, slog.Record) error {
-	l.lines = append(l.lines, time.Since(l.since))
+func (l times) Handle(context.Context, slog.Record) error {
+	l.lines <- time.Now()
 	return nil
+}
+
+// pauses returns how long after the line before it each new line came, and the first one after that time.
+func (l times) pauses(before time.Time) (pauses []time.Duration) {
+	for len(l.lines) > 0 {
+		at := <-l.lines
+		pauses = append(pauses, at.Sub(before))
+		before = at
+	}
+	return pauses
 }
 
 // Alerts that cannot be stored are tried every few seconds, and logged ever more rarely; after one that could be, the next is
 // logged at once.
 func TestTheLogOfAlertsThatCannotBeStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &times{Handler: slog.DiscardHandler, since: time.Now()}
+		log := times{slog.DiscardHandler, make(chan time.Time, 100)}
 		settings := &relay.Settings{
 			Sources: map[string]*relay.Source{relay.AlertSource: {Name: relay.AlertSource}},
 			Alerts:  &relay.Alerts{Conditions: []relay.Condition{relay.ConditionBreakerOpen}, Every: time.Minute},
 		}
-		tries, failing := 0, true
+		var tries atomic.Int64
+		var taken atomic.Bool
 		w := New(Params{
 			Settings: func() *relay.Settings { return settings },
 			Logger:   func() *slog.Logger { return slog.New(log) },
@@ -46,35 +57,34 @@ func TestTheLogOfAlertsThatCannotBeStored(t *testing.T) {
 			},
 			Store: func() (relay.Store, error) { return nil, relay.ErrUnavailable },
 			Accept: func(context.Context, *relay.Source, *relay.Event) (Stored, error) {
-				if tries++; failing {
-					return Stored{}, errors.New("neither here nor there")
+				if tries.Add(1); taken.Load() {
+					return Stored{ID: "1", Spooled: true}, nil
 				}
-				return Stored{ID: "1", Spooled: true}, nil
+				return Stored{}, errors.New("neither here nor there")
 			},
 		})
 		ctx, cancel := context.WithCancel(t.Context())
+		start := time.Now()
 		go w.Run(ctx)
 		<-time.After(20*time.Minute + time.Second/2)
-		failing = false
+		synctest.Wait()
+		s := time.Second
+		if got, want := log.pauses(start), []time.Duration{0, 10 * s, 20 * s, 40 * s, 80 * s, 160 * s, 320 * s}; !reflect.DeepEqual(got, want) {
+			t.Errorf("lines came at pauses of %v, not %v", got, want)
+		}
+		if n := tries.Load(); n < 400 {
+			t.Errorf("it was tried %d times", n)
+		}
+		taken.Store(true)
 		<-time.After(10 * time.Second)
-		failing, log.since = true, time.Now()
-		stored := len(log.lines)
+		synctest.Wait()
+		taken.Store(false)
+		start = time.Now()
 		<-time.After(2 * time.Minute)
 		cancel()
 		synctest.Wait()
-		if tries < 400 {
-			t.Errorf("it was tried %d times", tries)
-		}
-		var pauses []time.Duration
-		for i, at := range log.lines[1:stored] {
-			pauses = append(pauses, at-log.lines[i])
-		}
-		want := []time.Duration{10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 320 * time.Second}
-		if log.lines[0] != 0 || !reflect.DeepEqual(pauses, want) {
-			t.Errorf("lines came first after %s, then at pauses of %v, not %v", log.lines[0], pauses, want)
-		}
-		if again := log.lines[stored:]; len(again) == 0 || again[0] > time.Minute || again[1]-again[0] != 10*time.Second {
-			t.Errorf("after one was stored, lines came after %v", again)
+		if got := log.pauses(start); len(got) < 2 || got[0] > time.Minute || got[1] != 10*time.Second {
+			t.Errorf("after one was stored, lines came at pauses of %v", got)
 		}
 	})
 }
