@@ -220,11 +220,11 @@ func TestAppProvisionErrors(t *testing.T) {
 		`{"store":{"driver":"sqlite","path":"{env.EMPTY}"}}`:                    "the environment variable EMPTY is not set",
 		`{"store":{"driver":"sqlite","path":"` + file + `/deep/relay.db"}}`:     file + "/deep/relay.db: " + file + " is a file; expected a folder",
 		`{"store":{"driver":"redis","spool":{"path":"` + file + `/spool.db"}}}`: "spool: " + file + "/spool.db: " + file + " is a file",
-		`{"store":{"driver":"sqlite","path":"` + dir + `/"}}`:                   dir + "/ is a folder; expected a file",
-		`{"store":{"driver":"redis","spool":{"path":"` + dir + `"}}}`:           "spool: " + dir + " is a folder; expected a file",
 		`{"retention":"-1h"}`:                                                   "retention: expected a positive duration",
 		`{"drain":"soon"}`:                                                      "invalid duration",
 		`{"sources":{}}`:                                                        `unknown field "sources"`,
+		`{"store":{"driver":"sqlite","path":"` + dir + `/"}}`:                   dir + "/ is a folder; expected a file",
+		`{"store":{"driver":"redis","spool":{"path":"` + dir + `"}}}`:           "spool: " + dir + " is a folder; expected a file",
 	} {
 		err := validate(t, `{"apps":{"relay":`+config+`}}`)
 		if err == nil || !strings.Contains(err.Error(), expected) {
