@@ -27,6 +27,7 @@ const (
 	doctorTimeout  = 3 * time.Second    // for one connection, or one name
 	doctorTogether = 16                 // connections and names at a time
 	lowDisk        = 1 << 30            // bytes; below 256 MiB the store takes nothing
+	lowSpool       = 64 << 20           // bytes; a spool writes its log before it moves that into its file
 	soonExpired    = 7 * 24 * time.Hour // or, for a short life, this part of it: Caddy renews when a third is left
 	soonPart       = 6
 	clockOff       = 5 * time.Second
@@ -288,17 +289,30 @@ func (x *examination) store(s *engine.Status) {
 	default:
 		x.ok("redis_persistence", store.Location, "appendonly is yes, appendfsync %s.", store.AppendFsync)
 	}
-	switch {
-	case s.Spool == nil:
-	case !s.Spool.Up || s.Spool.Error != "":
-		x.fail("spool", s.Spool.Location, "The spool takes nothing: %s. While the store is away, callbacks get 503.", s.Spool.Error)
-	case s.Spool.Stuck > 0:
-		x.warn("spool", s.Spool.Location, "The store refuses %d callbacks of the spool: look for the reason in the log.", s.Spool.Stuck)
-	default:
-		x.ok("spool", s.Spool.Location, "The spool works.")
-	}
+	x.spool(s.Spool)
 	if s.Drift {
 		x.warn("nodes", "", "The gateways of this store have different sources: give all of them the same config.")
+	}
+}
+
+// spool looks whether the spool, nil where there is none, could take callbacks, though it may not have to right now.
+func (x *examination) spool(s *engine.SpoolStatus) {
+	switch {
+	case s == nil:
+		return
+	case !s.Up || s.Error != "":
+		x.fail("spool", s.Location, "The spool takes nothing: %s. While the store is away, callbacks get 503.", s.Error)
+	case s.Stuck > 0:
+		x.warn("spool", s.Location, "The store refuses %d callbacks of the spool: look for the reason in the log.", s.Stuck)
+	default:
+		x.ok("spool", s.Location, "The spool works.")
+	}
+	switch {
+	case s.FreeBytes < 0:
+	case s.FreeBytes < lowSpool:
+		x.warn("disk", s.Location, "Only %d MiB are free where the spool is, and it needs 64 MiB: make room, or callbacks get 503 while the store is away.", s.FreeBytes>>20)
+	default:
+		x.ok("disk", s.Location, "%d MiB are free.", s.FreeBytes>>20)
 	}
 }
 

@@ -175,10 +175,10 @@ func TestDoctorStore(t *testing.T) {
 	}{
 		"sqlite":    {engine.Status{Store: engine.StoreStatus{Up: true, StoreInfo: relay.StoreInfo{FreeBytes: 4 << 30}}}, []string{"store  ok", "disk  ok"}},
 		"no room":   {engine.Status{Store: engine.StoreStatus{Error: "full", StoreInfo: relay.StoreInfo{FreeBytes: 1 << 20}}}, []string{"store  error", "disk  warning"}},
-		"redis":     {engine.Status{Store: redis("noeviction", "yes", "everysec"), Spool: &engine.SpoolStatus{Up: true}}, []string{"store  ok", "redis_policy  ok", "redis_persistence  ok", "spool  ok"}},
+		"redis":     {engine.Status{Store: redis("noeviction", "yes", "everysec"), Spool: &engine.SpoolStatus{Up: true, FreeBytes: 64 << 20}}, []string{"store  ok", "redis_policy  ok", "redis_persistence  ok", "spool  ok", "disk  ok"}},
 		"forgetful": {engine.Status{Store: redis("allkeys-lru", "no", "no"), Drift: true}, []string{"store  ok", "redis_policy  error", "redis_persistence  error", "nodes  warning"}},
-		"silent":    {engine.Status{Store: redis("unknown", "unknown", "unknown"), Spool: &engine.SpoolStatus{Error: "no disk"}}, []string{"store  ok", "redis_policy  warning", "redis_persistence  warning", "spool  error"}},
-		"lax":       {engine.Status{Store: redis("noeviction", "yes", "no"), Spool: &engine.SpoolStatus{Up: true, Stuck: 2}}, []string{"store  ok", "redis_policy  ok", "redis_persistence  warning", "spool  warning"}},
+		"silent":    {engine.Status{Store: redis("unknown", "unknown", "unknown"), Spool: &engine.SpoolStatus{Error: "no disk", FreeBytes: -1}}, []string{"store  ok", "redis_policy  warning", "redis_persistence  warning", "spool  error"}},
+		"lax":       {engine.Status{Store: redis("noeviction", "yes", "no"), Spool: &engine.SpoolStatus{Up: true, Stuck: 2, FreeBytes: 4 << 20}}, []string{"store  ok", "redis_policy  ok", "redis_persistence  warning", "spool  warning", "disk  warning"}},
 	} {
 		x := new(examination)
 		x.store(&tc.status)

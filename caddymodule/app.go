@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,9 +138,9 @@ func (a *App) provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.pooled.outdated(store) {
+	if changed := a.pooled.outdated(store); len(changed) > 0 {
 		a.logger.Warn("the store stays open with the settings it was opened with; those that changed count after a restart",
-			"store", a.pooled.identity)
+			"store", a.pooled.identity, "changed", strings.Join(changed, ", "))
 	}
 	return a.checkAbandoned()
 }

@@ -7,7 +7,7 @@ import (
 
 // TestPlaces validates Caddyfiles whose mistakes only provisioning can see: the errors name file and line all the same.
 func TestPlaces(t *testing.T) {
-	dataDir(t)
+	folder := dataDir(t)
 	t.Setenv("EMPTY", "")
 	const proxies = "\n\t\ttrusted_proxies static private_ranges\n\t}\n"
 	const listed = "\trelay vocals {\n\t\tallow 203.0.113.0/24\n\t\tto https://billing.example.com\n\t}\n"
@@ -28,6 +28,7 @@ func TestPlaces(t *testing.T) {
 		"a secret":                         {":8080 {\n\trelay vocals {\n\t\tverify kie {env.EMPTY}\n\t\tto https://billing.example.com\n\t}\n}", "EMPTY is not set, or empty, at Caddyfile:2"},
 		"the store":                        {"{\n\trelay {\n\t\tstore sqlite {env.EMPTY}\n\t}\n}\n:8080 {\n\trelay vocals {\n\t\tto https://billing.example.com\n\t}\n}", "EMPTY is not set, or empty, at Caddyfile:2"},
 		"the store, in two options":        {"{\n\trelay {\n\t\tdrain 1s\n\t}\n\trelay {\n\t\tstore sqlite {env.EMPTY}\n\t}\n}\n:8080 {\n\trelay vocals {\n\t\tto https://billing.example.com\n\t}\n}", "EMPTY is not set, or empty, at Caddyfile:5"},
+		"a folder in place of the store":   {"{\n\trelay {\n\t\tstore sqlite " + folder + "\n\t}\n}\n:8080 {\n\trelay vocals {\n\t\tto https://billing.example.com\n\t}\n}", folder + " is a folder; expected a file, which may be in it, at Caddyfile:2"},
 		"order among partitions":           {"{\n\trelay {\n\t\tstore redis {\n\t\t\tpartitions 2\n\t\t}\n\t}\n}\n:8080 {\n\trelay vocals {\n\t\tdedupe stage code\n\t\tto https://billing.example.com {\n\t\t\torder task\n\t\t}\n\t}\n}", "order task: expected dedupe to name task_id, since the store parts a source by it, or partitions 1 in the store, at Caddyfile:9"},
 		"recovery among partitions":        {"{\n\trelay {\n\t\tstore redis a:1 b:1\n\t}\n}\n:8080 {\n\trelay vocals {\n\t\tdedupe stage code\n\t\tto https://billing.example.com\n\t\trecover\n\t}\n}", "recover: expected dedupe to name task_id, since the store parts a source by it, or partitions 1 in the store, at Caddyfile:7"},
 	} {

@@ -295,6 +295,37 @@ func TestReloadToAStoreThatIsAway(t *testing.T) {
 	c.await(t)
 }
 
+// TestReloadWithTheSameSpool moves to another Redis with what waits in the spool, which the config before the reload has until
+// it stops: the reload does not wait for that, and the spool is there again soon.
+func TestReloadWithTheSameSpool(t *testing.T) {
+	g := newGateway(t)
+	c := newConsumer(t, http.StatusOK)
+	spool := filepath.Join(t.TempDir(), "spool.db")
+	away := func(port int) string {
+		return fmt.Sprintf(`{"abandon_store":true,"store":{"driver":"redis","addresses":["127.0.0.1:%d"],"timeout":"100ms","spool":{"path":"%s"}}}`, port, spool)
+	}
+	g.mustLoad(away(1), to(t, c.URL, nil))
+	g.accept("vocals", "task-1")
+	before, logBefore, start := activeApp(t).pooled, len(logged()), time.Now()
+	g.mustLoad(away(2), to(t, c.URL, nil))
+	if took := time.Since(start); took > 9*time.Second {
+		t.Errorf("the reload took %s", took)
+	}
+	now := activeApp(t).pooled
+	if now == before {
+		t.Fatal("the reload kept the engine")
+	}
+	eventually(t, "the spool is open, with what waited in it", func() bool { return now.Spooled() == 1 })
+	g.accept("vocals", "task-2")
+	lines := logged()[logBefore:]
+	for _, want := range []string{"spool is still in use by the config before this one", `"msg":"spool opened","path":"` + spool + `","events":1,"stuck":0`} {
+		if strings.Count(lines, want) != 1 {
+			t.Errorf("the log does not have %q once: %s", want, lines)
+		}
+	}
+	g.mustLoad(`{"abandon_store":true}`, to(t, c.URL, nil))
+}
+
 // TestAbandonStore refuses to leave deliveries behind.
 func TestAbandonStore(t *testing.T) {
 	g := newGateway(t)

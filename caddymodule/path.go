@@ -13,6 +13,9 @@ func filePath(path string) (string, error) {
 	if err := checkFolder(filepath.Dir(path)); err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return "", fmt.Errorf("%s is a folder; expected a file, which may be in it", path)
+	}
 	resolved, err := realPath(path)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w; check owner and permissions of its folders, or name another path", path, err)

@@ -60,10 +60,12 @@ func (p *pooledEngine) end(a *App) { p.latest.remove(running{a.logger, a.store})
 // Destruct is called by the pool after the last release.
 func (p *pooledEngine) Destruct() error { return p.Close() }
 
-// outdated reports whether the engine was made with other settings of the store than these.
-func (p *pooledEngine) outdated(store Store) bool {
-	s, ok := store.(interface{ differs(other Store) bool })
-	return ok && s.differs(p.store)
+// outdated returns the options of the store that are others here than those that the engine was made with.
+func (p *pooledEngine) outdated(store Store) []string {
+	if s, ok := store.(interface{ changes(other Store) []string }); ok {
+		return s.changes(p.store)
+	}
+	return nil
 }
 
 // unsettled names what the engine still has to deliver, or to hand over from its spool; nothing if there is none. A store that

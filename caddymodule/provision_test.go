@@ -223,6 +223,8 @@ func TestAppProvisionErrors(t *testing.T) {
 		`{"retention":"-1h"}`:                                                   "retention: expected a positive duration",
 		`{"drain":"soon"}`:                                                      "invalid duration",
 		`{"sources":{}}`:                                                        `unknown field "sources"`,
+		`{"store":{"driver":"sqlite","path":"` + dir + `/"}}`:                   dir + "/ is a folder; expected a file",
+		`{"store":{"driver":"redis","spool":{"path":"` + dir + `"}}}`:           "spool: " + dir + " is a folder; expected a file",
 	} {
 		err := validate(t, `{"apps":{"relay":`+config+`}}`)
 		if err == nil || !strings.Contains(err.Error(), expected) {

@@ -220,15 +220,29 @@ func (r *Redis) follow(current func() Store) {
 	}
 }
 
-// differs reports whether the store, once open, would be used in another way.
-func (r *Redis) differs(other Store) bool {
+// changes returns the options by which this store, once open, would be used in another way than the other one.
+func (r *Redis) changes(other Store) (options []string) {
 	o, ok := other.(*Redis)
 	if !ok {
-		return true
+		return []string{"driver"}
 	}
 	a, b := r.options, o.options
-	return a.Cluster != b.Cluster || (a.TLS == nil) != (b.TLS == nil) ||
-		a.Timeout != b.Timeout || a.Partitions != b.Partitions || a.Durability != b.Durability || r.spoolPath != o.spoolPath
+	for _, option := range []struct {
+		name  string
+		other bool
+	}{
+		{"cluster", a.Cluster != b.Cluster},
+		{"tls", (a.TLS == nil) != (b.TLS == nil)},
+		{"timeout", a.Timeout != b.Timeout},
+		{"spool", r.spoolPath != o.spoolPath},
+		{"durability", a.Durability != b.Durability},
+		{"partitions", a.Partitions != b.Partitions},
+	} {
+		if option.other {
+			options = append(options, option.name)
+		}
+	}
+	return options
 }
 
 // parted reports whether a source may have several partitions.

@@ -41,18 +41,17 @@ func TestRedisIdentity(t *testing.T) {
 	if byDefault.spoolPath != filepath.Join(dir, "spool.db") {
 		t.Errorf("the default spool is %s", byDefault.spoolPath)
 	}
-	for _, same := range []string{
-		`{"addresses":["127.0.0.1:6379"]}`, `{"addresses":["{env.REDIS}"]}`, `{"timeout":"5s"}`, `{"spool":{}}`, `{"durability":"replica"}`,
-		`{"spool":{"off":true}}`, `{"spool":{"path":"/tmp/spool.db"}}`, `{"username":"a","password":"b"}`, `{"tls":true}`, `{"key_prefix":"relay"}`, `{"partitions":16}`,
+	for same, changed := range map[string]string{
+		`{"addresses":["127.0.0.1:6379"]}`: "", `{"addresses":["{env.REDIS}"]}`: "", `{"key_prefix":"relay"}`: "", `{"username":"a","password":"b"}`: "",
+		`{"timeout":"5s"}`: "timeout", `{"durability":"replica"}`: "durability", `{"partitions":16}`: "partitions", `{"tls":true}`: "tls", `{"cluster":true}`: "cluster",
+		`{"spool":{}}`: "", `{"spool":{"off":true}}`: "spool", `{"tls":true,"spool":{"path":"/tmp/spool.db"}}`: "tls spool",
 	} {
 		r := mustRedis(t, same)
 		if r.Identity() != byDefault.Identity() {
 			t.Errorf("%s is %s", same, r.Identity())
 		}
-		changed := !strings.Contains(same, "addresses") && same != `{"spool":{}}` && !strings.Contains(same, "key_prefix") &&
-			!strings.Contains(same, "password")
-		if r.differs(byDefault) != changed {
-			t.Errorf("%s differs: %t", same, !changed)
+		if got := strings.Join(r.changes(byDefault), " "); got != changed {
+			t.Errorf("%s changes %q", same, got)
 		}
 	}
 	spools := map[string]string{byDefault.spoolPath: "{}"}
@@ -148,13 +147,13 @@ func TestRedisAway(t *testing.T) {
 	}
 	status := mustAdmin(t, http.MethodGet, "/relay/status", "")
 	spool := status["spool"].(map[string]any)
-	if spool["up"] != true || spool["events"] != 2.0 || !strings.Contains(spool["location"].(string), filepath.Join("relay", "spool-")) {
+	if spool["up"] != true || spool["events"] != 2.0 || spool["free_bytes"] == 0.0 || !strings.Contains(spool["location"].(string), filepath.Join("relay", "spool-")) {
 		t.Errorf("the spool is %v", spool)
 	}
 	if s := status["store"].(map[string]any); s["driver"] != "redis" || s["up"] != false {
 		t.Errorf("the store is %v", s)
 	}
-	const outdated, literal = "those that changed count after a restart", "the password of store is in the config"
+	const outdated, changed, literal = "those that changed count after a restart", `"changed":"timeout, spool"`, "the password of store is in the config"
 	if lines := logged()[before:]; strings.Contains(lines, outdated) || strings.Contains(lines, literal) {
 		t.Errorf("a warning too many:\n%s", lines)
 	}
@@ -170,7 +169,7 @@ func TestRedisAway(t *testing.T) {
 		t.Error("the reload made another engine")
 	}
 	lines := logged()[before:]
-	if !strings.Contains(lines, outdated) || !strings.Contains(lines, literal) {
+	if !strings.Contains(lines, outdated) || !strings.Contains(lines, changed) || !strings.Contains(lines, literal) {
 		t.Errorf("no warning:\n%s", lines)
 	}
 	if strings.Contains(logged(), "hunter2") {

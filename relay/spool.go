@@ -27,6 +27,8 @@ type Spool interface {
 	Probe() error
 	// Stat describes the spool. It never waits.
 	Stat() SpoolStat
+	// FreeBytes returns the free space on the spool's disk, -1 where it is unknown. It asks the system.
+	FreeBytes() int64
 	Close() error
 }
 

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -19,8 +20,10 @@ var (
 	ErrLeaseLost = errors.New("lease lost")
 	// ErrStoreFull: the store refuses new events, for lack of room, but still accepts settles.
 	ErrStoreFull = errors.New("store full")
-	// ErrStoreLocked: another process has the store open.
+	// ErrStoreLocked: somebody else has the store open.
 	ErrStoreLocked = errors.New("store locked")
+	// ErrStoreHeld: it is this process that has it open, for the config before a reload. It wraps ErrStoreLocked.
+	ErrStoreHeld = fmt.Errorf("this process has it open already: %w", ErrStoreLocked)
 	// ErrStoreUnfit: the store was written with other settings than it is to be used with. It stays so until one is changed.
 	ErrStoreUnfit = errors.New("store unfit")
 	// ErrClosed: the store or the engine has been closed.

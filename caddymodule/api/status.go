@@ -34,6 +34,7 @@ type StoreStatus struct {
 // SpoolStatus describes the spool.
 type SpoolStatus struct {
 	Location      string  `json:"location"`
+	FreeBytes     int64   `json:"free_bytes"` // on its disk; -1 where unknown
 	Up            bool    `json:"up"`
 	Error         string  `json:"error,omitempty"`
 	Events        int     `json:"events"`

@@ -176,10 +176,7 @@ func storeLine(s *api.StoreStatus) string {
 	case !s.Up:
 		return line + ", away: " + s.Error
 	}
-	line += ", up"
-	if s.FreeBytes >= 0 {
-		line += ", " + humanize.IBytes(uint64(s.FreeBytes)) + " free"
-	}
+	line += ", up" + free(s.FreeBytes)
 	if p := s.EvictionPolicy; p != "" && p != "noeviction" && p != "unknown" {
 		line += ", loses data at maxmemory (" + p + ")"
 	}
@@ -187,18 +184,26 @@ func storeLine(s *api.StoreStatus) string {
 }
 
 func spoolLine(s *api.SpoolStatus) string {
-	switch {
-	case !s.Up:
+	if !s.Up {
 		return s.Location + ", away: " + s.Error
-	case s.Events+s.Stuck == 0:
-		return s.Location + ", empty"
+	}
+	if s.Events+s.Stuck == 0 {
+		return s.Location + ", empty" + free(s.FreeBytes)
 	}
 	line := fmt.Sprintf("%s, %s, %s, the oldest %s old", s.Location, counted(s.Events, "callback", "callbacks"),
 		humanize.IBytes(uint64(max(s.Bytes, 0))), span(seconds(s.OldestSeconds)))
 	if s.Stuck > 0 {
 		line += fmt.Sprintf(", and %s that the store refuses", thousands(s.Stuck))
 	}
-	return line
+	return line + free(s.FreeBytes)
+}
+
+// free returns the room on a disk as a part of a line; nothing where it is unknown.
+func free(n int64) string {
+	if n < 0 {
+		return ""
+	}
+	return ", " + humanize.IBytes(uint64(n)) + " free"
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -27,7 +27,7 @@ func want(t *testing.T, got string, width int, expected string) {
 func sampleStatus() *api.Status {
 	return &api.Status{
 		Store: api.StoreStatus{Driver: "redis", Location: "127.0.0.1:6379", FreeBytes: -1, Up: true, EvictionPolicy: "allkeys-lru"},
-		Spool: &api.SpoolStatus{Location: "/data/spool.db", Up: true, Events: 1204, Stuck: 2, Bytes: 3 << 20, OldestSeconds: 95},
+		Spool: &api.SpoolStatus{Location: "/data/spool.db", FreeBytes: 40 << 20, Up: true, Events: 1204, Stuck: 2, Bytes: 3 << 20, OldestSeconds: 95},
 		Nodes: []api.NodeStatus{{Name: "a", PID: 7, Config: "1"}, {Name: "b", PID: 8, Config: "2"}}, Drift: true,
 		Sources: []api.SourceStatus{{Name: "stems"}, {Name: "vocals", Open: true}},
 		Destinations: []api.DestinationStatus{
@@ -43,7 +43,7 @@ func sampleStatus() *api.Status {
 func TestStatusTable(t *testing.T) {
 	const wide = `
 store       redis 127.0.0.1:6379, up, loses data at maxmemory (allkeys-lru)
-spool       /data/spool.db, 1,204 callbacks, 3.0 MiB, the oldest 1m35s old, and 2 that the store refuses
+spool       /data/spool.db, 1,204 callbacks, 3.0 MiB, the oldest 1m35s old, and 2 that the store refuses, 40 MiB free
 gateways    a (process 7), b (process 8)
             they are configured differently: reload those with the old configuration
 sources     stems, vocals (open to everyone)
@@ -61,7 +61,8 @@ store       redis 127.0.0.1:6379, up,
 spool       /data/spool.db, 1,204
             callbacks, 3.0 MiB, the
             oldest 1m35s old, and 2 that
-            the store refuses
+            the store refuses, 40 MiB
+            free
 gateways    a (process 7), b (process 8)
             they are configured
             differently: reload those
@@ -76,7 +77,7 @@ vocals  a-destin…  held     10,000    12
 		80: `
 store       redis 127.0.0.1:6379, up, loses data at maxmemory (allkeys-lru)
 spool       /data/spool.db, 1,204 callbacks, 3.0 MiB, the oldest 1m35s old, and
-            2 that the store refuses
+            2 that the store refuses, 40 MiB free
 gateways    a (process 7), b (process 8)
             they are configured differently: reload those with the old
             configuration

@@ -33,6 +33,7 @@ type StoreStatus struct {
 // SpoolStatus is the state of the spool.
 type SpoolStatus struct {
 	Location      string
+	FreeBytes     int64 // on its disk; -1 where unknown
 	Up            bool
 	Error         string
 	Events        int
@@ -202,7 +203,7 @@ func (e *Engine) spoolStatus() *SpoolStatus {
 		return nil
 	}
 	st := &SpoolStatus{
-		Location: stat.Path, Up: up, Events: stat.Events, Stuck: stat.Stuck, Bytes: stat.Bytes, OldestSeconds: stat.Age().Seconds(),
+		Location: stat.Path, FreeBytes: e.spooling.FreeBytes(), Up: up, Events: stat.Events, Stuck: stat.Stuck, Bytes: stat.Bytes, OldestSeconds: stat.Age().Seconds(),
 	}
 	if err != nil {
 		st.Error = err.Error()

@@ -3,7 +3,6 @@ package redisstore
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -29,7 +28,7 @@ func (s *Store) Expire(ctx context.Context, source, destination string, age time
 		return clocks[h].run - age.Microseconds()
 	})
 	if err != nil || len(old) == 0 {
-		return nil, errors.Join(away, err)
+		return nil, join(away, err)
 	}
 	for i := range old {
 		old[i].reason = relay.ErrExpired.Error()
@@ -52,13 +51,13 @@ func (s *Store) Expire(ctx context.Context, source, destination string, age time
 	var expired []relay.DeadLetter
 	for i, c := range calls {
 		some, failed := s.expired(c, touched[i], letters)
-		expired, err = append(expired, some...), errors.Join(err, failed)
+		expired, err = append(expired, some...), join(err, failed)
 	}
 	if len(expired) > 0 {
 		_ = s.look(ctx, touched...) // frees what waited for them, or the next look does
 		return expired, nil         // what failed is found again
 	}
-	return nil, errors.Join(away, err)
+	return nil, join(away, err)
 }
 
 // expired returns those of some pending deliveries that a call has made dead letters.

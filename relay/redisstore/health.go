@@ -49,9 +49,9 @@ func (s *Store) Health(ctx context.Context) error {
 		s.log.Warn(warning)
 	}
 	for _, r := range reports {
-		err = errors.Join(err, r.trouble())
+		err = join(err, r.trouble())
 	}
-	return errors.Join(err, s.troubles.err())
+	return join(err, s.troubles.err())
 }
 
 // report holds what a master reports of its memory and its persistence.

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -69,7 +68,7 @@ func (s *Store) Pause(ctx context.Context, source, destination string, paused bo
 	}
 	s.run(ctx, calls...)
 	for i, h := range s.shards(source) {
-		if err = errors.Join(err, calls[i].err); calls[i].err == nil {
+		if err = join(err, calls[i].err); calls[i].err == nil {
 			s.tally.add(h, destination, func(c *relay.Count) { c.Paused = paused })
 		}
 	}
@@ -140,7 +139,7 @@ func (s *Store) ReplayAll(ctx context.Context, source string, deliveries []relay
 	}
 	s.run(ctx, calls...)
 	replayed, err = counts(calls)
-	return replayed, len(deliveries) - replayed, errors.Join(err, s.touched(ctx, groups))
+	return replayed, len(deliveries) - replayed, join(err, s.touched(ctx, groups))
 }
 
 // behindLetters is a row behind all dead letters, where a step begins that has only orphans to discard.
@@ -206,11 +205,11 @@ func (s *Store) touched(ctx context.Context, groups [][]letter) error {
 func counts(calls []*call) (sum int, err error) {
 	for _, c := range calls {
 		if c.err != nil {
-			err = errors.Join(err, c.err)
+			err = join(err, c.err)
 			continue
 		}
 		n, failed := c.count()
-		sum, err = sum+n, errors.Join(err, failed)
+		sum, err = sum+n, join(err, failed)
 	}
 	return sum, err
 }
@@ -232,7 +231,7 @@ func (s *Store) bulk(ctx context.Context, sel relay.Selection, from *row, do fun
 		return 0, "", err
 	}
 	var touched [][]letter
-	defer func() { err = errors.Join(err, s.touched(ctx, touched)) }()
+	defer func() { err = join(err, s.touched(ctx, touched)) }()
 	for seen := 0; done < relay.MaxTouched && seen < bulkRows; {
 		n := relay.MaxTouched - done
 		letters, rows, err := s.letters(ctx, shelves, sel, from, false, n)

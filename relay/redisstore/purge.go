@@ -3,7 +3,6 @@ package redisstore
 import (
 	"cmp"
 	"context"
-	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -31,7 +30,7 @@ func (s *Store) Purge(ctx context.Context, p relay.PurgePolicy) (relay.PurgeResu
 	room := relay.MaxTouched
 	for _, source := range sources {
 		touched, failed := s.purgeSource(ctx, source, p, room, &result)
-		err = errors.Join(err, failed)
+		err = join(err, failed)
 		if _, several := s.client.(*redis.ClusterClient); failed != nil && !several {
 			break // in a Cluster the others may be on another master
 		}
@@ -53,7 +52,7 @@ func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePol
 		return 0, err
 	}
 	old, failed := s.outlived(ctx, runs, p, max(1, room/max(1, len(s.tally.destinations(source)))), result)
-	err = errors.Join(err, failed)
+	err = join(err, failed)
 	if len(old) == 0 {
 		return 0, err
 	}
@@ -62,7 +61,7 @@ func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePol
 		shards = append(shards, o.shard)
 	}
 	if failed := s.look(ctx, shards...); failed != nil { // no destination may be missed: its deliveries would stay for ever
-		return 0, errors.Join(err, failed)
+		return 0, join(err, failed)
 	}
 	destinations := s.tally.destinations(source)
 	calls := make([]*call, len(old))
@@ -72,9 +71,9 @@ func (s *Store) purgeSource(ctx context.Context, source string, p relay.PurgePol
 	}
 	s.run(ctx, calls...)
 	for _, c := range calls {
-		err = errors.Join(err, purged(c, source, destinations, result))
+		err = join(err, purged(c, source, destinations, result))
 	}
-	return touched, errors.Join(err, s.look(ctx, shards...))
+	return touched, join(err, s.look(ctx, shards...))
 }
 
 // forget deletes the dedupe records and the tasks of a source that are past their time, and returns the clocks of its partitions.
@@ -95,14 +94,14 @@ func (s *Store) forget(ctx context.Context, source string, p relay.PurgePolicy, 
 	for i, h := range shards {
 		forget, tasks := calls[2*i], calls[2*i+1]
 		if failed := cmp.Or(forget.err, tasks.err); failed != nil {
-			err = errors.Join(err, failed)
+			err = join(err, failed)
 			continue
 		}
 		ended, failed := tasks.count()
 		r := forget.read()
 		forgotten, run := r.number(), r.number()
 		if failed = cmp.Or(failed, r.done()); failed != nil {
-			err = errors.Join(err, failed)
+			err = join(err, failed)
 			continue
 		}
 		runs[h] = run
@@ -138,7 +137,7 @@ func (s *Store) outlived(ctx context.Context, runs map[*shard]int64, p relay.Pur
 	left := most
 	for h, l := range lists {
 		if failed := cmp.Or(l[0].Err(), l[1].Err(), l[2].Err()); failed != nil {
-			err = errors.Join(err, explain(failed))
+			err = join(err, explain(failed))
 			continue
 		}
 		o := outlived{shard: h, ids: append(l[0].Val(), l[1].Val()...)}

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -35,13 +34,13 @@ func (s *Store) Reassign(ctx context.Context, source, from, to, cursor string) (
 	s.run(ctx, calls...)
 	for _, c := range calls {
 		if c.err != nil {
-			err = errors.Join(err, c.err)
+			err = join(err, c.err)
 			continue
 		}
 		reply := c.read()
 		moved, left := reply.number(), reply.number()
 		if failed := reply.done(); failed != nil {
-			err = errors.Join(err, failed)
+			err = join(err, failed)
 			continue
 		}
 		r.Moved, r.Left = r.Moved+int(moved), r.Left+int(left)

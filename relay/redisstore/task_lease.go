@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -37,7 +36,7 @@ func (s *Store) leaseTasksOf(ctx context.Context, shards []*shard, l *relay.Task
 		i = (begin + i) % len(shards)
 		_, wait, failed := s.leasedTasks(shards[i], calls[i])
 		if failed != nil {
-			err, wait = errors.Join(err, failed), time.Second.Microseconds()
+			err, wait = join(err, failed), time.Second.Microseconds()
 		}
 		if wait >= 0 && (first < 0 || wait < first) {
 			first = wait
@@ -55,7 +54,7 @@ func (s *Store) leaseTasksOf(ctx context.Context, shards []*shard, l *relay.Task
 	}
 	for _, h := range due {
 		some, _, failed := s.leaseTasks(ctx, h, l, l.Max-len(leased), 0)
-		leased, err = append(leased, some...), errors.Join(err, failed)
+		leased, err = append(leased, some...), join(err, failed)
 		if len(leased) >= l.Max {
 			break
 		}

@@ -51,7 +51,7 @@ func (t *troubles) joined() error {
 	for _, step := range slices.Sorted(maps.Keys(t.of)) {
 		errs = append(errs, t.of[step])
 	}
-	return errors.Join(errs...)
+	return join(errs...)
 }
 
 // step runs one step. What it ends in is for Health to say; a panic is an error too, and is logged with its stack.

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -38,7 +37,7 @@ func (s *Store) watch(ctx context.Context) {
 			return err
 		}
 		// Without the registry, what is known of it is looked at all the same: of a Cluster one master may be away.
-		return errors.Join(err, s.mendRegistry(ctx), s.look(ctx, s.allShards(s.known())...))
+		return join(err, s.mendRegistry(ctx), s.look(ctx, s.allShards(s.known())...))
 	})
 }
 
@@ -128,7 +127,7 @@ func (s *Store) look(ctx context.Context, shards ...*shard) (err error) {
 		for i, c := range calls {
 			seen, failed := c.watched(len(asked[i]))
 			if failed != nil {
-				err = errors.Join(err, failed)
+				err = join(err, failed)
 				continue
 			}
 			if more := s.looked(shards[i], asked[i], seen); len(more) > 0 {
@@ -227,7 +226,7 @@ func (s *Store) clocks(ctx context.Context, shards []*shard, destinations ...str
 	for i, h := range shards {
 		seen, failed := calls[i].watched(len(destinations))
 		if failed != nil {
-			err = errors.Join(err, failed)
+			err = join(err, failed)
 			continue
 		}
 		for j, d := range destinations {

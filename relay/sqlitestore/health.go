@@ -31,7 +31,7 @@ func (s *Store) Counts() []relay.Count {
 
 // measureFree looks how much room is left.
 func (s *Store) measureFree() {
-	s.free.Store(freeBytes(s.db.Path()))
+	s.free.Store(sqlitefile.FreeBytes(s.db.Path()))
 	s.freeAt.Store(int64(s.clock.Elapsed()))
 }
 

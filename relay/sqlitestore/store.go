@@ -112,8 +112,9 @@ func newKnown() known {
 	}
 }
 
-// Open opens the store, and makes it where there is none. relay.ErrStoreLocked (wrapped, naming the holder) says that
-// another process still has it after 10 s. A file that is not a store of ours is left as it is.
+// Open opens the store, and makes it where there is none. relay.ErrStoreLocked (wrapped, naming the holder) means that
+// another process still has it after 10 s, relay.ErrStoreHeld (wrapped) that this one has. A file that is not a store of ours
+// is left as it is.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	s, err := open(ctx, o)
 	if err != nil {

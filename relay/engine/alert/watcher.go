@@ -13,8 +13,13 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
-// lookEvery is how often conditions are looked at. That is done in memory.
-const lookEvery = time.Second
+const (
+	// lookEvery is how often conditions are looked at. That is done in memory.
+	lookEvery = time.Second
+	// unstoredFirst is how long after the first line about alerts that cannot be stored the next one comes; the pauses double
+	// up to unstoredLongest.
+	unstoredFirst, unstoredLongest = 10 * time.Second, 10 * time.Minute
+)
 
 // Params are the dependencies of a watcher.
 type Params struct {
@@ -45,6 +50,8 @@ type Watcher struct {
 	machine machine
 	quiet   map[string]*quiet // by source
 	history history
+	telling time.Time     // when the next line about alerts that cannot be stored is due
+	pause   time.Duration // after that; 0 while they can be stored
 }
 
 // New returns a watcher that does nothing before Run.
@@ -169,11 +176,14 @@ func (w *Watcher) send(ctx context.Context, store relay.Store, s *relay.Settings
 		Source: relay.AlertSource, TaskID: d.task, Stage: string(d.state), Origin: relay.OriginCallback,
 		Key: keyOf(d.task, string(d.state), open), Fingerprint: keyOf(d.task), ReceivedAt: now, Body: body,
 	})
+	if err != nil {
+		w.unstored(now, d, err)
+		w.machine.failed(now, d)
+		return
+	}
+	w.pause = 0
 	every := s.Alerts.Every
 	switch {
-	case err != nil:
-		w.params.Logger().Warn("an alert cannot be stored; trying again", "alert", d.task, "state", string(d.state), "error", err)
-		w.machine.failed(now, d)
 	case d.state == Resolved:
 		w.machine.resolved(d.task)
 	case !stored.Duplicate:
@@ -185,6 +195,16 @@ func (w *Watcher) send(ctx context.Context, store relay.Store, s *relay.Settings
 			w.machine.joined(now, d.task, stored.ID, every)
 		}
 	}
+}
+
+// unstored logs that an alert cannot be stored, from time to time: not once for each of them and each try.
+func (w *Watcher) unstored(now time.Time, d *due, err error) {
+	if w.pause > 0 && now.Before(w.telling) {
+		return
+	}
+	w.pause = min(max(2*w.pause, unstoredFirst), unstoredLongest)
+	w.telling = now.Add(w.pause)
+	w.params.Logger().Warn("an alert cannot be stored; trying again", "alert", d.task, "state", string(d.state), "error", err)
 }
 
 // keyOf returns the SHA-256 of words.

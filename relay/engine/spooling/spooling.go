@@ -16,8 +16,12 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
-// openPause bounds the pause between two tries to open the spool.
-const openPause = 30 * time.Second
+const (
+	// openPause bounds the pause between two tries to open the spool.
+	openPause = 30 * time.Second
+	// heldPause is the pause while the config before a reload has the spool, which is to be missed as briefly as possible.
+	heldPause = 200 * time.Millisecond
+)
 
 // Params are the dependencies of spooling.
 type Params struct {
@@ -59,18 +63,36 @@ func (s *Spooling) Open(ctx context.Context) {
 	if err == nil {
 		return
 	}
-	s.params.Logger().Error("spool cannot be opened; callbacks get 503 while the store cannot accept them", "error", err)
-	s.loops.Go(func() {
-		for pause := time.Second; err != nil; pause = min(2*pause, openPause) {
-			select {
-			case <-s.ctx.Done():
-				return
-			case <-time.After(pause):
-			}
-			err = s.open(s.ctx)
+	s.warn(err)
+	s.loops.Go(func() { s.reopen(err) })
+}
+
+// reopen tries until the spool is open, or Stop.
+func (s *Spooling) reopen(err error) {
+	for pause := time.Second; err != nil; pause = min(2*pause, openPause) {
+		if errors.Is(err, relay.ErrStoreHeld) {
+			pause = heldPause
 		}
-		s.params.Logger().Info("spool opened")
-	})
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		before := err.Error()
+		if err = s.open(s.ctx); err != nil && err.Error() != before && s.ctx.Err() == nil {
+			s.warn(err)
+		}
+	}
+}
+
+// warn logs why the spool is not open.
+func (s *Spooling) warn(err error) {
+	if errors.Is(err, relay.ErrStoreHeld) {
+		s.params.Logger().Warn("spool is still in use by the config before this one, and opened once that has stopped; "+
+			"until then callbacks get 503 while the store cannot accept them", "error", err)
+		return
+	}
+	s.params.Logger().Error("spool cannot be opened; callbacks get 503 while the store cannot accept them", "error", err)
 }
 
 func (s *Spooling) open(ctx context.Context) (err error) {
@@ -91,6 +113,8 @@ func (s *Spooling) open(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, spool.Close())
 	}
+	stat := spool.Stat()
+	s.params.Logger().Info("spool opened", "path", stat.Path, "events", stat.Events, "stuck", stat.Stuck)
 	spooler.start()
 	s.spooler.Store(spooler)
 	return nil
@@ -130,6 +154,14 @@ func (s *Spooling) Stat() (stat relay.SpoolStat, configured, up bool, err error)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return stat, true, false, s.err
+}
+
+// FreeBytes returns the free space on the spool's disk, -1 where it is unknown.
+func (s *Spooling) FreeBytes() int64 {
+	if spooler := s.spooler.Load(); spooler != nil {
+		return spooler.spool.FreeBytes()
+	}
+	return -1
 }
 
 // Spoolable reports whether an accept that failed so belongs into the spool.

@@ -163,6 +163,7 @@ func TestTheLogOfASpoolThatRefuses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spool.db")
 	synctest.Test(t, func(t *testing.T) {
 		w := start(t, path)
+		w.logged("INFO spool opened")
 		w.down.Store(true)
 		w.full.Store(true)
 		for n := range 20 {
@@ -188,6 +189,7 @@ func TestDrainOntoAFullDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spool.db")
 	synctest.Test(t, func(t *testing.T) {
 		w := start(t, path)
+		w.logged("INFO spool opened")
 		w.down.Store(true)
 		want := []string(nil)
 		for n := range 300 {
@@ -205,6 +207,39 @@ func TestDrainOntoAFullDisk(t *testing.T) {
 		}
 		w.logged("WARN store does not accept callbacks; they go to the spool",
 			"ERROR spool unhealthy; callbacks get 503 while the store cannot accept them", "INFO spool drained; callbacks go to the store again")
+		w.end()
+	})
+}
+
+// A spool that the config before a reload still has does not hold up the start, and is opened soon after that has closed it.
+func TestASpoolThatTheConfigBeforeHas(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spool.db")
+	synctest.Test(t, func(t *testing.T) {
+		before, err := spool.Open(t.Context(), spool.Options{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := before.Append([]*relay.Accept{&accept(1).Accept}); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		w := start(t, path)
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("the start took %s", took)
+		}
+		<-time.After(time.Minute)
+		w.logged("WARN spool is still in use by the config before this one, and opened once that has stopped; until then callbacks get 503 while the store cannot accept them")
+		if _, _, up, err := w.Stat(); up || !errors.Is(err, relay.ErrStoreHeld) {
+			t.Errorf("open: %t, %v", up, err)
+		}
+		if err := before.Close(); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(500 * time.Millisecond)
+		w.logged("INFO spool opened", "INFO spool drained; callbacks go to the store again")
+		if !reflect.DeepEqual(w.stored, []string{"1"}) {
+			t.Errorf("the store got %q", w.stored)
+		}
 		w.end()
 	})
 }

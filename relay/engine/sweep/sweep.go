@@ -21,6 +21,7 @@ const (
 	healthEvery   = time.Second
 	sharedEvery   = 5 * time.Second // where a look costs a round to another host (5)
 	healthTimeout = 2 * time.Second
+	otherAfter    = 5 * time.Second // how long another reason must last: at first it may be a leftover of an outage that is over
 	sweepPause    = 5 * time.Millisecond
 )
 
@@ -41,7 +42,9 @@ type Sweeper struct {
 	again  chan struct{} // capacity 1: other settings count now
 
 	looking sync.Mutex // held during a look at the store
-	trouble string     // what was wrong at the last look
+	trouble string     // the reason that was logged last; empty while the store is healthy
+	other   string     // the reason of the last look, where it is another one
+	since   time.Time  // when that came up
 	healthy atomic.Bool
 }
 
@@ -99,7 +102,8 @@ func (s *Sweeper) Run(ctx context.Context, store relay.Store) {
 	}
 }
 
-// Look asks for the store's health and returns what is wrong with it, nil if it is healthy. It logs that once until it changes.
+// Look asks for the store's health and returns what is wrong with it, nil if it is healthy. It logs that once until it changes
+// for more than a moment.
 func (s *Sweeper) Look(ctx context.Context, store relay.Store) error {
 	s.looking.Lock()
 	defer s.looking.Unlock()
@@ -112,20 +116,34 @@ func (s *Sweeper) Look(ctx context.Context, store relay.Store) error {
 	if s.healthy.Store(err == nil); err == nil {
 		s.params.Commit.Recovered()
 	}
-	trouble := ""
-	if err != nil {
-		trouble = err.Error()
-	}
-	settings, _ := s.params.Settings()
-	switch {
-	case trouble == s.trouble:
-	case err != nil:
-		settings.Logger.Error("store unhealthy", "store", store.Info().Location, "error", err)
-	default:
-		settings.Logger.Info("store healthy again", "store", store.Info().Location)
-	}
-	s.trouble = trouble
+	s.tell(store, err)
 	return err
+}
+
+// tell logs what has changed. The caller holds looking.
+func (s *Sweeper) tell(store relay.Store, err error) {
+	settings, _ := s.params.Settings()
+	before := s.trouble
+	if err == nil {
+		s.trouble, s.other = "", ""
+		if before != "" {
+			settings.Logger.Info("store healthy again", "store", store.Info().Location)
+		}
+		return
+	}
+	trouble := err.Error()
+	if before != "" && trouble != before {
+		if trouble != s.other {
+			s.other, s.since = trouble, time.Now()
+		}
+		if time.Since(s.since) < otherAfter {
+			return
+		}
+	}
+	s.trouble, s.other = trouble, ""
+	if trouble != before {
+		settings.Logger.Error("store unhealthy", "store", store.Info().Location, "error", err)
+	}
 }
 
 // every is a tenth of the shortest time that the sweeper watches over.

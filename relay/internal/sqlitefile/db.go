@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gofrs/flock"
 	"zombiezen.com/go/sqlite"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -53,7 +52,7 @@ type DB struct {
 	Keeper *Conn
 
 	o       Options
-	lock    *flock.Flock
+	lock    lock
 	readers chan *Conn
 	open    int // readers that there are, in the channel or reading
 	watch   watch
@@ -68,7 +67,8 @@ type DB struct {
 var epoch = time.Now()
 
 // Open opens a file, and creates it where there is none. relay.ErrStoreLocked (wrapped, naming the holder) means that another
-// process still has it after 10 s. A file that is not one of ours is left as it is.
+// process still has it after 10 s, relay.ErrStoreHeld (wrapped) that this one has. A file that is not one of ours is left as
+// it is.
 func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	if o.Path, err = filepath.Abs(o.Path); err != nil {
 		return nil, err
@@ -298,7 +298,7 @@ func (d *DB) release(tidy bool) error {
 	if d.watch.db != nil {
 		err = errors.Join(err, d.watch.db.Close())
 	}
-	return errors.Join(err, d.lock.Unlock())
+	return errors.Join(err, d.lock.release())
 }
 
 // disconnect closes the connections, once nobody reads. The last one to go copies the log into the database and removes

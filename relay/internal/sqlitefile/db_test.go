@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofrs/flock"
 	"go.uber.org/goleak"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -88,13 +89,38 @@ func TestOpenFolder(t *testing.T) {
 
 func TestLocked(t *testing.T) {
 	o := options(t)
-	open(t, o)
+	if err := open(t, o).Close(); err != nil {
+		t.Fatal(err)
+	}
+	other := flock.New(o.Path + ".lock") // as another process would, of which nothing is known here
+	if locked, err := other.TryLock(); !locked || err != nil {
+		t.Fatal(locked, err)
+	}
+	defer func() { _ = other.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_, err := sqlitefile.Open(ctx, o)
-	if !errors.Is(err, relay.ErrStoreLocked) || !strings.Contains(err.Error(), fmt.Sprint("process ", os.Getpid())) {
+	if !errors.Is(err, relay.ErrStoreLocked) || errors.Is(err, relay.ErrStoreHeld) || !strings.Contains(err.Error(), fmt.Sprint("process ", os.Getpid())) {
 		t.Errorf("a second one gets %v", err)
 	}
+}
+
+// A file that this process has is not waited for: whoever has it may close it only after its caller has gone on.
+func TestHeld(t *testing.T) {
+	o := options(t)
+	d := open(t, o)
+	start := time.Now()
+	_, err := sqlitefile.Open(t.Context(), o)
+	if !errors.Is(err, relay.ErrStoreHeld) || !errors.Is(err, relay.ErrStoreLocked) || !strings.Contains(err.Error(), "store "+o.Path+": this process has it open already") {
+		t.Errorf("a second one gets %v", err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it waited for %s", took)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, o)
 }
 
 // The errors of a statement come from its steps, whatever was done with it before.

@@ -1,4 +1,4 @@
-package sqlitestore
+package sqlitefile
 
 import (
 	"path/filepath"
@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// freeBytes is the free space where a file is; -1 if it cannot be told.
-func freeBytes(file string) int64 {
+// FreeBytes returns the free space where a file is, -1 if it is unknown.
+func FreeBytes(file string) int64 {
 	var st unix.Statfs_t
 	if err := unix.Statfs(filepath.Dir(file), &st); err != nil {
 		return -1
