@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 	"github.com/callbackrelay/caddy-relay/relay/engine"
 )
 
@@ -37,7 +38,7 @@ func acquireEngine(store Store) (*pooledEngine, error) {
 		options.Driver, options.Location, _ = strings.Cut(identity, ":")
 		options.Metrics = metrics
 		options.Logger = slog.New(latestLog{latest: p.latest})
-		options.Version = version(debug.ReadBuildInfo())
+		options.Version = api.Version(debug.ReadBuildInfo())
 		p.Engine = engine.New(options)
 		return p, nil
 	})

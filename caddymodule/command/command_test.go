@@ -282,6 +282,7 @@ func TestTail(t *testing.T) {
 	}
 	for name, expected := range map[string]string{
 		"Content-Type": "application/vnd.x+json", "Webhook-Id": "first", "Relay-Source": "vocals", "Relay-Task-Id": "7", "Relay-Attempt": "1",
+		"User-Agent": "caddy-relay/dev", "Accept-Encoding": "",
 	} {
 		if value := got[0].Header.Get(name); value != expected || got[0].URL.Path != "/hook" {
 			t.Errorf("%s: %q at %s", name, value, got[0].URL)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -37,7 +38,7 @@ func newForwarder(gateway *client, to string) (*forwarder, error) {
 	return &forwarder{gateway: gateway, to: to, http: &http.Client{
 		Timeout:       forwardTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport:     &http.Transport{}, // without a proxy
+		Transport:     &http.Transport{DisableCompression: true}, // without a proxy
 	}}, nil
 }
 
@@ -68,7 +69,7 @@ func (f *forwarder) post(ctx context.Context, e *api.StreamEvent) (status int, t
 	}
 	for name, value := range map[string]string{
 		"Content-Type":      cmp.Or(source.Header.Get(api.HeaderContentType), "application/json"),
-		"User-Agent":        "caddy-relay",
+		"User-Agent":        "caddy-relay/" + api.Version(debug.ReadBuildInfo()),
 		"Webhook-Id":        e.EventID,
 		"Webhook-Timestamp": strconv.FormatInt(time.Now().Unix(), 10),
 		"Relay-Source":      e.Source,

@@ -1,12 +1,13 @@
-package caddymodule
+package api
 
 import "runtime/debug"
 
-// version returns the version of this module in a binary, such as v0.1.0; empty for a build of a working copy, which has none.
-func version(info *debug.BuildInfo, ok bool) string {
+// Version returns the version of this module in a binary, such as v0.1.0; dev for a build of a working copy, which has none.
+// The arguments are those of debug.ReadBuildInfo.
+func Version(info *debug.BuildInfo, ok bool) string {
 	const path = "github.com/callbackrelay/caddy-relay"
 	if !ok {
-		return ""
+		return unversioned
 	}
 	for _, m := range append(info.Deps, &info.Main) {
 		if m.Path != path {
@@ -19,5 +20,7 @@ func version(info *debug.BuildInfo, ok bool) string {
 			return m.Version
 		}
 	}
-	return ""
+	return unversioned
 }
+
+const unversioned = "dev"
