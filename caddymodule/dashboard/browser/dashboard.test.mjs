@@ -138,6 +138,24 @@ test('a payload of HTML and script changes nothing', async () => {
   library.answer = 'ok';
 });
 
+test('an attempt that was refused before any request shows why, and no time', async () => {
+  const id = await accept('task-not-asked');
+  const error = "data.audio_url: its host files.example.com is not in the archive's hosts";
+  await page.route(`**/api/events/${id}`, async (route) => {
+    const response = await route.fetch();
+    const event = await response.json();
+    const attempt = { at: event.received_at, duration_ms: 0, status: 0, error, response: '' };
+    event.deliveries = [{ destination: 'archive', state: 'dead', attempts: [attempt] }];
+    await route.fulfill({ response, json: event });
+  });
+  await show(`events/${id}`);
+  const shown = page.locator('.attempts li', { hasText: error });
+  await shown.waitFor();
+  assert.doesNotMatch(await shown.textContent(), /no answer|took/);
+  assert.match(await page.locator('.timeline .bad title').textContent(), /archive's hosts after 0 ms$/);
+  await page.unroute(`**/api/events/${id}`);
+});
+
 test('a number keeps its digits', async () => {
   const answer = await gateway.post('vocals', '{"code":200,"msg":"","data":{"task_id":"task-digits","seed":12345678901234567890}}');
   await show(`events/${answer.id}`);
@@ -322,6 +340,26 @@ test('the overview counts and draws', async () => {
   await page.locator('tbody tr', { hasText: 'vocals / library' }).waitFor();
 });
 
+test('failures are drawn in red once there are any', async () => {
+  const tab = await open();
+  const red = () => {
+    const bad = getComputedStyle(document.documentElement).getPropertyValue('--bad').trim().match(/[0-9a-f]{2}/g).map((two) => parseInt(two, 16));
+    const canvas = document.querySelectorAll('.chart canvas')[1];
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    for (let i = 0; i < data.length; i += 4) {
+      if (data[i + 3] === 255 && bad.every((part, j) => Math.abs(part - data[i + j]) < 16)) return true;
+    }
+    return false;
+  };
+  await tab.waitForFunction(async () => (await import('./live.js')).observed() > 2);
+  assert.equal(await tab.evaluate(red), false);
+  library.status = 410;
+  await accept('task-red');
+  await tab.waitForFunction(red);
+  library.status = 200;
+  await tab.context().close();
+});
+
 test('what is not there is said in words', async () => {
   await show('events/none');
   await page.getByText('Not found', { exact: true }).waitFor();
@@ -333,7 +371,7 @@ test('what is not there is said in words', async () => {
 
 test('a phone has no sideways scrolling', async () => {
   const phone = await open({ viewport: { width: 390, height: 844 } });
-  for (const address of ['', 'events', 'dead-letters', 'destinations', 'rejections']) {
+  for (const address of ['', 'events', 'dead-letters', 'destinations', 'rejections', 'tasks']) {
     await phone.goto(`${gateway.dashboard}#/${address}`);
     await phone.locator('.loading').waitFor({ state: 'detached' });
     assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${address} is too wide`);
