@@ -9,6 +9,7 @@ import { callback, startConsumer, startGateway } from './gateway.mjs';
 
 let billing; // answers as its field status says
 let library;
+let provider;
 let gateway;
 let browser;
 let page;
@@ -18,7 +19,8 @@ const foreign = []; // requests that leave the gateway
 before(async () => {
   billing = await startConsumer();
   library = await startConsumer();
-  gateway = await startGateway(billing, library);
+  provider = await startConsumer();
+  gateway = await startGateway(billing, library, provider);
   browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     args: ['--headless', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
@@ -32,6 +34,7 @@ after(async () => {
   await gateway?.stop();
   billing?.server.close();
   library?.server.close();
+  provider?.server.close();
 });
 
 async function open(options = {}) {
@@ -116,6 +119,23 @@ test('a task is shown from its registration to its callback', async () => {
   await page.getByRole('heading', { name: 'Task', exact: true }).waitFor();
   await page.getByRole('link', { name: 'Show the task' }).click();
   assert.match(page.url(), /tasks\/vocals\/task-expected/);
+});
+
+test('a task whose callback does not come is shown with what the provider says of it', async () => {
+  await show('tasks');
+  const data = { taskId: 'c3f0a1d27e564b0c9d21e1', successFlag: 'SUCCESS', response: { vocalUrl: 'https://files.example.com/recovered.mp3' } };
+  const answers = [
+    ['c3f0a1d27e564b0c9d21e0', 'given up', { code: 404, msg: 'no such task' }],
+    [data.taskId, 'recovered', { code: 200, data }],
+    ['c3f0a1d27e564b0c9d21e2', 'overdue', { code: 200, data: null }],
+  ];
+  for (const [task, state, answer] of answers) {
+    provider.answer = JSON.stringify(answer);
+    await gateway.expect('music', task);
+    await row(task).getByText(state, { exact: true }).waitFor();
+  }
+  await row(data.taskId).getByRole('link').nth(1).click();
+  await page.locator('.delivery', { hasText: 'player' }).getByText('delivered', { exact: true }).waitFor();
 });
 
 test('a payload of HTML and script changes nothing', async () => {
@@ -426,6 +446,8 @@ test('pictures of every page', { skip: !process.env.SCREENSHOTS }, async () => {
   await accept('e2a91fd0c6d94a7b8f10a77b', variant);
   await gateway.post('music', callback('b7d04a9c2f'));
   await gateway.post('vocals', [1, 2]);
+  for (const task of ['e2a91fd0c6d94a7b8f10a77e', 'e2a91fd0c6d94a7b8f10a77f']) await gateway.expect('vocals', task);
+  await accept('e2a91fd0c6d94a7b8f10a77e');
   for (const scheme of ['light', 'dark']) {
     for (const [device, viewport] of [['desktop', { width: 1280, height: 800 }], ['phone', { width: 390, height: 844 }]]) {
       const tab = await open({ viewport, colorScheme: scheme });

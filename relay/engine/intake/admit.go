@@ -57,8 +57,8 @@ func (in *Intake) AcceptRejected(ctx context.Context, id string, source func(nam
 	return receipt, err
 }
 
-// Sample returns a callback for a first try of a source, of a task that was not there before. It names no files to an
-// archive, which would look for them in vain.
+// Sample returns a callback for a first try of a source, of a task that was not there before. It names no files if the
+// source has an archive, since nobody serves them.
 func Sample(src *relay.Source) (body []byte, header http.Header) {
 	withFiles := !slices.ContainsFunc(src.Destinations, isArchive)
 	opts := relay.ReadOptions{Format: src.Body, Paths: dedupePaths(src.Dedupe)}
