@@ -14,7 +14,8 @@ type Spool interface {
 	// Next returns up to n entries of a source, in the order in which they came, but none that is stuck. One that cannot be
 	// read has an error, and neither accept nor task.
 	Next(source string, n int) ([]*Spooled, error)
-	// Remove deletes entries.
+	// Remove deletes entries that the store has. Where it returns an error they are gone all the same, for as long as the
+	// process lives: Next returns them no more, Stat's Events are without them, and Probe tries to delete them again.
 	Remove(items []*Spooled) error
 	// Refuse counts that the store has refused an entry, and reports whether that was once too often: then it is stuck. One
 	// that cannot be read is stuck at once.

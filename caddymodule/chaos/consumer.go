@@ -202,11 +202,12 @@ func (c *consumer) enter(header http.Header, body []byte) *request {
 	return entry
 }
 
-// answer sends a status. It is recorded first: the gateway may act on it at once.
+// answer sends a status. It is recorded first: the gateway may act on it at once. That it may not have arrived is recorded
+// too: the consumer may have closed its connections since it got the request.
 func (c *consumer) answer(w http.ResponseWriter, entry *request, status int) {
 	c.ledger.end(entry, status, false)
 	w.WriteHeader(status)
-	_ = http.NewResponseController(w).Flush()
+	c.ledger.sent(entry, http.NewResponseController(w).Flush())
 }
 
 // goOn writes until nobody reads.

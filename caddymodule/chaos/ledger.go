@@ -29,6 +29,7 @@ type request struct {
 	arrived         time.Time
 	ended           time.Time // when it was answered, cut off, or given up; zero while it is under way
 	status          int       // of the answer; 0 where there was none
+	sent            time.Time // when the answer was written, or it was clear that there would be none; zero before
 	cut             bool      // by the consumer, before the gateway has an answer for certain
 }
 
@@ -135,9 +136,20 @@ func (l *ledger) arrive(d delivery, c callback, attempt, replay int) *request {
 func (l *ledger) end(r *request, status int, cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if r.ended.IsZero() {
-		r.status, r.cut, r.ended = status, r.cut || cut, time.Now()
+	if !r.ended.IsZero() {
+		return
 	}
+	r.status, r.cut, r.ended = status, r.cut || cut, time.Now()
+	if status == 0 {
+		r.sent = r.ended
+	}
+}
+
+// sent records that an answer was written, or that it could not be.
+func (l *ledger) sent(r *request, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r.sent, r.cut = time.Now(), r.cut || err != nil
 }
 
 // cutOff records that a consumer has closed its connections: what it has just answered may not have arrived.
@@ -145,7 +157,7 @@ func (l *ledger) cutOff(requests []*request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range requests {
-		if r.ended.IsZero() || time.Since(r.ended) < 100*time.Millisecond {
+		if r.sent.IsZero() || time.Since(r.sent) < 100*time.Millisecond {
 			r.cut = true
 		}
 	}

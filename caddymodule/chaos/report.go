@@ -25,6 +25,7 @@ type Report struct {
 	Operations map[string]int
 	Starved    int // how often the machine was too busy to tell what is late
 	Violations []string
+	When       []string // something was harmed, or the machine too busy: what may explain a violation
 	Took       time.Duration
 }
 
@@ -43,6 +44,9 @@ func (r Report) String() string {
 	for _, v := range r.Violations {
 		text.WriteString("\n\t" + v)
 	}
+	if r.Failed() {
+		text.WriteString("\n\twhile: " + strings.Join(r.When, ", "))
+	}
 	return text.String()
 }
 
@@ -60,6 +64,10 @@ func (w *world) report() Report {
 	}
 	for _, f := range l.faults {
 		r.Faults[f.kind]++
+		r.When = append(r.When, l.name(fmt.Sprintf("%s of %d", f.kind, f.gateway), f.span))
+	}
+	for _, gap := range l.gaps {
+		r.When = append(r.When, l.name("busy", gap))
 	}
 	for d, requests := range l.requests {
 		r.Requests += len(requests)
@@ -79,4 +87,9 @@ func (w *world) report() Report {
 		r.Violations = append(r.Violations, l.violation[kind]...)
 	}
 	return r
+}
+
+// name returns what lasted, with its time.
+func (l *ledger) name(what string, s span) string {
+	return fmt.Sprintf("%s from %s to %s", what, l.at(s.from), l.at(s.to))
 }

@@ -37,6 +37,60 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
+// scanValue scans a value inside of some objects and arrays.
+func scanValue(b []byte, i, depth int) int {
+	if i == len(b) {
+		return notJSON
+	}
+	switch b[i] {
+	case '{', '[':
+		return scanNested(b, i, depth+1)
+	case '"':
+		i, _ = scanString(b, i)
+		return i
+	}
+	return scanScalar(b, i)
+}
+
+// scanNested scans an object or an array, which is at a depth.
+func scanNested(b []byte, i, depth int) int {
+	if depth > MaxDepth {
+		return tooDeep
+	}
+	object, closing := b[i] == '{', b[i]+'}'-'{'
+	if i = skipSpace(b, i+1); i < len(b) && b[i] == closing {
+		return i + 1
+	}
+	for {
+		if object {
+			if i = scanKey(b, i); i < 0 {
+				return i
+			}
+		}
+		if i = scanValue(b, i, depth); i < 0 {
+			return i
+		}
+		var ended bool
+		if i, ended = scanBetween(b, i, closing); ended {
+			return i
+		}
+	}
+}
+
+// scanKey scans the key of a member, up to the member's value.
+func scanKey(b []byte, i int) int {
+	if i == len(b) || b[i] != '"' {
+		return notJSON
+	}
+	if i, _ = scanString(b, i); i < 0 {
+		return i
+	}
+	if i = skipSpace(b, i); i == len(b) || b[i] != ':' {
+		return notJSON
+	}
+	return skipSpace(b, i+1)
+}
+
 // scanBetween scans what follows a member of an object or an element of an array: a comma or the closing bracket, which
 // ends it, as an error does.
 func scanBetween(b []byte, i int, closing byte) (next int, ended bool) {

@@ -33,6 +33,9 @@ func walk(doc []byte, s spot, found *Found) int {
 }
 
 func walkValue(f *Found, doc []byte, i int, s spot, depth int) int {
+	if s.node == nil && s.take == 0 {
+		return scanValue(doc, i, depth)
+	}
 	if i == len(doc) {
 		return notJSON
 	}
@@ -44,7 +47,7 @@ func walkValue(f *Found, doc []byte, i int, s spot, depth int) int {
 		i = walkArray(f, doc, i, s, depth+1)
 	case '"':
 		var escaped bool
-		if i, escaped = scanString(doc, i); i >= 0 && (s.take != 0 || s.node != nil) {
+		if i, escaped = scanString(doc, i); i >= 0 {
 			f.setAll(s.node, doc[start:i]) // before what is in it: the value is the string
 			walkText(f, doc[start:i], escaped, s)
 		}

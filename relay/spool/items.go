@@ -112,46 +112,19 @@ func (s *Spool) young() error {
 func (s *Spool) Next(source string, n int) (items []*relay.Spooled, err error) {
 	const mostBytes = 16 << 20 // read at once
 	err = s.read(func() error {
-		st := s.db.Writer.Stmt("SELECT seq, refused, meta, headers, body FROM item WHERE source = ? AND stuck = 0 ORDER BY seq LIMIT ?")
-		st.BindText(1, source)
-		st.BindInt64(2, int64(n))
+		st := s.db.Writer.Stmt("SELECT seq, refused, meta, headers, body FROM item WHERE seq > ? AND source = ? AND stuck = 0 ORDER BY seq")
+		st.BindText(2, source)
 		room := mostBytes
-		return st.Until(func(st *sqlitefile.Stmt) (full bool, err error) {
+		return s.handed.waiting(source, st, func(st *sqlitefile.Stmt) (full bool, err error) {
 			body := st.ColumnBlob(4)
 			room -= len(body)
 			item := &relay.Spooled{Seq: st.ColumnInt64(0), Refused: st.ColumnInt(1)}
 			item.Accept, item.Task, item.Err = decode(source, st.ColumnBlob(2), st.ColumnBlob(3), body)
 			items = append(items, item)
-			return room <= 0, nil
+			return room <= 0 || len(items) >= n, nil
 		})
 	})
 	return items, err
-}
-
-// Remove implements relay.Spool.
-func (s *Spool) Remove(items []*relay.Spooled) error {
-	err := s.transact(func(stat *relay.SpoolStat) error {
-		for _, item := range items {
-			st := s.db.Writer.Stmt("DELETE FROM item WHERE seq = ? RETURNING size")
-			st.BindInt64(1, item.Seq)
-			if err := st.Each(func() {
-				stat.Events--
-				stat.Bytes -= st.ColumnInt64(0)
-			}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if stat := s.stat.Load(); stat.Events+stat.Stuck == 0 && s.ready() == nil {
-		_ = s.db.Write(func() error { return s.db.Writer.Pragma("incremental_vacuum") }) // or the room is given back some other time
-	}
-	return nil
 }
 
 // Refuse implements relay.Spool.

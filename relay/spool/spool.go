@@ -53,6 +53,7 @@ type Spool struct {
 	db     *sqlitefile.DB
 	closed bool
 	mended time.Time // when that was last tried
+	handed handed
 
 	stat atomic.Pointer[relay.SpoolStat] // set with mu, and never nil
 }
@@ -71,7 +72,7 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	if o.Path, err = filepath.Abs(o.Path); err != nil {
 		return nil, err
 	}
-	s := &Spool{options: o}
+	s := &Spool{options: o, handed: newHanded()}
 	s.db, err = sqlitefile.Open(ctx, sqlitefile.Options{
 		Path: o.Path, Kind: "spool", ApplicationID: applicationID, Migrations: migrations, Settings: []string{"auto_vacuum=incremental"},
 	})
@@ -95,6 +96,10 @@ func (s *Spool) count() error {
 	}); err != nil {
 		return err
 	}
+	if err := s.findHanded(); err != nil {
+		return err
+	}
+	stat.Events -= len(s.handed.entries)
 	if err := s.findOldest(stat); err != nil {
 		return err
 	}
@@ -106,8 +111,11 @@ func (s *Spool) count() error {
 // only one.
 func (s *Spool) findOldest(stat *relay.SpoolStat) error {
 	stat.Oldest = time.Time{}
-	st := s.db.Writer.Stmt("SELECT at FROM item WHERE stuck = 0 ORDER BY seq LIMIT 1")
-	return st.Each(func() { stat.Oldest = time.UnixMilli(st.ColumnInt64(0)) })
+	st := s.db.Writer.Stmt("SELECT seq, at FROM item WHERE seq > ? AND stuck = 0 ORDER BY seq")
+	return s.handed.waiting(anySource, st, func(st *sqlitefile.Stmt) (found bool, err error) {
+		stat.Oldest = time.UnixMilli(st.ColumnInt64(1))
+		return true, nil
+	})
 }
 
 // ready returns nil if the file can be used, which it opens anew after a fault. The caller holds mu.
@@ -139,16 +147,25 @@ func (s *Spool) Stat() relay.SpoolStat {
 
 // Probe implements relay.Spool.
 func (s *Spool) Probe() error {
-	if s.db.Health() == nil {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.ready(); err != nil {
+	if left, err := s.probe(); left == 0 || err != nil {
 		return err
 	}
+	return s.deleteHanded()
+}
+
+// probe does what Probe does for an entry that is to come, and returns how many are to go that the store has.
+func (s *Spool) probe() (left int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	left = len(s.handed.entries)
+	if s.db.Health() == nil {
+		return left, nil
+	}
+	if err := s.ready(); err != nil {
+		return left, err
+	}
 	_ = s.db.Probe(func() error { return s.db.Writer.Pragma(fmt.Sprintf("application_id=%d", applicationID)) }) // which health says
-	return s.db.Health()
+	return left, s.db.Health()
 }
 
 // Waiting implements relay.Spool.

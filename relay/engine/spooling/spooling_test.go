@@ -50,6 +50,15 @@ func (r *refusing) Append(accepts []*relay.Accept) error {
 	return r.Spool.Append(accepts)
 }
 
+func (r *refusing) Remove(items []*relay.Spooled) error {
+	r.ill.Store(r.full.Load())
+	err := r.Spool.Remove(items)
+	if r.ill.Load() {
+		return errFull
+	}
+	return err
+}
+
 func (r *refusing) Probe() error {
 	if r.ill.Store(r.full.Load()); r.ill.Load() {
 		return errFull
@@ -89,66 +98,113 @@ func accept(n int) *commit.Accepting {
 	return a
 }
 
+// world is a spooler with a spool in a file, and a store.
+type world struct {
+	*spooling.Spooling
+	t          *testing.T
+	down, full atomic.Bool
+	lines      []string // of the log
+	stored     []string // the events that the store got out of the spool
+	committers *commit.Committers
+}
+
+func start(t *testing.T, path string) *world {
+	w := &world{t: t}
+	logger := slog.New(messages{slog.DiscardHandler, &w.lines})
+	counts := meter.New()
+	access := commit.NewAccess()
+	w.committers = commit.New(commit.Params{Meter: counts, Logger: func() *slog.Logger { return logger }, Stored: func(*relay.Accept) {}})
+	store := accepting{down: &w.down}
+	w.committers.Run(store, nil)
+	access.Opened(store)
+	w.Spooling = spooling.New(spooling.Params{
+		Open: func(ctx context.Context) (relay.Spool, error) {
+			inner, err := spool.Open(ctx, spool.Options{Path: path})
+			return &refusing{Spool: inner, full: &w.full}, err
+		},
+		Access: access, Commit: w.committers, Meter: counts, Logger: func() *slog.Logger { return logger },
+		Stored: func(a *relay.Accept) { w.stored = append(w.stored, a.Event.ID) },
+	})
+	w.Open(t.Context())
+	return w
+}
+
+// divert has the spool take an event.
+func (w *world) divert(n int, want error) {
+	w.t.Helper()
+	a := accept(n)
+	w.Spooler().Divert(a)
+	if err := w.Spooler().Take(w.t.Context(), &a.Accept); !errors.Is(err, want) {
+		w.t.Errorf("%d: %v", n, err)
+	}
+	<-time.After(300 * time.Millisecond)
+}
+
+// logged compares what was logged since it was last asked.
+func (w *world) logged(want ...string) {
+	w.t.Helper()
+	synctest.Wait()
+	if !reflect.DeepEqual(w.lines, want) {
+		w.t.Errorf("the log says %q, not %q", w.lines, want)
+	}
+	w.lines = nil
+}
+
+func (w *world) end() {
+	w.Stop()
+	if err := w.Close(); err != nil {
+		w.t.Error(err)
+	}
+	w.committers.Stop()
+}
+
 // The log says once that the spool refuses callbacks, and that they go there only if they do.
 func TestTheLogOfASpoolThatRefuses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spool.db")
 	synctest.Test(t, func(t *testing.T) {
-		var down, full atomic.Bool
-		var lines []string
-		logger := slog.New(messages{slog.DiscardHandler, &lines})
-		counts := meter.New()
-		access := commit.NewAccess()
-		committers := commit.New(commit.Params{Meter: counts, Logger: func() *slog.Logger { return logger }, Stored: func(*relay.Accept) {}})
-		store := accepting{down: &down}
-		committers.Run(store, nil)
-		access.Opened(store)
-		s := spooling.New(spooling.Params{
-			Open: func(ctx context.Context) (relay.Spool, error) {
-				inner, err := spool.Open(ctx, spool.Options{Path: path})
-				return &refusing{Spool: inner, full: &full}, err
-			},
-			Access: access, Commit: committers, Stored: func(*relay.Accept) {}, Meter: counts, Logger: func() *slog.Logger { return logger },
-		})
-		s.Open(t.Context())
-		divert := func(n int, want error) {
-			t.Helper()
-			a := accept(n)
-			s.Spooler().Divert(a)
-			if err := s.Spooler().Take(t.Context(), &a.Accept); !errors.Is(err, want) {
-				t.Errorf("%d: %v", n, err)
-			}
-			<-time.After(300 * time.Millisecond)
-		}
-		expect := func(want ...string) {
-			t.Helper()
-			synctest.Wait()
-			if !reflect.DeepEqual(lines, want) {
-				t.Errorf("the log says %q, not %q", lines, want)
-			}
-			lines = nil
-		}
-
-		down.Store(true)
-		full.Store(true)
+		w := start(t, path)
+		w.down.Store(true)
+		w.full.Store(true)
 		for n := range 20 {
-			divert(n, errFull)
+			w.divert(n, errFull)
 		}
-		expect("ERROR spool unhealthy; callbacks get 503 while the store cannot accept them")
-		full.Store(false)
+		w.logged("ERROR spool unhealthy; callbacks get 503 while the store cannot accept them")
+		w.full.Store(false)
 		<-time.After(time.Second)
-		expect("INFO spool healthy again")
+		w.logged("INFO spool healthy again")
 		for n := range 20 {
-			divert(100+n, nil)
+			w.divert(100+n, nil)
 		}
-		expect("WARN store does not accept callbacks; they go to the spool")
-		down.Store(false)
+		w.logged("WARN store does not accept callbacks; they go to the spool")
+		w.down.Store(false)
 		<-time.After(5 * time.Second)
-		expect("INFO spool drained; callbacks go to the store again")
+		w.logged("INFO spool drained; callbacks go to the store again")
+		w.end()
+	})
+}
 
-		s.Stop()
-		if err := s.Close(); err != nil {
-			t.Error(err)
+// A spool whose disk is full does not keep callbacks from a store that is up again, neither those that it holds nor new ones.
+func TestDrainOntoAFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spool.db")
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, path)
+		w.down.Store(true)
+		want := []string(nil)
+		for n := range 300 {
+			w.divert(n, nil)
+			want = append(want, fmt.Sprint(n))
 		}
-		committers.Stop()
+		w.full.Store(true)
+		w.down.Store(false)
+		<-time.After(5 * time.Second)
+		if synctest.Wait(); !reflect.DeepEqual(w.stored, want) {
+			t.Errorf("the store got %q", w.stored)
+		}
+		if w.Spooler().Follows(t.Context(), "vocals", time.Now().Add(time.Second)) {
+			t.Error("new callbacks go to the spool")
+		}
+		w.logged("WARN store does not accept callbacks; they go to the spool",
+			"ERROR spool unhealthy; callbacks get 503 while the store cannot accept them", "INFO spool drained; callbacks go to the store again")
+		w.end()
 	})
 }

@@ -1,0 +1,103 @@
+package spool
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/callbackrelay/caddy-relay/relay"
+)
+
+// numbered returns an accept whose event has a number for its id.
+func numbered(source string, n int) *relay.Accept {
+	return &relay.Accept{Event: &relay.Event{ID: fmt.Sprint(n), Source: source, Key: sha256.Sum256([]byte{byte(n)}), Headers: relay.Headers{}}}
+}
+
+// What the store has is not handed over again because the disk is full, and what waits behind it is.
+func TestHandedOverOntoAFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spool.db")
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Open(t.Context(), Options{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pragma := func(set string) {
+			t.Helper()
+			if err := s.db.Writer.Pragma(set); err != nil {
+				t.Fatal(err)
+			}
+		}
+		expect := func(when string, events int, want ...string) []*relay.Spooled {
+			t.Helper()
+			items, err := s.Next("a", 10)
+			var got []string
+			for _, item := range items {
+				got = append(got, item.Accept.Event.ID)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(want) || err != nil || s.Stat().Events != events {
+				t.Errorf("%s: next are %v, %v, want %v; it counts %d events, want %d", when, got, err, want, s.Stat().Events, events)
+			}
+			return items
+		}
+
+		var oldest []time.Time
+		for n, source := range []string{"a", "a", "b", "a", "a"} {
+			oldest = append(oldest, time.UnixMilli(time.Now().UnixMilli()))
+			if err := s.Append([]*relay.Accept{numbered(source, n+1)}); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(time.Second)
+		}
+		first := expect("before", 5, "1", "2", "4", "5")
+
+		pragma("query_only=1") // SQLite refuses to write then, as on a full disk
+		if err := s.Remove(first[1:2]); err == nil {
+			t.Error("on a full disk remove returns no error")
+		}
+		expect("one of the middle is handed over", 4, "1", "4", "5")
+		if err := s.Remove(first[:1]); err == nil {
+			t.Error("on a full disk remove returns no error")
+		}
+		expect("the first ones are handed over", 3, "4", "5")
+		if st := s.Stat(); st.Error == "" || !st.Oldest.Equal(oldest[2]) {
+			t.Errorf("the state is %+v, want the oldest at %v, and an error", st, oldest[2])
+		}
+		if err := s.Probe(); err == nil {
+			t.Error("on a full disk the probe returns no error")
+		}
+
+		_ = s.db.Break(errors.New("a fault"))
+		<-time.After(2 * time.Second)
+		expect("opened anew", 3, "4", "5")
+
+		pragma("query_only=1")
+		if err := s.Remove(expect("full again", 3, "4", "5")[:1]); err == nil {
+			t.Error("on a full disk remove returns no error")
+		}
+		pragma("query_only=0")
+		if err := s.db.Writer.Stmt(`UPDATE item SET meta = json_set(CAST(meta AS TEXT), '$.id', 'other') WHERE seq = 4`).Exec(); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.db.Break(errors.New("a fault, after which another entry has the number"))
+		<-time.After(2 * time.Second)
+		expect("opened anew with another entry", 3, "other", "5")
+
+		if err := s.Probe(); err != nil || s.Stat().Error != "" {
+			t.Errorf("with room the probe returns %v, the state is %+v", err, s.Stat())
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if s, err = Open(t.Context(), Options{Path: path}); err != nil {
+			t.Fatal(err)
+		}
+		expect("after a restart", 3, "other", "5")
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
