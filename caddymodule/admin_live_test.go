@@ -94,6 +94,21 @@ func TestAdminSend(t *testing.T) {
 	}
 }
 
+// TestAdminSendToArchive sends a sample to a source with an archive, which has nothing to look for, and so nothing to give up.
+func TestAdminSendToArchive(t *testing.T) {
+	g := newGateway(t)
+	c := newConsumer(t, http.StatusOK)
+	g.mustLoad(`{}`, to(t, c.URL, map[string]any{"archive": map[string]any{"storage": "file", "dir": t.TempDir()}}))
+	sent := mustAdmin(t, http.MethodPost, "/relay/send", `{"source":"vocals"}`)
+	if body := c.await(t); !strings.Contains(body, `"code":200,`) || strings.Contains(body, "http") {
+		t.Errorf("delivered %s", body)
+	}
+	event := mustAdmin(t, http.MethodGet, "/relay/events/"+sent["event_id"].(string), "")
+	if deliveries := event["deliveries"].([]any); len(deliveries) != 1 || deliveries[0].(map[string]any)["destination"] == "archive" {
+		t.Errorf("deliveries: %v", deliveries)
+	}
+}
+
 func TestAdminLiveErrors(t *testing.T) {
 	g := newGateway(t)
 	g.mustLoad(`{}`, handlerConfig(t, nil, nil))

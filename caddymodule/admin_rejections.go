@@ -31,7 +31,7 @@ func listRejections(e *engine.Engine, r *http.Request) (any, error) {
 func viewRejection(r *intake.Rejected) api.Rejection {
 	view := api.Rejection{
 		ID: r.ID, Source: r.Source, At: r.At.UTC(), Result: r.Result, Status: r.Status, Code: r.Code, Message: r.Reason,
-		Remote: r.Remote, TaskID: r.TaskID, Bytes: len(r.Body), CanAccept: r.Kept && r.Accepted == "", Accepted: r.Accepted,
+		Remote: r.Remote, TaskID: r.TaskID, Bytes: r.Size, CanAccept: r.Kept && r.Accepted == "", Accepted: r.Accepted,
 		Headers: r.Headers,
 	}
 	if r.Client.IsValid() {

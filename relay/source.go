@@ -94,9 +94,10 @@ type Provider interface {
 	// Read checks a body and reads from it, in one pass, what it is about. An error names, for the sender, what is missing
 	// or malformed; the reading then has the task's id and files, if those could be read.
 	Read(body []byte, header http.Header, opts ReadOptions) (Reading, error)
-	// Sample returns a callback of a task as its sender might write it, for a first try of a source. Read may refuse it
-	// where a path of the configuration is too intricate to make a body for.
-	Sample(taskID string, opts ReadOptions) (body []byte, header http.Header)
+	// Sample returns a callback of a task as its sender might write it, for a first try of a source. It names files only if
+	// withFiles is set, since nobody serves them. Read may refuse it where a path of the configuration is too intricate to
+	// make a body for.
+	Sample(taskID string, withFiles bool, opts ReadOptions) (body []byte, header http.Header)
 }
 
 // ReadOptions are a source's settings for the reading of its callbacks.

@@ -36,7 +36,7 @@ type StreamEvent struct {
 type SendRequest struct {
 	Source string `json:"source"`
 	// Body of the callback to send: JSON as it is, or a text that holds something else. Default: a sample of the source's
-	// provider.
+	// provider. It names no files if the source has an archive, since nobody serves them.
 	Body        json.RawMessage   `json:"body,omitempty"`
 	ContentType string            `json:"content_type,omitempty"` // default: by the source's `body`
 	Headers     map[string]string `json:"headers,omitempty"`

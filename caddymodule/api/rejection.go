@@ -25,7 +25,7 @@ type Rejection struct {
 	Remote    string            `json:"remote"`             // the connection's address
 	Client    string            `json:"client"`             // the sender's, behind trusted proxies
 	TaskID    string            `json:"task_id"`            // empty where it could not be read
-	Bytes     int               `json:"bytes"`              // of the body
+	Bytes     int64             `json:"bytes"`              // of the body, as announced where it was not read; 0 if that is unknown
 	CanAccept bool              `json:"can_accept"`         // its whole body is kept, so that it can be accepted after all
 	Accepted  string            `json:"accepted,omitempty"` // id of the event that it has become, or repeats
 	Headers   map[string]string `json:"headers"`            // without those that carry secrets

@@ -25,7 +25,8 @@ func sendCommand() *cobra.Command {
 		Long: `Sends a callback to a source as its provider would: a sample, or the content of a
 file (- is the standard input), byte for byte. It is read and checked as any other
 and delivered to the source's destinations; only its address and signature are
-not asked for, since an operator sends it.
+not asked for, since an operator sends it. A sample names no files if the
+source has an archive, since nobody serves them.
 
 Exits with status 1 if the source does not accept it.`,
 		Example: `  caddy relay send vocals

@@ -86,6 +86,17 @@ func TestShippedCaddyfile(t *testing.T) {
 			}
 		}
 	}
+
+	g.mustRelay("send vocals", "Accepted as event ")
+	eventually(t, patience, "the sample is delivered, and nothing of it is given up", func() bool {
+		return g.events(url.Values{})[0].State == "delivered"
+	})
+	if a := g.send(http.MethodGet, "/dashboard", ""); a.status != http.StatusOK || !strings.Contains(a.header.Get("Content-Type"), "html") {
+		t.Errorf("the dashboard answers %+v", a)
+	}
+	if lines := g.process.Logged("requires TLS"); len(lines) > 0 {
+		t.Errorf("warned of what nobody asked for: %s", lines[0])
+	}
 }
 
 // sums returns the SHA-256 of every file below a folder, in hex.

@@ -55,20 +55,20 @@ func (f *fetcher) check(u *url.URL) error {
 	case u.User != nil:
 		return refuse("its URL has credentials")
 	case !f.options.Hosts.allow(u.Hostname()):
-		return refuse("its host is not one of hosts: %s", shown(u.Hostname()))
+		return refuse("its host%s is not in the archive's hosts", shown(u.Hostname()))
 	}
 	return nil
 }
 
-// shown returns a host that a sender chose, as it may stand in a log.
+// shown returns a host that a sender chose, as it may stand in a log, after a space; empty where it is no host name.
 func shown(host string) string {
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.WithZone("").String()
+		return " " + addr.WithZone("").String()
 	}
 	if name, ok := hostName(host); ok && len(name) < 256 {
-		return name
+		return " " + name
 	}
-	return "no host name"
+	return ""
 }
 
 // parseURL reads a URL as bodies have them, with raw spaces and non-ASCII.

@@ -125,12 +125,18 @@ func TestRejectionsWithoutBody(t *testing.T) {
 	if w := g.send(r); w.Code != http.StatusRequestEntityTooLarge {
 		t.Errorf("answered %d", w.Code)
 	}
+	typed := callbackOf("text")
+	typed.Header.Set("Content-Type", "text/plain")
+	if w := g.send(typed); w.Code != http.StatusUnsupportedMediaType {
+		t.Errorf("answered %d", w.Code)
+	}
 	list := keptOf(t, g, "")
-	if len(list) != 2 {
+	if len(list) != 3 {
 		t.Fatalf("%d rejections", len(list))
 	}
+	announced := map[int]int64{http.StatusUnsupportedMediaType: 4, http.StatusRequestEntityTooLarge: g.source.MaxBody + 1}
 	for _, one := range list {
-		if one.Kept || one.Body != nil {
+		if size, ok := announced[one.Status]; ok && one.Size != size || one.Kept || one.Body != nil {
 			t.Errorf("kept: %+v", one)
 		}
 		if _, err := g.AcceptRejected(context.Background(), one.ID); !errors.Is(err, intake.ErrNotKept) {

@@ -50,16 +50,17 @@ type family struct {
 	kie bool // how a callback is written that is made of details
 }
 
-// familySample is a vocal separation that is done.
-const familySample = `{"code":200,"msg":"success","data":{"task_id":"","vocal_removal_info":{` +
-	`"vocal_url":"https://files.example.com/sample-vocals.mp3","instrumental_url":"https://files.example.com/sample-instrumental.mp3"}}}`
+// familySample is a vocal separation that is done, without the URLs of its files.
+const familySample = `{"code":200,"msg":"success","data":{"task_id":"","vocal_removal_info":{"vocal_url":"","instrumental_url":""}}}`
 
 func newFamily(kie bool) *family {
 	p := &parser{
-		sample: familySample,
 		taskID: []string{"data.task_id", "data.taskId", "task_id", "taskId"},
 		stage:  []string{"data.callbackType", "data.state", "data.status"},
 		code:   []string{"code"},
+
+		sample:      familySample,
+		sampleFiles: []string{"data.vocal_removal_info.vocal_url", "data.vocal_removal_info.instrumental_url"},
 	}
 	for _, api := range results {
 		for _, field := range api.fields {

@@ -25,7 +25,8 @@ type parser struct {
 	files               []payload.Files
 	texts               []string // paths of strings that hold JSON
 	integerID           bool
-	sample              string // a callback as the sender would write it; empty: one is made of the paths
+	sample              string   // a callback without files as the sender would write it; empty: one is made of the paths
+	sampleFiles         []string // paths of its files; those of a callback that is made are in files
 
 	// plan is the one last used: a source always asks for the same.
 	plan atomic.Pointer[plan]

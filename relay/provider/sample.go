@@ -2,6 +2,7 @@ package provider
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -11,10 +12,8 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
-const sampleURL = "https://files.example.com/sample.mp3"
-
 // Sample implements relay.Provider. What stands behind queries and wildcards is left out.
-func (p *parser) Sample(taskID string, opts relay.ReadOptions) (body []byte, header http.Header) {
+func (p *parser) Sample(taskID string, withFiles bool, opts relay.ReadOptions) (body []byte, header http.Header) {
 	header = http.Header{"Content-Type": {"application/json"}}
 	var doc any = map[string]any{}
 	put := func(paths []string, value any) {
@@ -22,15 +21,21 @@ func (p *parser) Sample(taskID string, opts relay.ReadOptions) (body []byte, hea
 			doc = set(doc, parts(paths[0]), value)
 		}
 	}
+	files := p.sampleFiles
 	if p.sample != "" {
 		_ = json.Unmarshal([]byte(p.sample), &doc) // a constant
 	} else if len(p.files) > 0 {
-		put([]string{p.files[0].Path}, sampleURL)
+		files = []string{p.files[0].Path}
+	}
+	if withFiles {
+		for i, path := range files {
+			put([]string{path}, fmt.Sprintf("https://files.example.com/sample-%d.mp3", i+1))
+		}
 	}
 	for _, path := range opts.Paths {
 		put([]string{path}, "sample")
 	}
-	put(p.code, "200")
+	put(p.code, http.StatusOK)
 	put(p.taskID, taskID)
 	if p.taskHeader != "" {
 		header.Set(p.taskHeader, taskID)
@@ -42,8 +47,9 @@ func (p *parser) Sample(taskID string, opts relay.ReadOptions) (body []byte, hea
 	header.Set("Content-Type", "application/x-www-form-urlencoded")
 	form := url.Values{}
 	for name, value := range doc.(map[string]any) {
-		if text, ok := value.(string); ok {
-			form.Set(name, text)
+		switch value.(type) {
+		case string, int:
+			form.Set(name, fmt.Sprint(value))
 		}
 	}
 	return []byte(form.Encode()), header

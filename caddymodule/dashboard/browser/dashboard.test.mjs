@@ -9,6 +9,7 @@ import { callback, startConsumer, startGateway } from './gateway.mjs';
 
 let billing; // answers as its field status says
 let library;
+let provider;
 let gateway;
 let browser;
 let page;
@@ -18,7 +19,8 @@ const foreign = []; // requests that leave the gateway
 before(async () => {
   billing = await startConsumer();
   library = await startConsumer();
-  gateway = await startGateway(billing, library);
+  provider = await startConsumer();
+  gateway = await startGateway(billing, library, provider);
   browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     args: ['--headless', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
@@ -32,6 +34,7 @@ after(async () => {
   await gateway?.stop();
   billing?.server.close();
   library?.server.close();
+  provider?.server.close();
 });
 
 async function open(options = {}) {
@@ -118,6 +121,20 @@ test('a task is shown from its registration to its callback', async () => {
   assert.match(page.url(), /tasks\/vocals\/task-expected/);
 });
 
+test('a task whose callback does not come is shown with what the provider says of it', async () => {
+  await show('tasks');
+  const data = { taskId: 'c3f0a1d27e564b0c9d21e1', successFlag: 'SUCCESS', response: { vocalUrl: 'https://files.example.com/recovered.mp3' } };
+  provider.answer = JSON.stringify({ code: 200, data });
+  await gateway.expect('music', data.taskId);
+  await row(data.taskId).getByText('recovered', { exact: true }).waitFor();
+  provider.answer = JSON.stringify({ code: 200, data: null });
+  await gateway.expect('music', 'c3f0a1d27e564b0c9d21e2');
+  await row('c3f0a1d27e564b0c9d21e2').getByText('overdue', { exact: true }).waitFor();
+  await row('c3f0a1d27e564b0c9d21e2').getByText('the task is not known yet').waitFor();
+  await row(data.taskId).getByRole('link').nth(1).click();
+  await page.locator('.delivery', { hasText: 'player' }).getByText('delivered', { exact: true }).waitFor();
+});
+
 test('a payload of HTML and script changes nothing', async () => {
   const hostile = '</pre></script><script>window.hit=1</script><img src="https://evil.example/x" onerror="window.hit=2"><b id="hit">bold</b>';
   library.answer = hostile;
@@ -136,6 +153,24 @@ test('a payload of HTML and script changes nothing', async () => {
   assert.equal(await page.evaluate(() => window.hit), undefined);
   assert.equal(await page.locator('main script, main img, #hit, main a[href^="javascript:"]').count(), 0);
   library.answer = 'ok';
+});
+
+test('an attempt that was refused before any request shows why, and no time', async () => {
+  const id = await accept('task-not-asked');
+  const error = "data.audio_url: its host files.example.com is not in the archive's hosts";
+  await page.route(`**/api/events/${id}`, async (route) => {
+    const response = await route.fetch();
+    const event = await response.json();
+    const attempt = { at: event.received_at, duration_ms: 0, status: 0, error, response: '' };
+    event.deliveries = [{ destination: 'archive', state: 'dead', attempts: [attempt] }];
+    await route.fulfill({ response, json: event });
+  });
+  await show(`events/${id}`);
+  const shown = page.locator('.attempts li', { hasText: error });
+  await shown.waitFor();
+  assert.doesNotMatch(await shown.textContent(), /no answer|took/);
+  assert.match(await page.locator('.timeline .bad title').textContent(), /archive's hosts after 0 ms$/);
+  await page.unroute(`**/api/events/${id}`);
 });
 
 test('a number keeps its digits', async () => {
@@ -322,6 +357,29 @@ test('the overview counts and draws', async () => {
   await page.locator('tbody tr', { hasText: 'vocals / library' }).waitFor();
 });
 
+test('failures are drawn in red once there are any', async () => {
+  const tab = await open();
+  const red = () => {
+    const bad = getComputedStyle(document.documentElement).getPropertyValue('--bad').trim().match(/[0-9a-f]{2}/g).map((two) => parseInt(two, 16));
+    const canvas = document.querySelectorAll('.chart canvas')[1];
+    const copy = Object.assign(document.createElement('canvas'), { width: canvas.width, height: canvas.height }).getContext('2d');
+    copy.drawImage(canvas, 0, 0);
+    const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
+    for (let i = 0; i < data.length; i += 4) {
+      if (data[i + 3] === 255 && bad.every((part, j) => Math.abs(part - data[i + j]) < 16)) return true;
+    }
+    return false;
+  };
+  // Two seconds that are over make a line, which is drawn within another one.
+  while (await tab.evaluate(async () => (await import('./live.js')).observed()) < 4) await tab.waitForTimeout(100);
+  assert.equal(await tab.evaluate(red), false);
+  library.status = 410;
+  await accept('task-red');
+  await tab.waitForFunction(red);
+  library.status = 200;
+  await tab.context().close();
+});
+
 test('what is not there is said in words', async () => {
   await show('events/none');
   await page.getByText('Not found', { exact: true }).waitFor();
@@ -333,7 +391,7 @@ test('what is not there is said in words', async () => {
 
 test('a phone has no sideways scrolling', async () => {
   const phone = await open({ viewport: { width: 390, height: 844 } });
-  for (const address of ['', 'events', 'dead-letters', 'destinations', 'rejections']) {
+  for (const address of ['', 'events', 'dead-letters', 'destinations', 'rejections', 'tasks']) {
     await phone.goto(`${gateway.dashboard}#/${address}`);
     await phone.locator('.loading').waitFor({ state: 'detached' });
     assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${address} is too wide`);
@@ -388,6 +446,8 @@ test('pictures of every page', { skip: !process.env.SCREENSHOTS }, async () => {
   await accept('e2a91fd0c6d94a7b8f10a77b', variant);
   await gateway.post('music', callback('b7d04a9c2f'));
   await gateway.post('vocals', [1, 2]);
+  for (const task of ['e2a91fd0c6d94a7b8f10a77e', 'e2a91fd0c6d94a7b8f10a77f']) await gateway.expect('vocals', task);
+  await accept('e2a91fd0c6d94a7b8f10a77e');
   for (const scheme of ['light', 'dark']) {
     for (const [device, viewport] of [['desktop', { width: 1280, height: 800 }], ['phone', { width: 390, height: 844 }]]) {
       const tab = await open({ viewport, colorScheme: scheme });

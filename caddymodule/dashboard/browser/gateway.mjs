@@ -21,8 +21,8 @@ export async function startConsumer() {
   return consumer;
 }
 
-// startGateway returns a gateway that serves, with its dashboard below a prefix.
-export async function startGateway(billing, library) {
+// startGateway returns a gateway that serves, with its dashboard below a prefix. provider is asked about tasks.
+export async function startGateway(billing, library, provider) {
   const home = process.env.RELAY_HOME;
   const { RELAY_ADMIN: admin, RELAY_ADDRESS: address } = process.env;
   const port = address.split(':').at(-1);
@@ -56,6 +56,10 @@ http://localhost:${port} {
 	relay /callbacks/music music {
 		verify token s3cret-of-the-source {
 			query token
+		}
+		recover ${provider.url} {
+			after 1s
+			every 1s
 		}
 		to player ${billing.url}
 	}

@@ -13,11 +13,12 @@ export function chart(title, labels, colors, signal) {
 
   const draw = () => {
     plot?.destroy();
+    const own = (i) => color(colors[i - 1]);
     const axis = { stroke: color('--quiet'), grid: { stroke: color('--line'), width: 1 }, ticks: { show: false } };
     plot = new uPlot({
       width: Math.max(element.clientWidth, 200), height: 180,
       cursor: { y: false, drag: { x: false, y: false } },
-      legend: { live: true },
+      legend: { live: true, markers: { stroke: (u, i) => own(i) } },
       scales: { y: { range: (u, low, high) => [0, Math.max(high * 1.1, 5)] } },
       axes: [
         { ...axis, values: [[60, '{HH}:{mm}'], [1, '{HH}:{mm}:{ss}']], space: 60, size: 28 },
@@ -26,7 +27,8 @@ export function chart(title, labels, colors, signal) {
       series: [
         { label: 'Time', value: '{HH}:{mm}:{ss}' },
         ...labels.map((label, i) => ({
-          label, stroke: color(colors[i]), width: 2, fill: color(colors[i]) + '22', points: { show: false },
+          // A line along zero is nothing to be alarmed by.
+          label, stroke: (u, n) => (u.data[n].some(Boolean) ? own(n) : color('--quiet')), width: 2, fill: color(colors[i]) + '22', points: { show: false },
           value: (u, v) => (v === null || v === undefined ? '–' : String(v)),
         })),
       ],

@@ -1,7 +1,7 @@
 import { h } from './dom.js';
 import { get, post, segment } from './api.js';
 import { follow } from './live.js';
-import { bytes, count, moment, plural, span, spelled } from './format.js';
+import { bytes, count, moment, plural, spelled, took } from './format.js';
 import { action, ask, badge, field, headers, notice, region } from './parts.js';
 import { timeline } from './timeline.js';
 import { bodies } from './body.js';
@@ -74,8 +74,8 @@ function delivery(d) {
 function attempt(d, a, i) {
   const good = a.status >= 200 && a.status < 300;
   const text = [
-    h('b', null, a.status || 'no answer'), ' ', a.error ? h('span', { class: 'error' }, a.error) : null,
-    h('small', null, moment(a.at, true), ` · took ${span(a.duration_ms / 1000)}`),
+    a.status || !a.error ? h('b', null, a.status || 'no answer') : null, ' ', a.error ? h('span', { class: 'error' }, a.error) : null,
+    h('small', null, moment(a.at, true), took(a, ' · ')),
   ];
   return h('li', { class: good ? 'good' : 'bad' }, a.response
     ? h('details', { data: { key: `${d.destination}/${i}` } }, h('summary', null, text), h('pre', { tabindex: 0, 'aria-label': 'Response' }, a.response))

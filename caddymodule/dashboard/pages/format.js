@@ -43,3 +43,7 @@ export function bytes(n) {
   do { n /= 1024; i++; } while (n >= 1024 && i < units.length - 1);
   return `${n < 10 ? n.toFixed(1) : Math.round(n)} ${units[i]}`;
 }
+
+// took writes, after a separator, how long an attempt lasted: nothing for one that had no answer to wait for, such as that
+// of an archive which refuses to ask a host.
+export const took = (attempt, separator) => (attempt.status || attempt.duration_ms ? `${separator}took ${span(attempt.duration_ms / 1000)}` : '');

@@ -32,7 +32,7 @@ function rejection(r, refresh) {
       r.accepted && h('a', { class: 'button', href: link(`events/${segment(r.accepted)}`), data: { key: `event ${r.id}` } }, 'Show the event'),
       r.can_accept && action('Accept…', () => accept(r, refresh), { 'aria-label': `Accept the callback of ${r.task_id || r.remote}`, data: { key: `accept ${r.id}` } })),
     h('p', { class: 'error' }, sentence(r.message)),
-    h('p', { class: 'note' }, `From ${from} · ${bytes(r.bytes)}`, r.task_id ? [' · task ', h('span', { class: 'id' }, r.task_id)] : null),
+    h('p', { class: 'note' }, `From ${from}`, r.bytes ? ` · ${bytes(r.bytes)}` : null, r.task_id ? [' · task ', h('span', { class: 'id' }, r.task_id)] : null),
     h('details', { data: { key: `details ${r.id}` } }, h('summary', null, r.payload === undefined ? 'Headers' : 'Body and headers'),
       r.payload === undefined ? null : body('Body', r.payload), headers(r.headers ?? {})));
 }

@@ -1,6 +1,6 @@
 // The attempts of an event's deliveries along one axis of time.
 import { s } from './dom.js';
-import { span } from './format.js';
+import { span, took } from './format.js';
 
 const RIGHT = 36;
 const ROW = 30;
@@ -33,7 +33,7 @@ export function timeline(e, width) {
           const from = x(Date.parse(a.at));
           const to = x(Date.parse(a.at) + a.duration_ms);
           return s('g', { class: good ? 'good' : 'bad' },
-            s('title', null, `${a.status || a.error || 'no answer'} after ${span((Date.parse(a.at) - start) / 1000)}, took ${span(a.duration_ms / 1000)}`),
+            s('title', null, `${a.status || a.error || 'no answer'} after ${span((Date.parse(a.at) - start) / 1000)}${took(a, ', ')}`),
             s('line', { class: 'took', x1: from, x2: Math.max(to, from), y1: y, y2: y }),
             s('circle', { cx: from, cy: y, r: 6 }));
         }),

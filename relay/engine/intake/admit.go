@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -56,9 +57,12 @@ func (in *Intake) AcceptRejected(ctx context.Context, id string, source func(nam
 	return receipt, err
 }
 
-// Sample returns a callback for a first try of a source, of a task that was not there before.
+// Sample returns a callback for a first try of a source, of a task that was not there before. It names no files if the
+// source has an archive, since nobody serves them.
 func Sample(src *relay.Source) (body []byte, header http.Header) {
-	body, header = src.Provider.Sample("sample-"+NewID(time.Now()), relay.ReadOptions{Format: src.Body, Paths: dedupePaths(src.Dedupe)})
+	withFiles := !slices.ContainsFunc(src.Destinations, isArchive)
+	opts := relay.ReadOptions{Format: src.Body, Paths: dedupePaths(src.Dedupe)}
+	body, header = src.Provider.Sample("sample-"+NewID(time.Now()), withFiles, opts)
 	for _, f := range src.Dedupe {
 		if f.Kind == relay.DedupeHeader && header.Get(f.Name) == "" {
 			header.Set(f.Name, "sample")

@@ -8,7 +8,7 @@ import (
 
 // archiveFor returns the source's archive if it is to store files of the event; nil otherwise.
 func archiveFor(src *relay.Source, ev *relay.Event) *relay.Destination {
-	i := slices.IndexFunc(src.Destinations, func(d *relay.Destination) bool { return d.Archiver != nil })
+	i := slices.IndexFunc(src.Destinations, isArchive)
 	if i < 0 {
 		return nil
 	}
@@ -29,3 +29,5 @@ func behind(dst, archive *relay.Destination) string {
 	}
 	return archive.Name
 }
+
+func isArchive(d *relay.Destination) bool { return d.Archiver != nil }

@@ -27,7 +27,10 @@ func (in *Intake) keep(w http.ResponseWriter, r *http.Request, src *relay.Source
 	if body == nil && (rej.status == http.StatusUnauthorized || rej.status == http.StatusForbidden) {
 		body, kept = in.readRefused(w, r, src, cb)
 	}
+	size := int64(len(body))
 	switch {
+	case body == nil:
+		size = max(r.ContentLength, 0)
 	case !kept:
 		body = nil
 	case cap(body) > 2*len(body):
@@ -48,7 +51,7 @@ func (in *Intake) keep(w http.ResponseWriter, r *http.Request, src *relay.Source
 		Method: strings.Clone(r.Method), Path: path,
 		Remote: r.RemoteAddr, Client: client,
 		Status: rej.status, Result: rej.result, Code: rej.code, Reason: why,
-		TaskID: taskID, Headers: storedHeaders(r, src), Body: body, Kept: kept,
+		TaskID: taskID, Headers: storedHeaders(r, src), Body: body, Size: size, Kept: kept,
 	}}
 	if kept {
 		one.header = r.Header.Clone()

@@ -52,6 +52,7 @@ type Rejected struct {
 	TaskID   string     // where the body was read before the callback was rejected, and names one
 	Headers  relay.Headers
 	Body     []byte
+	Size     int64  // of the body, in bytes: as announced where it was not read whole; 0 where that is unknown, too
 	Kept     bool   // the body is there, whole, so that the callback can be taken in
 	Accepted string // id of the event that it became or is a duplicate of; empty unless it was taken in
 }
