@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -219,6 +220,9 @@ func readJSON(r *http.Request, v any, required bool) error {
 	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(body, &fields); err != nil {
+		if other, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return badRequest("Expected a JSON object as the body, got " + other.Value + ".")
+		}
 		return badRequest("Expected a JSON object as the body: " + err.Error() + ".")
 	}
 	if fields == nil {
@@ -235,9 +239,29 @@ func readJSON(r *http.Request, v any, required bool) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(v); err != nil {
+		if other, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && other.Field != "" {
+			return badRequest(fmt.Sprintf("%s: expected %s, got %s.", other.Field, jsonKind(other.Type), other.Value))
+		}
 		return badRequest("The body is not what is expected here: " + err.Error() + ".")
 	}
 	return nil
+}
+
+// jsonKind returns the JSON that a Go type is read from, in words.
+func jsonKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice, reflect.Array:
+		return "array"
+	case reflect.Struct, reflect.Map:
+		return "object"
+	case reflect.Pointer:
+		return jsonKind(t.Elem())
+	}
+	return "number"
 }
 
 // checkFieldNames refuses what encoding/json would let pass in an object that it can read: a name that stands there twice, or is

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -291,6 +292,16 @@ func TestAdminErrors(t *testing.T) {
 			t.Errorf("%s %s: no sentence: %q", e.method, e.path, message)
 		}
 	}
+	for body, want := range map[string]string{
+		`[]`:                    "Expected a JSON object as the body, got array.",
+		`{"variant":"1"}`:       "variant: expected number, got string.",
+		`{"destinations":"x"}`:  "destinations: expected array, got string.",
+		`{"destinations":[{}]}`: "destinations: expected string, got object.",
+	} {
+		if _, answer := admin(t, http.MethodPost, "/relay/events/"+id+"/replay", body); answer["message"] != want {
+			t.Errorf("%s: %q, want %q", body, answer["message"], want)
+		}
+	}
 }
 
 // TestAdminSelections leaves every dead letter as it is, unless what is selected is said.
@@ -351,9 +362,12 @@ func TestAdminSelections(t *testing.T) {
 func TestAdminStoreClosed(t *testing.T) {
 	g := newGateway(t)
 	c := newConsumer(t, http.StatusOK)
-	// A directory in the place of the file: whoever removes it needs no restart.
-	dir := t.TempDir()
-	g.mustLoad(`{"store":{"driver":"sqlite","path":"`+dir+`"}}`, to(t, c.URL, nil))
+	// Something else in the place of the file: whoever removes it needs no restart.
+	file := filepath.Join(t.TempDir(), "relay.db")
+	if err := os.WriteFile(file, []byte("no database, and none of ours"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.mustLoad(`{"store":{"driver":"sqlite","path":"`+file+`"}}`, to(t, c.URL, nil))
 	if status, _ := g.call("vocals", `{"code":200,"data":{"task_id":"a"}}`); status != http.StatusServiceUnavailable {
 		t.Errorf("status %d", status)
 	}
@@ -363,10 +377,10 @@ func TestAdminStoreClosed(t *testing.T) {
 		}
 	}
 	if store := mustAdmin(t, http.MethodGet, "/relay/status", "")["store"].(map[string]any); store["up"] != false || store["error"] == "" ||
-		store["driver"] != "sqlite" || store["location"] != dir || store["unread"] != true || store["free_bytes"] != -1.0 {
+		store["driver"] != "sqlite" || store["location"] != file || store["unread"] != true || store["free_bytes"] != -1.0 {
 		t.Errorf("store: %v", store)
 	}
-	if err := os.Remove(dir); err != nil {
+	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the store is open", func() bool {

@@ -61,7 +61,7 @@ type Spool struct {
 var _ relay.Spool = (*Spool)(nil)
 
 // Open opens the spool, and creates it where there is none. relay.ErrStoreLocked (wrapped) means that another process still
-// has it after 10 s.
+// has it after 10 s, relay.ErrStoreHeld (wrapped) that this one has.
 func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = DefaultMaxBytes
