@@ -18,7 +18,7 @@ type Spool interface {
 	// process lives: Next returns them no more, Stat's Events are without them, and Probe tries to delete them again.
 	Remove(items []*Spooled) error
 	// Refuse counts that the store has refused an entry, and reports whether that was once too often: then it is stuck. One
-	// that cannot be read is stuck at once.
+	// that cannot be read is stuck at once. Where it returns an error, that is so all the same, as with Remove.
 	Refuse(item *Spooled, reason string) (stuck bool, err error)
 	// Waiting counts the entries of each source, without what is stuck.
 	Waiting() (map[string]int, error)

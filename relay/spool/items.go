@@ -11,10 +11,8 @@ import (
 )
 
 // transact runs change in one transaction, durable when it returns without an error. change gets a copy of what the spool
-// knows of itself, which counts from then on.
+// knows of itself, which counts from then on. The caller holds mu.
 func (s *Spool) transact(change func(*relay.SpoolStat) error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if err := s.ready(); err != nil {
 		return err
 	}
@@ -63,6 +61,8 @@ func (s *Spool) Append(accepts []*relay.Accept) error {
 	if err := s.young(); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.transact(func(stat *relay.SpoolStat) error {
 		for _, a := range accepts {
 			meta, headers := encode(a), a.Event.EncodedHeaders()
@@ -79,6 +79,8 @@ func (s *Spool) AppendTask(e *relay.Expectation) error {
 	if err := s.young(); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.transact(func(stat *relay.SpoolStat) error { return s.insert(stat, e.Source, encodeTask(e), nil, nil) })
 }
 
@@ -112,38 +114,18 @@ func (s *Spool) young() error {
 func (s *Spool) Next(source string, n int) (items []*relay.Spooled, err error) {
 	const mostBytes = 16 << 20 // read at once
 	err = s.read(func() error {
-		st := s.db.Writer.Stmt("SELECT seq, refused, meta, headers, body FROM item WHERE seq > ? AND source = ? AND stuck = 0 ORDER BY seq")
+		st := s.db.Writer.Stmt("SELECT seq, refused, meta, headers, body FROM item WHERE seq > ? AND source = +? AND stuck = 0 ORDER BY seq")
 		st.BindText(2, source)
 		room := mostBytes
-		return s.handed.waiting(source, st, func(st *sqlitefile.Stmt) (full bool, err error) {
+		return s.unwritten.waiting(source, st, func(st *sqlitefile.Stmt) (full bool, err error) {
 			body := st.ColumnBlob(4)
 			room -= len(body)
-			item := &relay.Spooled{Seq: st.ColumnInt64(0), Refused: st.ColumnInt(1)}
+			item := &relay.Spooled{Seq: st.ColumnInt64(0)}
+			item.Refused = max(st.ColumnInt(1), s.unwritten.fates[item.Seq].refused)
 			item.Accept, item.Task, item.Err = decode(source, st.ColumnBlob(2), st.ColumnBlob(3), body)
 			items = append(items, item)
 			return room <= 0 || len(items) >= n, nil
 		})
 	})
 	return items, err
-}
-
-// Refuse implements relay.Spool.
-func (s *Spool) Refuse(item *relay.Spooled, reason string) (stuck bool, err error) {
-	item.Refused++
-	stuck = item.Err != nil || item.Refused >= relay.MaxRefused
-	err = s.transact(func(stat *relay.SpoolStat) error {
-		if stuck {
-			stat.Events--
-			stat.Stuck++
-		}
-		st := s.db.Writer.Stmt("UPDATE item SET refused = ?, stuck = ?, reason = ? WHERE seq = ?")
-		st.Bind(int64(item.Refused), 0)
-		if stuck {
-			st.BindInt64(2, 1)
-		}
-		st.BindText(3, reason)
-		st.BindInt64(4, item.Seq)
-		return st.Exec()
-	})
-	return stuck && err == nil, err
 }

@@ -49,11 +49,11 @@ type Options struct {
 type Spool struct {
 	options Options
 
-	mu     sync.Mutex
-	db     *sqlitefile.DB
-	closed bool
-	mended time.Time // when that was last tried
-	handed handed
+	mu        sync.Mutex
+	db        *sqlitefile.DB
+	closed    bool
+	mended    time.Time // when that was last tried
+	unwritten unwritten
 
 	stat atomic.Pointer[relay.SpoolStat] // set with mu, and never nil
 }
@@ -72,7 +72,7 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	if o.Path, err = filepath.Abs(o.Path); err != nil {
 		return nil, err
 	}
-	s := &Spool{options: o, handed: newHanded()}
+	s := &Spool{options: o, unwritten: newUnwritten()}
 	s.db, err = sqlitefile.Open(ctx, sqlitefile.Options{
 		Path: o.Path, Kind: "spool", ApplicationID: applicationID, Migrations: migrations, Settings: []string{"auto_vacuum=incremental"},
 	})
@@ -96,10 +96,12 @@ func (s *Spool) count() error {
 	}); err != nil {
 		return err
 	}
-	if err := s.findHanded(); err != nil {
+	if err := s.findUnwritten(); err != nil {
 		return err
 	}
-	stat.Events -= len(s.handed.entries)
+	for _, f := range s.unwritten.fates {
+		f.count(stat)
+	}
 	if err := s.findOldest(stat); err != nil {
 		return err
 	}
@@ -112,7 +114,7 @@ func (s *Spool) count() error {
 func (s *Spool) findOldest(stat *relay.SpoolStat) error {
 	stat.Oldest = time.Time{}
 	st := s.db.Writer.Stmt("SELECT seq, at FROM item WHERE seq > ? AND stuck = 0 ORDER BY seq")
-	return s.handed.waiting(anySource, st, func(st *sqlitefile.Stmt) (found bool, err error) {
+	return s.unwritten.waiting(anySource, st, func(st *sqlitefile.Stmt) (found bool, err error) {
 		stat.Oldest = time.UnixMilli(st.ColumnInt64(1))
 		return true, nil
 	})
@@ -147,25 +149,21 @@ func (s *Spool) Stat() relay.SpoolStat {
 
 // Probe implements relay.Spool.
 func (s *Spool) Probe() error {
-	if left, err := s.probe(); left == 0 || err != nil {
-		return err
-	}
-	return s.deleteHanded()
-}
-
-// probe does what Probe does for an entry that is to come, and returns how many are to go that the store has.
-func (s *Spool) probe() (left int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	left = len(s.handed.entries)
-	if s.db.Health() == nil {
-		return left, nil
+	if s.db.Health() != nil {
+		if err := s.ready(); err != nil {
+			return err
+		}
+		_ = s.db.Probe(func() error { return s.db.Writer.Pragma(fmt.Sprintf("application_id=%d", applicationID)) }) // which health says
+		if err := s.db.Health(); err != nil {
+			return err
+		}
 	}
-	if err := s.ready(); err != nil {
-		return left, err
+	if len(s.unwritten.fates) == 0 {
+		return nil
 	}
-	_ = s.db.Probe(func() error { return s.db.Writer.Pragma(fmt.Sprintf("application_id=%d", applicationID)) }) // which health says
-	return left, s.db.Health()
+	return s.writeFates()
 }
 
 // Waiting implements relay.Spool.

@@ -116,9 +116,8 @@ func (st *spoolSource) release() {
 
 // handOver applies entries and removes what the store has. It reports whether the store accepted them all.
 func (s *Spooler) handOver(source string, items []*relay.Spooled, st *spoolSource) bool {
-	items, ok := s.readable(source, items, st)
-	if !ok || len(items) == 0 {
-		return ok
+	if items = s.readable(source, items, st); len(items) == 0 {
+		return true
 	}
 	store, err := s.params.Access.Store()
 	if err != nil {
@@ -217,22 +216,18 @@ func portion(items []*relay.Spooled) []*relay.Spooled {
 	return items
 }
 
-// readable sets aside the entries that cannot be read, and returns the others. ok is false if the spool cannot be written.
-func (s *Spooler) readable(source string, items []*relay.Spooled, st *spoolSource) (readable []*relay.Spooled, ok bool) {
-	ok = true
+// readable sets aside the entries that cannot be read, and returns the others.
+func (s *Spooler) readable(source string, items []*relay.Spooled, st *spoolSource) (readable []*relay.Spooled) {
 	for _, item := range items {
-		switch {
-		case item.Err == nil:
+		if item.Err == nil {
 			readable = append(readable, item)
-		case s.refuse(source, item, item.Err):
+		} else if s.refuse(source, item, item.Err) {
 			s.mu.Lock()
 			st.waiting--
 			s.mu.Unlock()
-		default:
-			ok = false
 		}
 	}
-	return readable, ok
+	return readable
 }
 
 // refuse counts that an entry was refused for what it is, and reports whether it is stuck.
@@ -242,8 +237,8 @@ func (s *Spooler) refuse(source string, item *relay.Spooled, reason error) (stuc
 		log = log.With("event_id", item.Accept.Event.ID)
 	}
 	stuck, err := s.spool.Refuse(item, reason.Error())
+	_ = s.health.written(err) // on a full disk it is noted later
 	switch {
-	case s.health.written(err) != nil: // it is refused again
 	case item.Err != nil:
 		log.Error("spooled callback cannot be read: it is set aside in the spool and needs an operator")
 	case stuck:

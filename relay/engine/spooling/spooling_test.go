@@ -59,6 +59,15 @@ func (r *refusing) Remove(items []*relay.Spooled) error {
 	return err
 }
 
+func (r *refusing) Refuse(item *relay.Spooled, reason string) (bool, error) {
+	r.ill.Store(r.full.Load())
+	stuck, err := r.Spool.Refuse(item, reason)
+	if r.ill.Load() {
+		return stuck, errFull
+	}
+	return stuck, err
+}
+
 func (r *refusing) Probe() error {
 	if r.ill.Store(r.full.Load()); r.ill.Load() {
 		return errFull
@@ -74,18 +83,22 @@ func (r *refusing) Stat() relay.SpoolStat {
 	return stat
 }
 
-// accepting is a store that accepts whatever it is given, unless it is down.
+// accepting is a store that accepts whatever it is given but one event, unless it is down.
 type accepting struct {
 	relay.Store
 	down *atomic.Bool
+	but  *atomic.Pointer[string]
 }
 
 func (accepting) PerSource() bool { return true }
 
 func (s accepting) Apply(_ context.Context, b *relay.Batch) {
 	for _, a := range b.Accepts {
-		if s.down.Load() {
+		switch but := s.but.Load(); {
+		case s.down.Load():
 			a.Err = relay.ErrUnavailable
+		case but != nil && *but == a.Event.ID:
+			a.Err = relay.ErrRefused
 		}
 	}
 }
@@ -103,8 +116,9 @@ type world struct {
 	*spooling.Spooling
 	t          *testing.T
 	down, full atomic.Bool
-	lines      []string // of the log
-	stored     []string // the events that the store got out of the spool
+	but        atomic.Pointer[string] // the event that the store refuses
+	lines      []string               // of the log
+	stored     []string               // the events that the store got out of the spool
 	committers *commit.Committers
 }
 
@@ -114,7 +128,7 @@ func start(t *testing.T, path string) *world {
 	counts := meter.New()
 	access := commit.NewAccess()
 	w.committers = commit.New(commit.Params{Meter: counts, Logger: func() *slog.Logger { return logger }, Stored: func(*relay.Accept) {}})
-	store := accepting{down: &w.down}
+	store := accepting{down: &w.down, but: &w.but}
 	w.committers.Run(store, nil)
 	access.Opened(store)
 	w.Spooling = spooling.New(spooling.Params{
@@ -207,6 +221,39 @@ func TestDrainOntoAFullDisk(t *testing.T) {
 		}
 		w.logged("WARN store does not accept callbacks; they go to the spool",
 			"ERROR spool unhealthy; callbacks get 503 while the store cannot accept them", "INFO spool drained; callbacks go to the store again")
+		w.end()
+	})
+}
+
+// What the store refuses is set aside though the spool's disk is full, and nothing waits for it.
+func TestRefusedOntoAFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spool.db")
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, path)
+		w.down.Store(true)
+		for n := range 6 {
+			w.divert(n, nil)
+		}
+		refused := "3"
+		w.but.Store(&refused)
+		w.full.Store(true)
+		w.down.Store(false)
+		<-time.After(time.Minute)
+		if synctest.Wait(); !reflect.DeepEqual(w.stored, []string{"0", "1", "2", "4", "5"}) {
+			t.Errorf("the store got %q", w.stored)
+		}
+		if w.Spooler().Follows(t.Context(), "vocals", time.Now().Add(time.Second)) {
+			t.Error("new callbacks go to the spool")
+		}
+		if stat, _, _, _ := w.Stat(); stat.Events != 0 || stat.Stuck != 1 {
+			t.Errorf("the state is %+v", stat)
+		}
+		again := "WARN spooled callback refused by the store; trying again"
+		w.logged("INFO spool opened", "WARN store does not accept callbacks; they go to the spool",
+			"ERROR spool unhealthy; callbacks get 503 while the store cannot accept them",
+			again, again, again, again, again, again, again, again, again,
+			"ERROR spooled callback refused by the store: it is set aside in the spool and needs an operator",
+			"INFO spool drained; callbacks go to the store again")
 		w.end()
 	})
 }

@@ -101,3 +101,110 @@ func TestHandedOverOntoAFullDisk(t *testing.T) {
 		}
 	})
 }
+
+// What the store refuses is set aside though the disk is full, and what waits behind it is handed over.
+func TestRefusedOntoAFullDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spool.db")
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Open(t.Context(), Options{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		accepts := make([]*relay.Accept, 3)
+		for n := range accepts {
+			accepts[n] = numbered("a", n+1)
+		}
+		if err := s.Append(accepts); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.db.Writer.Stmt("UPDATE item SET meta = '{}' WHERE seq = 2").Exec(); err != nil {
+			t.Fatal(err)
+		}
+		expect := func(when string, waiting, stuck, refused int) {
+			t.Helper()
+			items, err := s.Next("a", 10)
+			if err != nil || len(items) != waiting || items[0].Refused != refused || s.Stat().Events != waiting || s.Stat().Stuck != stuck {
+				t.Errorf("%s: next are %+v, %v, the state is %+v", when, items, err, s.Stat())
+			}
+		}
+		refuse := func(place int, want bool) {
+			t.Helper()
+			items, err := s.Next("a", 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if stuck, err := s.Refuse(items[place], "no"); stuck != want || err == nil {
+				t.Errorf("refuse returns %t, %v", stuck, err)
+			}
+		}
+
+		full := func() {
+			t.Helper()
+			if err := s.db.Writer.Pragma("query_only=1"); err != nil { // SQLite refuses to write then, as on a full disk
+				t.Fatal(err)
+			}
+		}
+		full()
+		for n := range relay.MaxRefused - 1 {
+			refuse(0, false)
+			expect("refused", 3, 0, n+1)
+		}
+		refuse(1, true)
+		expect("one cannot be read", 2, 1, relay.MaxRefused-1)
+		refuse(0, true)
+		expect("refused once too often", 1, 2, 0)
+
+		_ = s.db.Break(errors.New("a fault"))
+		<-time.After(2 * time.Second)
+		expect("opened anew", 1, 2, 0)
+		full()
+		refuse(0, false)
+		if err := s.db.Writer.Pragma("query_only=0"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Probe(); err != nil {
+			t.Error(err)
+		}
+		expect("with room", 1, 2, 1)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if s, err = Open(t.Context(), Options{Path: path}); err != nil {
+			t.Fatal(err)
+		}
+		expect("after a restart", 1, 2, 1)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A fault that is found after what has become of an entry was written does not count the entry twice.
+func TestFaultAfterARefusalIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "spool.db")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Append([]*relay.Accept{numbered("a", 1), numbered("a", 2)}); err != nil {
+			t.Fatal(err)
+		}
+		items, err := s.Next("a", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		items[0].Refused = relay.MaxRefused - 1
+		if stuck, err := s.Refuse(items[0], "no"); !stuck || err != nil {
+			t.Fatal(stuck, err)
+		}
+		s.unwritten.fates[items[0].Seq] = fate{subject: "1", refused: relay.MaxRefused, stuck: true} // as it is where the write returns the fault
+		_ = s.db.Break(errors.New("a fault"))
+		<-time.After(2 * time.Second)
+		if items, err := s.Next("a", 10); err != nil || len(items) != 1 || s.Stat().Events != 1 || s.Stat().Stuck != 1 {
+			t.Errorf("next are %v, %v, the state is %+v", items, err, s.Stat())
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
