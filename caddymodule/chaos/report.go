@@ -44,7 +44,7 @@ func (r Report) String() string {
 	for _, v := range r.Violations {
 		text.WriteString("\n\t" + v)
 	}
-	if r.Failed() {
+	if r.Failed() && len(r.When) > 0 {
 		text.WriteString("\n\twhile: " + strings.Join(r.When, ", "))
 	}
 	return text.String()

@@ -43,7 +43,7 @@ func (s *Store) Health(ctx context.Context) error {
 	}
 	if err != nil {
 		s.seen.away()
-		return explain(err)
+		return join(explain(err)) // of which the text is the same at each look
 	}
 	for _, warning := range s.seen.take(reports) {
 		s.log.Warn(warning)

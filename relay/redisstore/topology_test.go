@@ -198,6 +198,9 @@ func TestAHangingRedis(t *testing.T) {
 	s := open(t, func(o *redisstore.Options) { o.Addresses, o.Timeout = []string{redis.Addr}, 300*time.Millisecond })
 	accept(t, s, newAccept("one"))
 	redis.Suspend(t)
+	if err := s.Health(t.Context()); !errors.Is(err, relay.ErrUnavailable) || strings.Contains(err.Error(), "->") {
+		t.Errorf("it is %v, which is another reason at each look if it names the gateway's port", err)
+	}
 	a := newAccept("one")
 	start := time.Now()
 	s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}})
