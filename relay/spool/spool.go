@@ -163,7 +163,7 @@ func (s *Spool) Probe() error {
 	if len(s.unwritten.fates) == 0 {
 		return nil
 	}
-	return s.writeFates()
+	return s.writeUnwritten()
 }
 
 // Waiting implements relay.Spool.

@@ -1,12 +1,15 @@
 package spool
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 	"github.com/callbackrelay/caddy-relay/relay/internal/sqlitefile"
 )
 
-// writtenAtOnce bounds how many fates one transaction writes.
+// writtenAtOnce bounds how many fates a probe writes.
 const writtenAtOnce = 1000
 
 // unwritten holds what has become of entries, until the file has it: a full disk does not even let go of what is in its files.
@@ -90,34 +93,40 @@ func (s *Spool) settle(items []*relay.Spooled, f fate) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stat := *s.stat.Load()
-	for _, item := range items {
+	seqs := make([]int64, len(items))
+	for i, item := range items {
 		f.subject = subjectOf(item.Accept, item.Task)
-		s.unwritten.fates[item.Seq] = f
+		seqs[i], s.unwritten.fates[item.Seq] = item.Seq, f
 		f.count(&stat)
 	}
 	_ = guard.Step(func() error { return s.findOldest(&stat) }) // or it is found when they are written
 	s.stat.Store(&stat)
-	return s.writeFates()
+	return s.writeFates(seqs)
+}
+
+// writeUnwritten writes what has become of the oldest entries. They are neighbours in the file: the log needs room for each
+// page that changes, and on a disk that is nearly full there may never be enough for as many pages as entries. The caller
+// holds mu.
+func (s *Spool) writeUnwritten() error {
+	seqs := slices.Sorted(maps.Keys(s.unwritten.fates))
+	return s.writeFates(seqs[:min(len(seqs), writtenAtOnce)])
 }
 
 // writeFates writes what has become of entries. It gives the room of an empty file back. The caller holds mu.
-func (s *Spool) writeFates() error {
-	var written []int64
-	err := s.transact(func(stat *relay.SpoolStat) error {
-		for seq, f := range s.unwritten.fates {
-			if err := s.write(seq, f, stat); err != nil {
-				return err
-			}
-			if written = append(written, seq); len(written) == writtenAtOnce {
-				break
+func (s *Spool) writeFates(seqs []int64) error {
+	if err := s.transact(func(stat *relay.SpoolStat) error {
+		for _, seq := range seqs {
+			if f, ok := s.unwritten.fates[seq]; ok {
+				if err := s.write(seq, f, stat); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	for _, seq := range written {
+	for _, seq := range seqs {
 		delete(s.unwritten.fates, seq)
 	}
 	if len(s.unwritten.fates) > 0 {

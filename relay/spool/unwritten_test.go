@@ -208,3 +208,42 @@ func TestFaultAfterARefusalIsWritten(t *testing.T) {
 		}
 	})
 }
+
+// What could not be written is written from the oldest entry on, so that it needs as little room as it can.
+func TestWritesTheOldestFirst(t *testing.T) {
+	s, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "spool.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const more = 20
+	accepts := make([]*relay.Accept, writtenAtOnce+more)
+	for n := range accepts {
+		accepts[n] = numbered("a", n+1)
+	}
+	if err := s.Append(accepts); err != nil {
+		t.Fatal(err)
+	}
+	items, err := s.Next("a", len(accepts))
+	if err := errors.Join(err, s.db.Writer.Pragma("query_only=1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(items); err == nil {
+		t.Error("on a full disk remove returns no error")
+	}
+	if err := s.db.Writer.Pragma("query_only=0"); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int64{more, 0} {
+		if err := s.Probe(); err != nil {
+			t.Error(err)
+		}
+		newest, err := s.db.Writer.Stmt("SELECT count(*) FROM item WHERE seq > " + fmt.Sprint(writtenAtOnce)).Int64()
+		all, failed := s.db.Writer.Stmt("SELECT count(*) FROM item").Int64()
+		if all != want || newest != want || errors.Join(err, failed) != nil || s.Stat().Events != 0 {
+			t.Errorf("%d of %d entries that are left are the newest, %v, %v; the state is %+v", newest, all, err, failed, s.Stat())
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
