@@ -21,7 +21,7 @@ type unwritten struct {
 	past map[string]int64
 }
 
-// fate is what has become of an entry.
+// fate holds what has become of an entry.
 type fate struct {
 	subject string // the id of what it is about; empty where it cannot be read
 	stored  bool   // the store has it; else the store has refused it

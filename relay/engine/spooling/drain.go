@@ -237,7 +237,7 @@ func (s *Spooler) refuse(source string, item *relay.Spooled, reason error) (stuc
 		log = log.With("event_id", item.Accept.Event.ID)
 	}
 	stuck, err := s.spool.Refuse(item, reason.Error())
-	_ = s.health.written(err) // on a full disk it is noted later
+	_ = s.health.written(err) // on a full disk that is written later
 	switch {
 	case item.Err != nil:
 		log.Error("spooled callback cannot be read: it is set aside in the spool and needs an operator")
