@@ -23,7 +23,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen; it is never waited out by a test that passes.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // gateway is an engine on a store of its own, with one source that a test may shape.
 type gateway struct {
