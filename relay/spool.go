@@ -27,8 +27,6 @@ type Spool interface {
 	Probe() error
 	// Stat describes the spool. It never waits.
 	Stat() SpoolStat
-	// FreeBytes returns the free space on the spool's disk, -1 where it is unknown. It asks the system.
-	FreeBytes() int64
 	Close() error
 }
 
@@ -47,6 +45,7 @@ type SpoolStat struct {
 	Events int // that wait, without what is stuck
 	Stuck  int
 	Bytes  int64
+	Free   int64     // bytes on its disk, at the last probe; -1 where unknown
 	Oldest time.Time // that waits; zero if none does
 	Error  string    // why the spool cannot take what comes; empty if it can
 }

@@ -203,7 +203,7 @@ func (e *Engine) spoolStatus() *SpoolStatus {
 		return nil
 	}
 	st := &SpoolStatus{
-		Location: stat.Path, FreeBytes: e.spooling.FreeBytes(), Up: up, Events: stat.Events, Stuck: stat.Stuck, Bytes: stat.Bytes, OldestSeconds: stat.Age().Seconds(),
+		Location: stat.Path, FreeBytes: stat.Free, Up: up, Events: stat.Events, Stuck: stat.Stuck, Bytes: stat.Bytes, OldestSeconds: stat.Age().Seconds(),
 	}
 	if err != nil {
 		st.Error = err.Error()

@@ -55,7 +55,8 @@ type Spool struct {
 	mended    time.Time // when that was last tried
 	unwritten unwritten
 
-	stat atomic.Pointer[relay.SpoolStat] // set with mu, and never nil
+	stat atomic.Pointer[relay.SpoolStat] // set with mu, and never nil; without the free space
+	free atomic.Int64
 }
 
 var _ relay.Spool = (*Spool)(nil)
@@ -82,6 +83,7 @@ func Open(ctx context.Context, o Options) (_ *Spool, err error) {
 	if err := s.count(); err != nil {
 		return nil, errors.Join(fmt.Errorf("spool %s: %w", o.Path, err), s.db.Close())
 	}
+	s.measureFree()
 	return s, nil
 }
 
@@ -138,9 +140,13 @@ func (s *Spool) ready() error {
 	return nil
 }
 
+// measureFree learns the free space on the disk.
+func (s *Spool) measureFree() { s.free.Store(sqlitefile.FreeBytes(s.options.Path)) }
+
 // Stat implements relay.Spool.
 func (s *Spool) Stat() relay.SpoolStat {
 	stat := *s.stat.Load()
+	stat.Free = s.free.Load()
 	if err := s.db.Health(); err != nil {
 		stat.Error = err.Error()
 	}
@@ -149,6 +155,7 @@ func (s *Spool) Stat() relay.SpoolStat {
 
 // Probe implements relay.Spool.
 func (s *Spool) Probe() error {
+	s.measureFree()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.db.Health() != nil {

@@ -153,15 +153,7 @@ func (s *Spooling) Stat() (stat relay.SpoolStat, configured, up bool, err error)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return stat, true, false, s.err
-}
-
-// FreeBytes returns the free space on the spool's disk, -1 where it is unknown.
-func (s *Spooling) FreeBytes() int64 {
-	if spooler := s.spooler.Load(); spooler != nil {
-		return spooler.spool.FreeBytes()
-	}
-	return -1
+	return relay.SpoolStat{Free: -1}, true, false, s.err
 }
 
 // Spoolable reports whether an accept that failed so belongs into the spool.
