@@ -131,19 +131,19 @@ func (s *Sweeper) tell(store relay.Store, err error) {
 		}
 		return
 	}
-	trouble := err.Error()
-	if before != "" && trouble != before {
-		if trouble != s.other {
-			s.other, s.since = trouble, time.Now()
-		}
-		if time.Since(s.since) < otherAfter {
-			return
-		}
+	switch trouble := err.Error(); trouble {
+	case before:
+		s.other = ""
+		return
+	case s.other:
+	default:
+		s.other, s.since = trouble, time.Now()
 	}
-	s.trouble, s.other = trouble, ""
-	if trouble != before {
-		settings.Logger.Error("store unhealthy", "store", store.Info().Location, "error", err)
+	if before != "" && time.Since(s.since) < otherAfter {
+		return
 	}
+	s.trouble, s.other = s.other, ""
+	settings.Logger.Error("store unhealthy", "store", store.Info().Location, "error", err)
 }
 
 // every is a tenth of the shortest time that the sweeper watches over.
