@@ -262,13 +262,7 @@ func (x *examination) store(s *engine.Status) {
 	} else {
 		x.fail("store", store.Location, "The store does not work: %s.", store.Error)
 	}
-	switch {
-	case store.FreeBytes < 0:
-	case store.FreeBytes < lowDisk:
-		x.warn("disk", store.Location, "Only %d MiB are free; below 256 MiB no callback is taken: make room.", store.FreeBytes>>20)
-	default:
-		x.ok("disk", store.Location, "%d MiB are free.", store.FreeBytes>>20)
-	}
+	x.disk(store.Location, store.FreeBytes, lowDisk, "Only %d MiB are free; below 256 MiB no callback is taken: make room.")
 	switch store.EvictionPolicy {
 	case "":
 	case "noeviction":
@@ -307,12 +301,17 @@ func (x *examination) spool(s *engine.SpoolStatus) {
 	default:
 		x.ok("spool", s.Location, "The spool works.")
 	}
+	x.disk(s.Location, s.FreeBytes, lowSpool, "Only %d MiB are free where the spool is, and it needs 64 MiB: make room, or callbacks get 503 while the store is away.")
+}
+
+// disk looks whether the free bytes where a file is, negative if they are unknown, are enough. The warning has a verb for their MiB.
+func (x *examination) disk(location string, free, enough int64, warning string) {
 	switch {
-	case s.FreeBytes < 0:
-	case s.FreeBytes < lowSpool:
-		x.warn("disk", s.Location, "Only %d MiB are free where the spool is, and it needs 64 MiB: make room, or callbacks get 503 while the store is away.", s.FreeBytes>>20)
+	case free < 0:
+	case free < enough:
+		x.warn("disk", location, warning, free>>20)
 	default:
-		x.ok("disk", s.Location, "%d MiB are free.", s.FreeBytes>>20)
+		x.ok("disk", location, "%d MiB are free.", free>>20)
 	}
 }
 

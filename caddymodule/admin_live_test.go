@@ -274,28 +274,17 @@ func TestAdminStream(t *testing.T) {
 	}
 }
 
-// limited is a writer that knows its write deadline.
-type limited struct {
-	*httptest.ResponseRecorder
-	by time.Time
-}
-
-func (l *limited) SetWriteDeadline(by time.Time) error {
-	l.by = by
-	return nil
-}
-
 // TestAdminStreamLimits leaves no deadline between two writes, with which HTTP/2 would end the stream, and one at its end.
 func TestAdminStreamLimits(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	w := &limited{ResponseRecorder: httptest.NewRecorder()}
+	w := &deadlined{ResponseRecorder: httptest.NewRecorder()}
 	s := &sse{ctx: ctx, w: w, control: http.NewResponseController(w)}
-	if err := s.send(nil); err != nil || !w.by.IsZero() {
-		t.Errorf("after a write, which returned %v, the deadline is %v", err, w.by)
+	if err := s.send(nil); err != nil || !w.writes.IsZero() {
+		t.Errorf("after a write, which returned %v, the deadline is %v", err, w.writes)
 	}
 	cancel()
-	if err := s.send(nil); !errors.Is(err, context.Canceled) || w.by.IsZero() {
-		t.Errorf("at the end a write returned %v, and the deadline is %v", err, w.by)
+	if err := s.send(nil); !errors.Is(err, context.Canceled) || w.writes.IsZero() {
+		t.Errorf("at the end a write returned %v, and the deadline is %v", err, w.writes)
 	}
 }
 

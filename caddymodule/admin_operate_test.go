@@ -171,14 +171,19 @@ func TestAdminExport(t *testing.T) {
 	}
 }
 
-// deadlined notes the deadline for reading.
+// deadlined notes the deadlines of a connection.
 type deadlined struct {
 	*httptest.ResponseRecorder
-	by time.Time
+	reads, writes time.Time
 }
 
 func (d *deadlined) SetReadDeadline(t time.Time) error {
-	d.by = t
+	d.reads = t
+	return nil
+}
+
+func (d *deadlined) SetWriteDeadline(t time.Time) error {
+	d.writes = t
 	return nil
 }
 
@@ -186,9 +191,9 @@ func (d *deadlined) SetReadDeadline(t time.Time) error {
 func TestAdminDeadline(t *testing.T) {
 	g := newGateway(t)
 	g.mustLoad(`{}`, to(t, "http://127.0.0.1:9", nil))
-	w := &deadlined{httptest.NewRecorder(), time.Now().Add(10 * time.Second)}
+	w := &deadlined{ResponseRecorder: httptest.NewRecorder(), reads: time.Now().Add(10 * time.Second)}
 	adminMux(t).ServeHTTP(w, httptest.NewRequest(http.MethodPost, api.PathRedrive, strings.NewReader(`{"all":true}`)))
-	if w.Code != http.StatusOK || !w.by.IsZero() {
-		t.Errorf("status %d, deadline %v", w.Code, w.by)
+	if w.Code != http.StatusOK || !w.reads.IsZero() {
+		t.Errorf("status %d, deadline %v", w.Code, w.reads)
 	}
 }

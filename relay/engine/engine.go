@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +45,7 @@ type Options struct {
 	Metrics *meter.Metrics
 	// Logger is used where no generation of settings has one; nil discards.
 	Logger *slog.Logger
-	// Version is sent to destinations in User-Agent. Default: dev.
+	// Version is sent in User-Agent.
 	Version string
 }
 
@@ -109,7 +108,7 @@ func New(o Options) *Engine {
 	e.committers = commit.New(commit.Params{Meter: e.meter, Logger: e.log, Stored: e.accepted})
 	tracing := new(courier.Tracing)
 	e.lanes = lane.New(lane.Params{
-		Commit: e.committers, Courier: courier.New("caddy-relay/"+cmp.Or(o.Version, "dev"), tracing),
+		Commit: e.committers, Courier: courier.New("caddy-relay/"+o.Version, tracing),
 		Meter: e.meter, Logger: e.log, Settled: e.settled, GaveUp: e.gaveUp,
 	})
 	e.spooling = spooling.New(spooling.Params{
@@ -128,7 +127,7 @@ func New(o Options) *Engine {
 	})
 	e.intake = intake.New(intake.Params{Door: e.door, Meter: e.meter, Report: e.report, Logger: e.log, Counted: e.alerts.Count, Traced: tracing.Callback})
 	e.poller = expect.New(expect.Params{
-		Accept: e.recover, GaveUp: e.alerts.GaveUp, Version: cmp.Or(o.Version, "dev"), Meter: e.meter, Logger: e.log,
+		Accept: e.recover, GaveUp: e.alerts.GaveUp, Version: o.Version, Meter: e.meter, Logger: e.log,
 	})
 	return e
 }
