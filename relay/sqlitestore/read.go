@@ -196,6 +196,7 @@ func (s *Store) Event(ctx context.Context, id string) (rec *relay.EventRecord, e
 	if err != nil {
 		return nil, orNotFound(nil, "event %q", id)
 	}
+	var packings []int64 // of its bodies, the first one and each variant's
 	err = s.read(ctx, func(c *sqlitefile.Conn) error {
 		s.mem.Lock() // before the snapshot begins: what becomes a run meanwhile is in both
 		recent := s.recent.ids[key]
@@ -216,9 +217,7 @@ func (s *Store) Event(ctx context.Context, id string) (rec *relay.EventRecord, e
 		if err := st.Each(func() {
 			r := s.readEvent(st)
 			r.Headers, bad = relay.DecodeHeaders(st.ColumnBlob(9))
-			var err error
-			r.Body, err = unpackBody(st.ColumnBlob(10), st.ColumnInt64(11))
-			bad = cmp.Or(bad, err)
+			r.Body, packings = st.ColumnBlob(10), append(packings, st.ColumnInt64(11))
 			rec = &r
 		}); err != nil || bad != nil {
 			return cmp.Or(err, bad)
@@ -226,14 +225,32 @@ func (s *Store) Event(ctx context.Context, id string) (rec *relay.EventRecord, e
 		if rec == nil {
 			return orNotFound(nil, "event %s", id)
 		}
-		for _, part := range []func(*sqlitefile.Conn, *relay.EventRecord) error{s.readDeliveries, s.readRepeats, s.readAttempts, s.readVariants, s.readFiles} {
+		for _, part := range []func(*sqlitefile.Conn, *relay.EventRecord) error{s.readDeliveries, s.readRepeats, s.readAttempts, s.readFiles} {
 			if err := part(c, rec); err != nil {
 				return err
 			}
 		}
-		return nil
+		packings, err = s.readVariants(c, rec, packings)
+		return err
 	})
-	return rec, err
+	if err != nil {
+		return nil, err
+	}
+	return rec, unpackBodies(rec, packings)
+}
+
+// unpackBodies follows the end of the snapshot, which nine bodies of 32 MiB would hold for long.
+func unpackBodies(r *relay.EventRecord, packings []int64) (err error) {
+	if r.Body, err = unpackBody(r.Body, packings[0]); err != nil {
+		return err
+	}
+	for i := range r.Variants {
+		v := &r.Variants[i]
+		if v.Body, err = unpackBody(v.Body, packings[1+i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Store) readAttempts(c *sqlitefile.Conn, r *relay.EventRecord) error {
@@ -269,17 +286,18 @@ func (s *Store) readAttempts(c *sqlitefile.Conn, r *relay.EventRecord) error {
 	return err
 }
 
-func (s *Store) readVariants(c *sqlitefile.Conn, r *relay.EventRecord) error {
+// readVariants leaves their bodies as they are stored, and appends how.
+func (s *Store) readVariants(c *sqlitefile.Conn, r *relay.EventRecord, packings []int64) ([]int64, error) {
 	var bad error
 	st := c.Stmt("SELECT n, received, headers, body, packing FROM variant WHERE event = +? ORDER BY n")
 	st.BindInt64(1, r.Seq)
 	err := st.Each(func() {
 		headers, err := relay.DecodeHeaders(st.ColumnBlob(2))
-		body, unread := unpackBody(st.ColumnBlob(3), st.ColumnInt64(4))
-		bad = cmp.Or(bad, err, unread)
+		bad = cmp.Or(bad, err)
 		r.Variants = append(r.Variants, relay.Variant{
-			N: st.ColumnInt(0), ReceivedAt: fromMillis(st.ColumnInt64(1)), Headers: headers, Body: body,
+			N: st.ColumnInt(0), ReceivedAt: fromMillis(st.ColumnInt64(1)), Headers: headers, Body: st.ColumnBlob(3),
 		})
+		packings = append(packings, st.ColumnInt64(4))
 	})
-	return cmp.Or(err, bad)
+	return packings, cmp.Or(err, bad)
 }
