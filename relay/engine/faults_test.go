@@ -145,7 +145,7 @@ func TestAttemptsDoNotOverlap(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "relay.db")
 	first, arrived := make(chan struct{}), make(chan struct{})
-	var underWay, overlaps atomic.Int32
+	var came, underWay, overlaps atomic.Int32
 	c := newConsumer(t, func(_ int, r *http.Request) int {
 		if r.Header.Get("Relay-Task-Id") != "slow" {
 			return http.StatusOK
@@ -154,10 +154,9 @@ func TestAttemptsDoNotOverlap(t *testing.T) {
 			overlaps.Add(1)
 		}
 		defer underWay.Add(-1)
-		select {
-		case arrived <- struct{}{}:
+		if came.Add(1) == 1 {
+			close(arrived)
 			<-first
-		default: // the second
 		}
 		return http.StatusOK
 	})
