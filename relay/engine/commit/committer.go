@@ -279,7 +279,7 @@ func (c *Committer) step(store relay.Store, s *step) bool {
 		for _, a := range s.accepts {
 			for i, l := range a.Lanes {
 				if l != nil {
-					a.Deliveries[i].LeaseFor = l.Reserve()
+					a.Deliveries[i].LeaseFor = l.Reserve(s.asking[l])
 				}
 			}
 		}

@@ -14,8 +14,8 @@ type Lane interface {
 	// Leased handles the result of that lease. before is when the step began: not later than the lease.
 	Leased(lease *relay.Lease, before time.Time)
 	// Reserve reserves a slot for a delivery that is about to be accepted and returns how long to lease it; zero if it must
-	// wait in the store.
-	Reserve() time.Duration
+	// wait in the store. credit is that of Want.
+	Reserve(credit int) time.Duration
 	// Accepted handles a delivery for which Reserve was asked: d if it was leased at once, else nil. stored reports whether
 	// it waits in the store now.
 	Accepted(reserved bool, d *relay.Leased, stored bool, before time.Time)

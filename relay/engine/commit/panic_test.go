@@ -45,7 +45,7 @@ func (l *ledger) Leased(*relay.Lease, time.Time) {
 	l.mayPanic("leased")
 }
 
-func (l *ledger) Reserve() time.Duration {
+func (l *ledger) Reserve(int) time.Duration {
 	l.mayPanic("reserve")
 	l.slots++
 	return time.Minute

@@ -124,9 +124,9 @@ func (l *Lane) Leased(lease *relay.Lease, before time.Time) {
 }
 
 // Reserve implements commit.Lane.
-func (l *Lane) Reserve() (lease time.Duration) {
+func (l *Lane) Reserve(credit int) (lease time.Duration) {
 	l.do(func(m *machine, now time.Time) {
-		if m.reserve(now) {
+		if m.reserve(now, credit) {
 			lease = m.lease()
 		}
 	})

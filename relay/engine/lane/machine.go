@@ -183,9 +183,10 @@ func (m *machine) charge(now time.Time, n int) {
 	}
 }
 
-// reserve reserves a slot for a delivery that is about to be accepted, and reports whether there was one.
-func (m *machine) reserve(now time.Time) bool {
-	if !m.able() || m.backlog || m.leasing || m.breaker.open || m.inFlight >= m.dest.MaxInFlight {
+// reserve reserves a slot for a delivery that is about to be accepted, and reports whether there was one; credit is how many
+// are about to be free.
+func (m *machine) reserve(now time.Time, credit int) bool {
+	if !m.able() || m.backlog || m.leasing || m.breaker.open || m.inFlight >= m.dest.MaxInFlight+credit {
 		return false
 	}
 	if m.limiter != nil && m.limiter.TokensAt(now) < float64(m.promised+1) {
@@ -211,9 +212,12 @@ func (m *machine) accepted(now time.Time, reserved, leased, stored bool) {
 	case reserved:
 		m.inFlight--
 	}
-	if stored {
+	switch {
+	case stored && m.leasing:
+		// The lease is of the same step, which comes to accepts first: it has seen this one.
+	case stored:
 		m.wake()
-	} else if reserved && m.backlog {
+	case reserved && m.backlog:
 		m.feed = true // someone may have waited for this slot
 	}
 }

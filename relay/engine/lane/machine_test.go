@@ -104,19 +104,52 @@ func TestMachineWakesForWhatIsDueLater(t *testing.T) {
 
 func TestMachineReservesOnlyWithoutABacklog(t *testing.T) {
 	s := newScript(t, relay.Destination{})
-	if s.reserve(s.now) {
+	if s.reserve(s.now, 0) {
 		t.Error("a slot was reserved before the backlog was looked at")
 	}
 	s.wants(2, false)
 	s.gets(0, -1, false)
 	for slot, want := range []bool{true, true, false} {
-		if s.reserve(s.now) != want {
+		if s.reserve(s.now, 0) != want {
 			t.Errorf("of two slots, number %d was reserved: %v", slot+1, !want)
 		}
 	}
 	s.fed(true)
 	s.accepted(s.now, true, true, false)
 	s.accepted(s.now, true, false, true) // the store left it pending
+	s.fed(true)
+	s.wants(1, false)
+}
+
+// What a step settles frees slots for what it accepts.
+func TestMachineReservesWhatIsAboutToBeFree(t *testing.T) {
+	s := newScript(t, relay.Destination{})
+	s.wants(2, false)
+	s.gets(2, -1, false)
+	for slot, want := range []bool{true, false} {
+		if s.reserve(s.now, 1) != want {
+			t.Errorf("of one slot that is about to be free, number %d was reserved: %v", slot+1, !want)
+		}
+	}
+	s.settles(relay.OutcomeDelivered, 0)
+	s.accepted(s.now, true, true, false)
+	if s.inFlight != 2 || s.promised != 0 {
+		t.Errorf("in flight: %d, promised: %d", s.inFlight, s.promised)
+	}
+}
+
+// Callbacks that keep coming must not make a backlog of what a lease has taken.
+func TestMachineLeaseSeesWhatIsAcceptedWithIt(t *testing.T) {
+	s := newScript(t, relay.Destination{})
+	s.feed = false
+	s.wants(2, false)
+	s.accepted(s.now, false, false, true)
+	s.gets(1, -1, false)
+	s.fed(false)
+	if !s.reserve(s.now, 0) {
+		t.Error("no slot was reserved after the backlog had ended")
+	}
+	s.accepted(s.now, true, false, true) // no lease was on its way
 	s.fed(true)
 	s.wants(1, false)
 }
@@ -214,7 +247,7 @@ func TestMachineWithoutSettings(t *testing.T) {
 	s := newScript(t, relay.Destination{})
 	s.configure(nil)
 	s.wants(0, false)
-	if s.reserve(s.now) {
+	if s.reserve(s.now, 0) {
 		t.Error("a slot was reserved for a destination that left the config")
 	}
 	s.configure(&relay.Destination{MaxInFlight: 1})
