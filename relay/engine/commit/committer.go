@@ -202,13 +202,9 @@ func (c *Committer) linger(stop <-chan struct{}) {
 	}
 }
 
-// crowded reports whether a step was of a crowd. Where stores are shared, outcomes do not wait for others: what finds no free
-// slot meanwhile is written apart there, which costs more than can be saved.
+// crowded reports whether a step was of a crowd. A shared store has none: what a step costs there goes by what is in it.
 func crowded(store relay.Store, accepts, settles int) bool {
-	if store.PerSource() && settles > 0 {
-		return false
-	}
-	return accepts >= crowdedAccepts || accepts+settles >= crowdedAll
+	return !store.PerSource() && (accepts >= crowdedAccepts || accepts+settles >= crowdedAll)
 }
 
 // guarded runs a step, reports whether anything waited, and lets a panic end neither the process nor the committer (12).
