@@ -3,24 +3,33 @@ package sqlitestore
 import (
 	"crypto/sha256"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
+// steppedClock is moved by hand. The store's own goroutine reads it as well.
+type steppedClock struct{ elapsed, ahead atomic.Int64 }
+
+func (c *steppedClock) clock() Clock {
+	begun := time.Now()
+	return Clock{
+		Elapsed: func() time.Duration { return time.Duration(c.elapsed.Load()) },
+		Wall:    func() time.Time { return begun.Add(time.Duration(c.elapsed.Load() + c.ahead.Load())) },
+	}
+}
+
 // TestASteppedClock sets the wall clock forward and back by a year, in a process and between two. Nothing is purged, forgotten,
 // or expires for it; nothing is leased twice, and what is due is so after as much time of the process as before.
 func TestASteppedClock(t *testing.T) {
 	const year = 365 * 24 * time.Hour
-	var elapsed, ahead time.Duration
-	begun := time.Now()
+	var stepped steppedClock
+	clock := stepped.clock()
 	path := filepath.Join(t.TempDir(), "relay.db")
 	open := func() *Store {
-		s, err := Open(t.Context(), Options{Path: path, MinFree: 1, Clock: Clock{
-			Elapsed: func() time.Duration { return elapsed },
-			Wall:    func() time.Time { return begun.Add(elapsed + ahead) },
-		}})
+		s, err := Open(t.Context(), Options{Path: path, MinFree: 1, Clock: clock})
 		must(t, err)
 		return s
 	}
@@ -51,8 +60,8 @@ func TestASteppedClock(t *testing.T) {
 	}
 
 	for _, step := range []time.Duration{year, -2 * year, year} {
-		ahead += step
-		elapsed += 10 * time.Second
+		stepped.ahead.Add(int64(step))
+		stepped.elapsed.Add(int64(10 * time.Second))
 		r, err := s.Purge(t.Context(), relay.PurgePolicy{Retention: time.Hour, DeadLetterRetention: time.Hour, DefaultWindow: time.Hour})
 		if err != nil || r.Events != 0 {
 			t.Errorf("by %s: purged %+v, error %v", step, r, err)
@@ -73,7 +82,7 @@ func TestASteppedClock(t *testing.T) {
 	// A stop voids leases, and its length is known by the wall clock alone: an hour of it counts at most.
 	for _, step := range []time.Duration{year, -2 * year} {
 		must(t, s.Close())
-		ahead += step
+		stepped.ahead.Add(int64(step))
 		s = open()
 		if n, _ := leased(); n != 1 {
 			t.Errorf("by %s in a stop: %d are leased", step, n)

@@ -11,10 +11,8 @@ import (
 // However many leases have ended, a lease makes no more deliveries due again than a transaction may touch; the next one goes
 // on, with the oldest of those that are left.
 func TestLeasesThatEndedTogether(t *testing.T) {
-	var elapsed time.Duration
-	s, err := Open(t.Context(), Options{Path: t.TempDir() + "/relay.db", MinFree: 1, Clock: Clock{
-		Elapsed: func() time.Duration { return elapsed }, Wall: time.Now,
-	}})
+	var stepped steppedClock
+	s, err := Open(t.Context(), Options{Path: t.TempDir() + "/relay.db", MinFree: 1, Clock: stepped.clock()})
 	must(t, err)
 	defer func() { must(t, s.Close()) }()
 	const most = relay.MaxTouched + 100
@@ -30,7 +28,7 @@ func TestLeasesThatEndedTogether(t *testing.T) {
 			must(t, a.Err)
 		}
 	}
-	elapsed = 2 * time.Minute
+	stepped.elapsed.Store(int64(2 * time.Minute))
 	lease := func(wantTask string, wantExpired int64) {
 		t.Helper()
 		l := &relay.Lease{Source: "vocals", Destination: "billing", Max: 1, For: time.Hour}

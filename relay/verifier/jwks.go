@@ -147,8 +147,9 @@ func (s *keySet) run(now time.Time) {
 		keys, err = s.download()
 		return err
 	})
+	stopped := s.ctx.Err() != nil
 	s.finish(now, keys, err)
-	if err != nil && s.ctx.Err() == nil { // after whoever waits for the keys has them
+	if err != nil && !stopped { // after whoever waits for the keys has them
 		s.log.Warn("keys of verify ed25519 not fetched; the last ones stay in use, if there are any", "error", err)
 	}
 }
