@@ -11,6 +11,9 @@ import (
 // sqlite is the store of a gateway that runs alone.
 const sqlite = "sqlite"
 
+// embedded is that store in every folder.
+func embedded(string) string { return sqlite }
+
 // What an accept and a fan-out on SQLite are to reach.
 const acceptTarget, fanTarget = "≥ 0.55, CPU ≤ 1.9", "≥ 2.2, CPU ≤ 1.2"
 
@@ -31,7 +34,7 @@ func (b *bench) rate(g *gateway, path, body string, connections int) side {
 }
 
 func (b *bench) accept() error {
-	return b.compareAccept(func(folder string) string { return sqlite }, "durable accept, against `respond 200`", acceptTarget, b.callback, b.connections)
+	return b.compareAccept(embedded, "durable accept, against `respond 200`", acceptTarget, b.callback, b.connections)
 }
 
 // shapes measures accepts of larger bodies and of more connections, and fan-outs to fewer and more destinations.
@@ -41,14 +44,14 @@ func (b *bench) shapes() error {
 		target string
 	}{{8, ""}, {64, "CPU ≤ 4 times the first row's"}} {
 		what := fmt.Sprintf("the same, bodies of %d KiB", size.kib)
-		if err := b.compareAccept(func(string) string { return sqlite }, what, size.target, padded(b.callback, size.kib<<10), b.connections); err != nil {
+		if err := b.compareAccept(embedded, what, size.target, padded(b.callback, size.kib<<10), b.connections); err != nil {
 			return err
 		}
 	}
-	if err := b.compareAccept(func(string) string { return sqlite }, "the same, 256 connections", acceptTarget, b.callback, 256); err != nil {
+	if err := b.compareAccept(embedded, "the same, 256 connections", acceptTarget, b.callback, 256); err != nil {
 		return err
 	}
-	if err := b.compareFan(1, func(string) string { return sqlite }, "1 → 1 deliveries, settled", ""); err != nil {
+	if err := b.compareFan(1, embedded, "1 → 1 deliveries, settled", ""); err != nil {
 		return err
 	}
 	for _, c := range b.binaries() {
@@ -104,7 +107,7 @@ func (b *bench) compareAccept(store func(folder string) string, what, target, bo
 
 // fanout compares deliveries to three destinations with requests through a reverse proxy to the same kind of consumer.
 func (b *bench) fanout() error {
-	return b.compareFan(fanned, func(string) string { return sqlite }, "1 → 3 deliveries, settled, against `reverse_proxy`", fanTarget)
+	return b.compareFan(fanned, embedded, "1 → 3 deliveries, settled, against `reverse_proxy`", fanTarget)
 }
 
 func (b *bench) compareFan(destinations int, store func(folder string) string, what, target string) (err error) {

@@ -43,7 +43,7 @@ func (b *bench) soak() (err error) {
 	// What follows is of this part alone.
 	defer func(s settings, perSource, perTo string) { b.settings, b.perSource, b.perTo = s, perSource, perTo }(b.settings, b.perSource, b.perTo)
 	b.store = cmp.Or(b.store, sqlite)
-	store := func(string) string { return sqlite }
+	store := embedded
 	if b.store == "redis" {
 		address, stop, err := b.startRedis("everysec")
 		if err != nil {

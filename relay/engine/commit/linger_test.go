@@ -15,11 +15,12 @@ import (
 // slow is a store of which each step takes a time, and counts what it is given.
 type slow struct {
 	relay.Store
-	takes time.Duration
-	steps []int // the accepts of each
+	takes  time.Duration
+	shared bool
+	steps  []int // the accepts of each
 }
 
-func (*slow) PerSource() bool { return false }
+func (s *slow) PerSource() bool { return s.shared }
 
 func (s *slow) Apply(_ context.Context, b *relay.Batch) {
 	<-time.After(s.takes)
@@ -32,15 +33,17 @@ func (s *slow) Apply(_ context.Context, b *relay.Batch) {
 func TestCallbacksShareTheNextStepWhereTheyCrowd(t *testing.T) {
 	const takes = time.Millisecond
 	for name, tc := range map[string]struct {
-		first  int           // callbacks of a step
+		first  int // callbacks of a step
+		shared bool
 		waited time.Duration // from its end until the one that comes just then is stored
 	}{
-		"few":   {3, takes},
-		"crowd": {40, takes + takes},
+		"few":                     {3, false, takes},
+		"crowd":                   {40, false, takes + takes},
+		"crowd on a shared store": {40, true, takes},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := &slow{takes: takes}
+				store := &slow{takes: takes, shared: tc.shared}
 				cs := commit.New(commit.Params{
 					Meter: meter.New(), Logger: func() *slog.Logger { return slog.New(slog.DiscardHandler) }, Stored: func(*relay.Accept) {},
 				})
