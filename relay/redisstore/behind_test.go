@@ -19,10 +19,7 @@ func newBehind() *relay.Accept {
 // What a settle frees is known to the other gateways at once.
 func TestOtherGatewaysLearnWhatWasFreed(t *testing.T) {
 	a, b := open(t), open(t)
-	redistest.Eventually(t, 5*time.Second, "the other listens", func() bool {
-		subs, err := server.Client(t).PubSubNumSub(t.Context(), t.Name()+":wake").Result()
-		return err == nil && subs[t.Name()+":wake"] == 2
-	})
+	awaitListeners(t, 2)
 	accept(t, a, newBehind())
 	l := lease(t, a, relay.ArchiveName, 1)
 	for len(b.Wakeups()) > 0 {

@@ -25,6 +25,7 @@ func TestALoopSurvivesAPanic(t *testing.T) {
 		t.Run(command, func(t *testing.T) {
 			var log memory
 			s := open(t, func(o *redisstore.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+			awaitListeners(t, 1) // so that a panic meets it as it connects anew
 			calm := s.PanicOn(command)
 			step := func() {
 				switch command {

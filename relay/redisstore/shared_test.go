@@ -28,13 +28,20 @@ func awaitWake(t *testing.T, s *redisstore.Store, name relay.DestinationName) {
 	}
 }
 
+// awaitListeners returns once n stores that open has opened for the test are subscribed to each other's news.
+func awaitListeners(t *testing.T, n int64) {
+	t.Helper()
+	channel := strings.ReplaceAll(t.Name(), "/", ".") + ":wake"
+	redistest.Eventually(t, 10*time.Second, "all listen", func() bool {
+		subs, err := server.Client(t).PubSubNumSub(t.Context(), channel).Result()
+		return err == nil && subs[channel] == n
+	})
+}
+
 func TestOtherGatewaysAreWoken(t *testing.T) {
 	a, b := open(t), open(t)
 	name := relay.DestinationName{Source: "vocals", Destination: "one"}
-	redistest.Eventually(t, 5*time.Second, "the other listens", func() bool {
-		subs, err := server.Client(t).PubSubNumSub(t.Context(), t.Name()+":wake").Result()
-		return err == nil && subs[t.Name()+":wake"] == 2
-	})
+	awaitListeners(t, 2)
 	accept(t, a, newAccept("one"))
 	awaitWake(t, b, name)
 

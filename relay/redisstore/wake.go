@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/guard"
 )
 
 const (
@@ -121,10 +122,17 @@ func (s *Store) listen() error {
 	sub := s.client.Subscribe(s.closing, s.keys.wake())
 	// A subscription that waits for a message does not see its context end.
 	stop := context.AfterFunc(s.closing, func() { _ = sub.Close() })
-	defer func() {
-		stop()
+	err := guard.Step(func() error { return s.hear(sub) })
+	stop()
+	// go-redis 9.23 keeps a subscription locked if it panics as it connects anew: Close would wait for ever.
+	if _, panicked := errors.AsType[*guard.PanicError](err); !panicked {
 		_ = sub.Close()
-	}()
+	}
+	return fmt.Errorf("listening to channel %s: %w", s.keys.wake(), explain(err))
+}
+
+// hear wakes lanes by the messages of a subscription until it fails.
+func (s *Store) hear(sub *redis.PubSub) error {
 	for confirmed, asked := false, false; ; {
 		wait := s.options.Timeout
 		if confirmed && !asked {
@@ -138,7 +146,7 @@ func (s *Store) listen() error {
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("listening to channel %s: %w", s.keys.wake(), explain(err))
+			return err
 		}
 		asked = false
 		switch got := got.(type) {
