@@ -136,6 +136,17 @@ func TestReplayAllBackfills(t *testing.T) {
 	})
 }
 
+// noticing is a context that calls noticed whenever it is asked for something: what it is given to has begun.
+type noticing struct {
+	context.Context
+	noticed func()
+}
+
+func (c noticing) Deadline() (time.Time, bool) { c.noticed(); return c.Context.Deadline() }
+func (c noticing) Done() <-chan struct{}       { c.noticed(); return c.Context.Done() }
+func (c noticing) Err() error                  { c.noticed(); return c.Context.Err() }
+func (c noticing) Value(key any) any           { c.noticed(); return c.Context.Value(key) }
+
 // Two operators who ask at the same moment get each delivery once, however fast those are settled again.
 func TestOperatorsAtOnce(t *testing.T) {
 	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
@@ -155,14 +166,14 @@ func TestOperatorsAtOnce(t *testing.T) {
 		for _, operation := range []struct {
 			name string
 			ends relay.State
-			do   func() (int, error)
+			do   func(context.Context) (int, error)
 		}{
-			{"replay", relay.StateDead, func() (int, error) {
-				n, _, err := g.ReplayAll(context.Background(), relay.EventFilter{Source: "vocals", Destination: "a"}, 0, false)
+			{"replay", relay.StateDead, func(ctx context.Context) (int, error) {
+				n, _, err := g.ReplayAll(ctx, relay.EventFilter{Source: "vocals", Destination: "a"}, 0, false)
 				return n, err
 			}},
-			{"redrive", relay.StateDead, func() (int, error) {
-				return g.Redrive(context.Background(), relay.Selection{Source: "vocals"}, 0)
+			{"redrive", relay.StateDead, func(ctx context.Context) (int, error) {
+				return g.Redrive(ctx, relay.Selection{Source: "vocals"}, 0)
 			}},
 		} {
 			dead.Store(operation.ends == relay.StateDead)
@@ -171,8 +182,7 @@ func TestOperatorsAtOnce(t *testing.T) {
 			begun.Add(4)
 			for range 4 {
 				done.Go(func() {
-					begun.Done()
-					n, err := operation.do()
+					n, err := operation.do(noticing{context.Background(), sync.OnceFunc(begun.Done)})
 					if err != nil {
 						t.Errorf("%s: %v", operation.name, err)
 					}

@@ -22,17 +22,23 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/spool"
 )
 
-// newRedisGateway starts an engine on a Redis, with a spool of its own.
+// newRedisGateway starts an engine on a Redis that answers, however late on a busy machine.
 func newRedisGateway(t *testing.T, redis *redistest.Server, src *relay.Source) *gateway {
+	t.Helper()
+	return newSharedGateway(t, redisstore.Options{Addresses: []string{redis.Addr}, Timeout: patience}, src)
+}
+
+// newHastyGateway starts an engine whose callbacks are spooled as soon as a Redis is late by a second.
+func newHastyGateway(t *testing.T, redis *redistest.Server, src *relay.Source) *gateway {
 	t.Helper()
 	return newSharedGateway(t, redisstore.Options{Addresses: []string{redis.Addr}}, src)
 }
 
-// newSharedGateway starts an engine on the Redis, of whatever topology, that options say.
+// newSharedGateway starts an engine on the Redis, of whatever topology, that options say, with a spool of its own.
 func newSharedGateway(t *testing.T, o redisstore.Options, src *relay.Source) *gateway {
 	t.Helper()
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	o.Timeout, o.Logger = time.Second, logger
+	o.Timeout, o.Logger = cmp.Or(o.Timeout, time.Second), logger
 	path := filepath.Join(t.TempDir(), "spool.db")
 	g := &gateway{t: t, source: src, path: path}
 	g.Engine = engine.New(engine.Options{
@@ -170,7 +176,7 @@ func TestRedisKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t, "--appendfsync", "always")
 	c := newConsumer(t, nil)
-	g := newRedisGateway(t, redis, newShortSource(t, c))
+	g := newHastyGateway(t, redis, newShortSource(t, c))
 	l := newLoad(t, g)
 	l.during(100)
 	redis.Kill()
@@ -184,7 +190,7 @@ func TestRedisLosesEverything(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	c := newConsumer(t, nil)
-	g := newRedisGateway(t, redis, newShortSource(t, c))
+	g := newHastyGateway(t, redis, newShortSource(t, c))
 	g.mustAccept("before")
 	c.next(t)
 	redis.Kill()
@@ -202,7 +208,7 @@ func TestRedisHangsUnderLoad(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	c := newConsumer(t, nil)
-	g := newRedisGateway(t, redis, newShortSource(t, c))
+	g := newHastyGateway(t, redis, newShortSource(t, c))
 	l := newLoad(t, g)
 	l.during(100)
 	redis.Suspend(t)
@@ -216,7 +222,7 @@ func TestRedisIsFullUnderLoad(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	c := newConsumer(t, nil)
-	g := newRedisGateway(t, redis, newShortSource(t, c))
+	g := newHastyGateway(t, redis, newShortSource(t, c))
 	l := newLoad(t, g)
 	l.during(100)
 	redis.Do(t, "CONFIG", "SET", "maxmemory", "1mb")
@@ -231,8 +237,8 @@ func TestTwoGatewaysOnOneRedis(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	c := newConsumer(t, nil)
-	a := newRedisGateway(t, redis, newShortSource(t, c))
-	b := newRedisGateway(t, redis, newShortSource(t, c))
+	a := newHastyGateway(t, redis, newShortSource(t, c))
+	b := newHastyGateway(t, redis, newShortSource(t, c))
 	l := newLoad(t, a, b)
 	l.during(300)
 	l.end(c, a, b)
