@@ -149,6 +149,34 @@ func TestASilentSubscriptionIsGivenUp(t *testing.T) {
 	}
 }
 
+// A subscription that begins anew at a Redis that hangs does not hold up the end of the store.
+func TestTheEndWaitsForNoSubscription(t *testing.T) {
+	var on atomic.Bool
+	hangs := make(chan struct{}, 8)
+	through := between(t, server, func() func([]byte) bool {
+		return func(line []byte) (pass bool) {
+			if !on.Load() || !isOneOf(line, "hello") {
+				return true
+			}
+			hangs <- struct{}{}
+			return false
+		}
+	}, false)
+	const timeout = time.Second
+	s := open(t, func(o *redisstore.Options) { o.Addresses, o.Timeout = []string{through}, timeout })
+	awaitListeners(t, 1)
+	on.Store(true)
+	server.Do(t, "CLIENT", "KILL", "TYPE", "pubsub")
+	<-hangs
+	start := time.Now()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 5*timeout {
+		t.Errorf("it held up the end for %s", took)
+	}
+}
+
 // Where something before Redis takes neither scripts nor subscriptions, health says so.
 func TestHealthBehindAProxy(t *testing.T) {
 	for name, commands := range map[string][]string{

@@ -119,7 +119,9 @@ func (s *Store) listenLoop() {
 // has refused does not ask again. One that is not confirmed, or whose Redis does not answer a ping, is given up: its
 // connection may lead to what is no longer there, and would be listened to for ever.
 func (s *Store) listen() error {
-	sub := s.client.Subscribe(s.closing, s.keys.wake())
+	ctx, cancel := context.WithTimeout(s.closing, s.options.Timeout)
+	sub := s.client.Subscribe(ctx, s.keys.wake())
+	cancel()
 	// A subscription that waits for a message does not see its context end.
 	stop := context.AfterFunc(s.closing, func() { _ = sub.Close() })
 	err := guard.Step(func() error { return s.hear(sub) })
@@ -133,22 +135,22 @@ func (s *Store) listen() error {
 
 // hear wakes lanes by the messages of a subscription until it fails.
 func (s *Store) hear(sub *redis.PubSub) error {
-	for confirmed, asked := false, false; ; {
-		wait := s.options.Timeout
-		if confirmed && !asked {
-			wait = listenQuiet
-		}
-		got, err := sub.ReceiveTimeout(s.closing, wait)
+	confirmed, asked, heard := false, false, time.Now()
+	for {
+		got, err := s.receive(sub)
 		if confirmed && !asked && isTimeout(err) {
+			if time.Since(heard) < listenQuiet {
+				continue
+			}
 			asked = true
-			if err = sub.Ping(s.closing); err == nil {
+			if err = s.ping(sub); err == nil {
 				continue
 			}
 		}
 		if err != nil {
 			return err
 		}
-		asked = false
+		asked, heard = false, time.Now()
 		switch got := got.(type) {
 		case *redis.Subscription:
 			confirmed = true
@@ -169,4 +171,18 @@ func (s *Store) hear(sub *redis.PubSub) error {
 func isTimeout(err error) bool {
 	timeout, ok := errors.AsType[net.Error](err)
 	return ok && timeout.Timeout()
+}
+
+// receive waits for what comes next. Its context bounds what go-redis may do besides: where the connection is lost, it makes
+// another one, which a Redis that hangs would not end.
+func (s *Store) receive(sub *redis.PubSub) (any, error) {
+	ctx, cancel := context.WithTimeout(s.closing, s.options.Timeout)
+	defer cancel()
+	return sub.ReceiveTimeout(ctx, s.options.Timeout)
+}
+
+func (s *Store) ping(sub *redis.PubSub) error {
+	ctx, cancel := context.WithTimeout(s.closing, s.options.Timeout)
+	defer cancel()
+	return sub.Ping(ctx)
 }
