@@ -150,6 +150,36 @@ func TestCommandSteers(t *testing.T) {
 	g.mustRelay("dead-letters", "There are no such dead letters.")
 }
 
+// TestCommandOnASocket: the commands reach an admin endpoint on a Unix socket, however its address is written.
+func TestCommandOnASocket(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "relay-admin-") // a test's own folder may be longer than the path of a socket can be
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket := "unix/" + filepath.Join(dir, "admin.sock")
+	g := newGateway(t)
+	g.admin = socket + "|0660"
+	c := newConsumer(t)
+	g.start(commandSite("billing "+c.URL(), "library "+c.URL()))
+	g.mustRelay("status", "vocals (open to everyone)")
+	g.mustRelay("send vocals", "Accepted as event ")
+	c.waitFor(2)
+	eventually(t, patience, "everything is settled", func() bool {
+		return strings.Contains(g.mustRelay("events", "billing, library"), "delivered")
+	})
+	for _, flags := range [][]string{{"--address", socket}, {"--config", filepath.Join(g.home, "Caddyfile")}} {
+		out, err := caddy(g.home, append([]string{"relay", "replay", "--source", "vocals", "--since", "1h"}, flags...)...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "2 deliveries") {
+			t.Errorf("%v: %v: %s", flags, err, out)
+		}
+		eventually(t, patience, "everything is settled", func() bool {
+			return strings.Contains(g.mustRelay("events --state delivered"), "billing, library")
+		})
+	}
+}
+
 // TestCommandBackup copies a store that is in use, and runs another gateway on the copy.
 func TestCommandBackup(t *testing.T) {
 	t.Parallel()
