@@ -125,6 +125,8 @@ type SharedStore interface {
 	Announce(config string)
 	// Nodes lists the gateways that live. It answers from memory.
 	Nodes() []NodeStatus
+	// LiveNodes lists the gateways that live, with what each of them has announced by now, this one too.
+	LiveNodes(ctx context.Context) ([]NodeStatus, error)
 }
 
 // ClockedStore is implemented by stores whose clock is another host's.
