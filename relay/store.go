@@ -66,7 +66,7 @@ type Store interface {
 	DeadLetters(ctx context.Context, s Selection, limit int, cursor string) (letters []DeadLetter, next string, err error)
 
 	// Replay makes settled deliveries (delivered or dead) of an event pending anew, with a fresh retry budget and the
-	// next replay number. It skips what is not settled. variant 0 is the first body, n the n-th variant's.
+	// next replay number. It skips what is not settled. The destinations are distinct; variant 0 is the first body, n the n-th variant's.
 	// A destination of the list that had no delivery of the event gets one, which keeps no order.
 	// ErrNotFound without such an event or variant.
 	Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -78,7 +79,7 @@ func (e *Engine) Files(rec *relay.EventRecord) (files []string, total int) {
 }
 
 // Replay makes the settled deliveries of an event pending anew, with a fresh retry budget: of all destinations of its
-// source if none is named, with the first body if variant is 0. It skips what is not settled.
+// source if none is named, with the first body if variant is 0. It skips what is not settled. A name that is repeated counts once.
 func (e *Engine) Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error) {
 	store, err := e.Store()
 	if err != nil {
@@ -88,6 +89,7 @@ func (e *Engine) Replay(ctx context.Context, id string, destinations []string, v
 	if err != nil {
 		return 0, 0, err
 	}
+	destinations = slices.Compact(slices.Sorted(slices.Values(destinations)))
 	s := e.settings.Load()
 	for _, name := range destinations {
 		if s.Destination(rec.Source, name) == nil {
