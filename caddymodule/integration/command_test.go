@@ -197,7 +197,16 @@ func TestCommandBackup(t *testing.T) {
 		t.Errorf("the copy is %v, %v", info, err)
 	}
 	g.refusedRelay("backup "+file, "--force")
-	g.mustRelay("backup --force " + file)
+	var copied struct {
+		Store, Path string
+		Bytes       int64
+	}
+	if err := json.Unmarshal([]byte(g.mustRelay("backup --force --json "+file)), &copied); err != nil || copied.Store != g.database() || copied.Path != file {
+		t.Errorf("the answer is %+v, %v", copied, err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Size() != copied.Bytes {
+		t.Errorf("the copy is %v, %v, of %d bytes", info, err, copied.Bytes)
+	}
 	later := g.accept("/vocals", callback(t, "later"))
 
 	restored := newGateway(t, "store sqlite "+file)
