@@ -62,7 +62,7 @@ type Store interface {
 	Events(ctx context.Context, f EventFilter) (events []EventRecord, next string, err error)
 	// Event returns one event with its deliveries, every attempt and its variants. ErrNotFound if there is none of this id.
 	Event(ctx context.Context, id string) (*EventRecord, error)
-	// DeadLetters lists deliveries given up, newest event first within a source.
+	// DeadLetters lists deliveries given up, newest event first within a source, and those of an event by destination.
 	DeadLetters(ctx context.Context, s Selection, limit int, cursor string) (letters []DeadLetter, next string, err error)
 
 	// Replay makes settled deliveries (delivered or dead) of an event pending anew, with a fresh retry budget and the
