@@ -68,7 +68,7 @@ func settle(t testing.TB, s *redisstore.Store, d *relay.Leased, outcome relay.Ou
 	return op.Err
 }
 
-// What is settled while an event is read shows as a whole, or not at all.
+// An attempt that is settled while its event is read shows as a whole, or not at all.
 func TestAnEventIsReadWhole(t *testing.T) {
 	for _, command := range []string{"zscore", "hmget", "hgetall"} {
 		t.Run(command, func(t *testing.T) {
