@@ -136,7 +136,7 @@ func TestBodyArchived(t *testing.T) {
 	}
 }
 
-// What is replayed together with the archive waits for it, too, and a replay by itself does not.
+// A delivery that is replayed together with the archive waits for it, and one that is replayed by itself does not.
 func TestReplayedBehindTheArchive(t *testing.T) {
 	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
 		host := newFileServer(t)
