@@ -32,6 +32,10 @@ var (
 	ErrBadCursor = errors.New("bad cursor")
 	// ErrRefused: the store refuses an accept for what it is, and would refuse it again.
 	ErrRefused = errors.New("refused by the store")
+	// ErrUnkept: a callback that conflicts with an event cannot be kept as a variant of it.
+	ErrUnkept = errors.New("the event has as many variants as are kept, or is past its retention")
+	// ErrReplayed: a proof came with another body than that which it came with first, and says nothing about bodies.
+	ErrReplayed = errors.New("the signature has been used for another body, and does not cover the body")
 	// ErrUnavailable: the store cannot be reached, or refuses writes for now. What was to be written may have been
 	// written all the same.
 	ErrUnavailable = errors.New("store unavailable")
@@ -66,8 +70,8 @@ type Store interface {
 	DeadLetters(ctx context.Context, s Selection, limit int, cursor string) (letters []DeadLetter, next string, err error)
 
 	// Replay makes settled deliveries (delivered or dead) of an event pending anew, with a fresh retry budget and the
-	// next replay number. It skips what is not settled. The destinations are distinct; variant 0 is the first body, n the n-th variant's.
-	// A destination of the list that had no delivery of the event gets one, which keeps no order.
+	// next replay number. It skips what is not settled. variant 0 is the first body, n the n-th variant's. The destinations
+	// are distinct; one that had no delivery of the event gets one, which keeps no order.
 	// ErrNotFound without such an event or variant.
 	Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error)
 	// ReplayAll replays, as Replay does and with the first body, up to MaxTouched deliveries of events of one source, each
