@@ -63,7 +63,8 @@ a pause of the old one stays with its name.
 
 Some deliveries may stay where they are: those that are in flight, those that
 wait behind one of these in the order of a task, and those of events that the
-new destination has a delivery of already.`,
+new destination has a delivery of already. Where gateways share a Redis, load the
+new configuration on all of them first: until then nothing is handed over.`,
 		Example:           `  caddy relay reassign vocals billing billing-v2`,
 		Args:              operands("<source>", "<old destination>", "<new destination>"),
 		ValidArgsFunction: completeDestination(3),
