@@ -9,6 +9,8 @@ import (
 func TestLogSize(t *testing.T) {
 	s := openTemporary(t)
 	fill := func(n int) {
+		s.write.Lock()
+		defer s.write.Unlock()
 		for i := range n {
 			if err := s.transact(nil, func() error { return s.setMeta("filling", int64(i)) }); err != nil {
 				t.Fatal(err)
