@@ -14,7 +14,9 @@ import (
 
 func init() {
 	for name := range presets {
-		caddy.RegisterModule(&Preset{name: name})
+		if name != kieName { // whose module is a provider itself
+			caddy.RegisterModule(&Preset{name: name})
+		}
 	}
 }
 
@@ -50,6 +52,9 @@ func (p *Preset) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	if err := unmarshalFields(d, map[string]any{"secret <secret>...": &p.Secret}); err != nil {
 		return err
+	}
+	if len(p.Secret) == 0 {
+		return nil
 	}
 	// What is wrong with a secret is found here, where the line is known.
 	if err := p.apply(new(Handler)); err != nil {

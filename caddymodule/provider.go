@@ -37,23 +37,23 @@ func (*Suno) CaddyModule() caddy.ModuleInfo {
 //	suno
 func (*Suno) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return nameOnly(d, "provider suno") }
 
-// Kie knows the callbacks of kie.ai, whose field names differ. It verifies nothing; `verify kie` does.
+// Kie knows the callbacks of kie.ai, whose field names differ. Without a secret it verifies nothing; with one, the handler
+// adds the verifier kie, as it does for a preset.
 type Kie struct {
 	relay.Provider `json:"-"`
+	Preset
 }
+
+// kieName is the name of kie as a provider and as a verifier.
+const kieName = "kie"
 
 // CaddyModule returns the Caddy module information.
 func (*Kie) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "relay.providers.kie",
-		New: func() caddy.Module { return &Kie{provider.Kie()} },
+		New: func() caddy.Module { return &Kie{provider.Kie(), Preset{name: kieName}} },
 	}
 }
-
-// UnmarshalCaddyfile sets up the provider from Caddyfile tokens. Syntax:
-//
-//	kie
-func (*Kie) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return nameOnly(d, "provider kie") }
 
 // Custom reads the callbacks of any sender by gjson paths into the body. Each field takes one path, or several where
 // what it names is in different places.

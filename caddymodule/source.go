@@ -194,7 +194,7 @@ func (h *Handler) warn(src *relay.Source, provider string) {
 			warnOfLiteral(log, "a secret of verify")
 		}
 		if token, ok := v.(*Token); ok {
-			token.warn(log, src, provider == "kie")
+			token.warn(log, src, provider == kieName)
 		}
 	}
 	if h.Recover != nil {

@@ -33,7 +33,13 @@ func TestWarnings(t *testing.T) {
 	asking := func(key string) map[string]any {
 		return map[string]any{"header": map[string]any{"Authorization": key, "Accept": "application/json"}}
 	}
-	provider := func(name string) map[string]any { return map[string]any{"name": name} }
+	provider := func(name string, secret ...string) map[string]any {
+		config := map[string]any{"name": name}
+		if len(secret) > 0 {
+			config["secret"] = secret
+		}
+		return config
+	}
 	sent := func(query, key string) map[string]any {
 		return map[string]any{"name": "billing", "url": "https://billing.example.com/" + query, "header": map[string]any{"Authorization": key, "Accept": "*/*"}}
 	}
@@ -48,7 +54,11 @@ func TestWarnings(t *testing.T) {
 		{map[string]any{"allow": []string{"private_ranges"}}, ""},
 		{map[string]any{"verify": kie("hunter2")}, verify},
 		{map[string]any{"verify": kie("{env.KEY}")}, ""},
+		{map[string]any{"provider": provider("kie")}, open},
+		{map[string]any{"provider": provider("kie", "{env.KEY}", "hunter2")}, verify},
+		{map[string]any{"provider": provider("kie", "{env.KEY}")}, ""},
 		{map[string]any{"verify": token("query t"), "provider": provider("kie")}, query},
+		{map[string]any{"verify": token("query t"), "provider": provider("kie", "{env.KEY}")}, ""},
 		{map[string]any{"verify": token("query t", kie("{env.KEY}")...), "provider": provider("kie")}, ""},
 		{map[string]any{"verify": token("query t"), "provider": provider("suno")}, ""},
 		{map[string]any{"verify": token("query t")}, ""},
