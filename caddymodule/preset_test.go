@@ -227,6 +227,17 @@ func TestPresets(t *testing.T) {
 	}
 }
 
+// TestPresetKeepsItsVerifier refuses a callback that has the operator's token and not the sender's signature.
+func TestPresetKeepsItsVerifier(t *testing.T) {
+	g := newGateway(t)
+	handler := presetConfig("fal", "https://consumer.example.com")
+	handler["verify"] = []any{map[string]any{"verifier": "token", "secret": presetSecret, "query": "token"}}
+	g.mustLoad(`{}`, handler)
+	if got := g.send("fal?token="+presetSecret, "application/json", samples(t, "fal")[0], nil); got.status != http.StatusUnauthorized {
+		t.Errorf("unsigned: %+v", got)
+	}
+}
+
 func TestPresetsRead(t *testing.T) {
 	for preset, want := range map[string][]relay.Task{
 		"replicate": {
