@@ -129,7 +129,7 @@ func TestProvisionErrors(t *testing.T) {
 		"unknown field":             {fields{"destination": "x"}, nil, `unknown field "destination"`},
 		"no destination":            {fields{"destinations": []any{}}, nil, "expected at least one destination"},
 		"unknown provider":          {fields{"provider": fields{"name": "openai"}}, nil, "unknown module: relay.providers.openai"},
-		"custom without id":         {fields{"provider": fields{"name": "custom"}}, nil, "needs the gjson path of the task id"},
+		"custom without id":         {fields{"provider": fields{"name": "custom"}}, nil, "provider custom: expected task_id with the gjson path"},
 		"unknown verifier":          {fields{"verify": []any{fields{"verifier": "rsa"}}}, nil, "unknown module: relay.verifiers.rsa"},
 		"verifier, no secret":       {fields{"verify": []any{fields{"verifier": "kie"}}}, nil, "a verifier needs a secret"},
 		"secret not set":            {fields{"verify": []any{fields{"verifier": "kie", "secret": "{env.EMPTY}"}}}, nil, "the environment variable EMPTY is not set"},
