@@ -196,6 +196,7 @@ func TestProvisionErrors(t *testing.T) {
 		"transport":                 {nil, fields{"transport": fields{"protocol": "pigeon"}}, "unknown module: http.reverse_proxy.transport.pigeon"},
 		"proxy_protocol":            {nil, fields{"transport": fields{"protocol": "http", "proxy_protocol": "v1"}}, "proxy_protocol has no client"},
 		"tls on http":               {nil, fields{"url": "http://a", "transport": fields{"protocol": "http", "tls": fields{}}}, "tls has no effect on an http URL"},
+		"HTTP/3 on http":            {nil, fields{"url": "http://a", "transport": fields{"protocol": "http", "versions": []string{"3"}}}, "versions 3 cannot reach an http URL"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := validate(t, serverConfig(nil, handlerConfig(t, c.source, c.destination)))
