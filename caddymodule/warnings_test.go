@@ -25,7 +25,13 @@ func TestWarnings(t *testing.T) {
 		asks    = "the query of recover, which may hold a token, is in the config"
 		headed  = "a secret of header is in the config"
 		queried = "the query of the URL, which may hold a token, is in the config"
+		kept    = "a key of archive is in the config"
 	)
+	archive := func(access, secret string) map[string]any {
+		return map[string]any{"allow": []string{"10.0.0.1"}, "archive": map[string]any{
+			"storage": "s3", "bucket": "files", "endpoint": "s3.example.com", "access_key": access, "secret_key": secret,
+		}}
+	}
 	token := func(place string, more ...any) []any {
 		kind, name, _ := strings.Cut(place, " ")
 		return append(more, map[string]any{"verifier": "token", "secret": "{env.KEY}", kind: name})
@@ -76,11 +82,14 @@ func TestWarnings(t *testing.T) {
 		{to("?token=hunter2", "{env.KEY}"), queried},
 		{to("{env.KEY}?token=hunter2", "{env.KEY}"), queried},
 		{to("?v=1&token={env.KEY}", "{env.KEY}"), ""},
+		{archive("{env.KEY}", "{env.KEY}"), ""},
+		{archive("hunter2", "{env.KEY}"), kept},
+		{archive("{env.KEY}", "hunter2"), kept},
 	} {
 		before := len(logged())
 		g.mustLoad(`{}`, handlerConfig(t, c.fields, nil))
 		lines := logged()[before:]
-		for _, warning := range []string{open, verify, signed, respond, query, header, asked, asks, headed, queried} {
+		for _, warning := range []string{open, verify, signed, respond, query, header, asked, asks, headed, queried, kept} {
 			if strings.Contains(lines, warning) != (warning == c.expected) {
 				t.Errorf("%v: expected %q and nothing else, got:\n%s", c.fields, c.expected, lines)
 			}
