@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
 // warnWithoutCatchAll warns of the relay handlers of a server whose misses nothing answers: to a callback on a mistyped path
@@ -109,7 +110,7 @@ func caught(routes []siteRoute, hosts []string, skipped string, answered bool) b
 }
 
 // fallsBack reports whether a handler is the last part of php_fastcgi, which has rewritten to index.php what is no file.
-func (h siteHandler) fallsBack() bool { return h.name == "fastcgi" }
+func (h siteHandler) fallsBack() bool { return h.name == "fastcgi" && h.answer }
 
 // narrow reports whether the route leaves out callbacks of its site: by anything but their host, method or protocol.
 func (r siteRoute) narrow() bool {
@@ -210,17 +211,34 @@ func (s siteReader) handler(raw json.RawMessage) siteHandler {
 		var invoke caddyhttp.Invoke
 		_ = json.Unmarshal(raw, &invoke)
 		h.routes = s.invoked(invoke.Name)
+	case "file_server":
+		var files struct {
+			PassThru bool `json:"pass_thru"`
+		}
+		_ = json.Unmarshal(raw, &files)
+		h.answer = !files.PassThru
 	case "reverse_proxy":
 		var proxy struct {
 			Transport struct {
 				Protocol string `json:"protocol"`
 			} `json:"transport"`
+			HandleResponse []caddyhttp.ResponseHandler `json:"handle_response"`
 		}
-		if json.Unmarshal(raw, &proxy) == nil && proxy.Transport.Protocol == "fastcgi" {
+		_ = json.Unmarshal(raw, &proxy)
+		h.answer = s.answers(proxy.HandleResponse)
+		if proxy.Transport.Protocol == "fastcgi" {
 			h.name = proxy.Transport.Protocol
 		}
 	}
 	return h
+}
+
+// answers reports whether a reverse_proxy with these handlers of its upstream's responses answers every request: one whose
+// routes do not may hand the request on, which is what forward_auth is for.
+func (s siteReader) answers(list []caddyhttp.ResponseHandler) bool {
+	return !slices.ContainsFunc(list, func(r caddyhttp.ResponseHandler) bool {
+		return r.StatusCode == "" && !caught(s.routes(r.Routes), nil, "", false)
+	})
 }
 
 // loaded reads a handler that is provisioned.
@@ -234,6 +252,8 @@ func (s siteReader) loaded(handler caddyhttp.MiddlewareHandler) siteHandler {
 		h.routes = s.routes(handler.Routes)
 	case *caddyhttp.Invoke:
 		h.routes = s.invoked(handler.Name)
+	case *reverseproxy.Handler:
+		h.answer = s.answers(handler.HandleResponse)
 	}
 	return h
 }

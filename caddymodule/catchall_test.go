@@ -8,12 +8,17 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy/forwardauth"
 )
 
 // TestCatchAll validates sites with and without an answer to what misses their relay.
 func TestCatchAll(t *testing.T) {
 	dataDir(t)
 	const vocals = "relay /callbacks/vocals vocals {\n to https://billing.example.com\n}\n"
+	const auth = "forward_auth localhost:1 {\n uri /auth\n copy_headers Remote-User\n}\n"
+	handled := func(response string) string {
+		return ":8080 {\n" + vocals + "reverse_proxy localhost:1 {\n@ok status 2xx\n" + response + "\n}\n}"
+	}
 	const all = "relay vocals {\n to https://billing.example.com\n}\n"
 	for name, c := range map[string]struct {
 		caddyfile string
@@ -30,6 +35,16 @@ func TestCatchAll(t *testing.T) {
 		"redir":                    {":8080 {\n" + vocals + "redir https://example.com\n}", false},
 		"file_server":              {":8080 {\n" + vocals + "file_server\n}", false},
 		"reverse_proxy":            {":8080 {\n" + vocals + "reverse_proxy localhost:1\n}", false},
+		"file_server passes on":    {":8080 {\n" + vocals + "file_server {\n pass_thru\n}\n}", true},
+		"forward_auth":             {":8080 {\n" + auth + vocals + "}", true},
+		"forward_auth, respond":    {":8080 {\n" + auth + vocals + "respond 404\n}", false},
+		"forward_auth behind":      {":8080 {\nroute {\n" + vocals + auth + "}\n}", true},
+		"proxy passes on some":     {handled("handle_response @ok {\n header X-Test 1\n}"), true},
+		"proxy passes on all":      {handled("handle_response {\n header X-Test 1\n}"), true},
+		"proxy answers some":       {handled("handle_response @ok {\n respond /a 404\n}"), true},
+		"proxy answers all":        {handled("handle_response @ok {\n respond 404\n}"), false},
+		"proxy copies":             {handled("handle_response @ok {\n copy_response\n}"), false},
+		"proxy replaces status":    {handled("replace_status @ok 204"), false},
 		"only middleware":          {":8080 {\n" + vocals + "header X-Test 1\nvars a b\n}", true},
 		"no matcher":               {":8080 {\n" + all + "}", false},
 		"another relay":            {":8080 {\n" + vocals + "relay stems {\n to https://billing.example.com\n}\n}", false},
