@@ -122,6 +122,9 @@ func (x *examination) sites(ctx context.Context, servers map[string]*caddyhttp.S
 		for _, h := range missed {
 			x.warn("catch_all", h.source, "Nothing answers a callback to a mistyped path: Caddy sends an empty 200, and it is lost. End the site with `respond 404`.")
 		}
+		for _, h := range unreached(routes, nil) {
+			x.fail("reached", h.source, "No callback gets to this relay, since %s before it answers every request: set a matcher for that one.", h.behind)
+		}
 		if len(missed) == 0 {
 			x.ok("catch_all", id, "A callback to a mistyped path is answered.")
 		}
@@ -136,10 +139,7 @@ func (x *examination) sites(ctx context.Context, servers map[string]*caddyhttp.S
 func relayHosts(routes []siteRoute, within []string) map[string]bool {
 	found := map[string]bool{}
 	for _, route := range routes {
-		hosts := within
-		if own := route.hosts(); own != nil {
-			hosts = own
-		}
+		hosts := route.within(within)
 		for _, h := range route.handlers {
 			if h.source != "" {
 				for _, host := range hosts {

@@ -59,7 +59,7 @@ type App struct {
 	mu        sync.Mutex
 	sources   map[string]registration
 	submitted map[string]bool            // sources of relay_submit handlers
-	inspected map[*caddyhttp.Server]bool // for a catch-all
+	inspected map[*caddyhttp.Server]bool // for lost callbacks
 
 	dashboard  atomic.Bool // a dashboard is mounted
 	emitter    *emitter
@@ -213,14 +213,14 @@ func (a *App) dashboardURL() string {
 	return a.pooled.dashboard.link()
 }
 
-// inspect warns once for each server of relay handlers without a catch-all behind them.
+// inspect warns once for each server of relay handlers whose callbacks get lost.
 func (a *App) inspect(server *caddyhttp.Server) {
 	a.mu.Lock()
 	seen := a.inspected[server]
 	a.inspected[server] = true
 	a.mu.Unlock()
 	if !seen {
-		warnWithoutCatchAll(server, a.logger)
+		warnOfLost(server, a.logger)
 	}
 }
 
