@@ -175,7 +175,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 		e = &apiError{http.StatusNotFound, "not_found", relay.Sentence(err)}
 	case errors.Is(err, relay.ErrBadCursor):
 		e = &apiError{http.StatusBadRequest, "bad_cursor", "The cursor is not one that this store has handed out."}
-	case errors.Is(err, engine.ErrConfigured):
+	case errors.Is(err, engine.ErrConfigured), errors.Is(err, engine.ErrDrift):
 		e = &apiError{http.StatusConflict, "conflict", relay.Sentence(err)}
 	case errors.Is(err, relay.ErrUnavailable), errors.Is(err, relay.ErrStoreFull):
 		e = &apiError{http.StatusServiceUnavailable, "store_unavailable", relay.Sentence(err)}

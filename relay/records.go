@@ -60,8 +60,8 @@ type DeliveryName struct{ EventID, Destination string }
 type EventRecord struct {
 	Event
 	Duplicates int
-	Conflicts  int // callbacks of the same key that said something else, repetitions of them included
-	Deliveries []DeliveryRecord
+	Conflicts  int              // callbacks of the same key that said something else, repetitions of them included
+	Deliveries []DeliveryRecord // by destination
 	Variants   []Variant
 	Files      []File // in the archive, by field
 }
