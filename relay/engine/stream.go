@@ -11,6 +11,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
 	"github.com/callbackrelay/caddy-relay/relay/engine/stream"
 )
 
@@ -305,6 +306,7 @@ func (e *Engine) settled(s *relay.Settle, status int, reason string) {
 func (e *Engine) drained(a *relay.Accept) {
 	e.lanes.WakeFor(a)
 	e.accepted(a)
+	intake.LogConflict(e.log(), a.Event, a.Result, a.FirstID, a.ConflictWith)
 }
 
 // died publishes a dead letter.
