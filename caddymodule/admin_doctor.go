@@ -41,12 +41,12 @@ func doctor(e *engine.Engine, r *http.Request) (any, error) {
 	if q := parseQuery(r); q.err != nil {
 		return nil, q.err
 	}
-	module, err := caddy.ActiveContext().AppIfConfigured("relay")
+	app, err := shownApp()
 	if err != nil {
-		return nil, errNotConfigured
+		return nil, err
 	}
 	var servers map[string]*caddyhttp.Server
-	if web, err := caddy.ActiveContext().AppIfConfigured("http"); err == nil {
+	if web, err := app.ctx.AppIfConfigured("http"); err == nil {
 		servers = web.(*caddyhttp.App).Servers
 	}
 	x := &examination{dial: new(net.Dialer).DialContext, lookup: net.DefaultResolver.LookupNetIP}
@@ -55,7 +55,7 @@ func doctor(e *engine.Engine, r *http.Request) (any, error) {
 	x.sources(status.Sources)
 	x.clock(r.Context(), e)
 	x.store(&status)
-	x.destinations(r.Context(), module.(*App).registered())
+	x.destinations(r.Context(), app.registered())
 	answer := api.Doctor{OK: true, Checks: x.checks}
 	for _, c := range x.checks {
 		answer.OK = answer.OK && c.State != api.CheckError
