@@ -114,8 +114,8 @@ func (p *Preset) apply(h *Handler) error {
 	return p.read(h, "verify "+known.verify, p.Secret, nil)
 }
 
-// read reads subdirectives into a handler, except for those that are set already and may not be repeated. The secrets are arguments of the
-// verifier that the lines begin with.
+// read reads subdirectives into a handler, except for those that are set already and may not be repeated. The secrets are
+// arguments of the verifier that the lines begin with.
 func (p *Preset) read(h *Handler, lines string, secrets []string, set map[string]json.RawMessage) error {
 	tokens, err := caddyfile.Tokenize([]byte("preset {\n"+lines+"\n}"), p.name)
 	if err != nil {

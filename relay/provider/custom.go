@@ -33,8 +33,7 @@ type Paths struct {
 	JSONText []string
 }
 
-// Custom reads callbacks of any other sender. A task id may be a string or, as senders of
-// other kinds have it, a number.
+// Custom reads callbacks of any other sender. A task id may be a string or, as senders of other kinds have it, a number.
 func Custom(p Paths) (relay.Provider, error) {
 	c := &parser{taskID: p.TaskID, stage: p.Stage, code: p.Code, texts: p.JSONText, integerID: true}
 	if len(p.TaskID) == 1 {
