@@ -108,6 +108,15 @@ func (b *budget) late(now time.Time) (late []*room, waiting bool) {
 	return late, waiting
 }
 
+// until sets anew when the body must have come, unless it was told to end.
+func (r *room) until(by time.Time) {
+	r.budget.mu.Lock()
+	defer r.budget.mu.Unlock()
+	if !r.by.IsZero() {
+		r.by = by
+	}
+}
+
 // whole notes that all of the body has come, and reports whether it was told to end a moment before. It keeps its room.
 func (r *room) whole() (late bool) {
 	r.read()

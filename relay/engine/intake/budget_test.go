@@ -59,6 +59,25 @@ func TestBudgetOfTheGreediestItself(t *testing.T) {
 	}
 }
 
+// A body may be given more time for as long as it was not told to end.
+func TestRoomUntil(t *testing.T) {
+	b := newBudget(1000, func(err error) { t.Error(err) })
+	defer b.overdue.Stop()
+	by := time.Now().Add(time.Hour)
+	r := b.open("slow", by, func() {})
+	r.until(by.Add(time.Second))
+	if late, waiting := b.late(by); len(late) != 0 || !waiting {
+		t.Errorf("%d are late before their time", len(late))
+	}
+	if late, _ := b.late(by.Add(time.Second)); len(late) != 1 {
+		t.Errorf("%d are late after it", len(late))
+	}
+	r.until(by.Add(time.Hour))
+	if late := r.whole(); !late {
+		t.Error("a body that was told to end was given more time")
+	}
+}
+
 // TestRoomIsNotToldAfterItsEnd has a server give the request of a body to somebody else as soon as its room is closed.
 func TestRoomIsNotToldAfterItsEnd(t *testing.T) {
 	b := newBudget(1000, func(err error) { t.Error(err) })

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -11,8 +12,9 @@ import (
 )
 
 const (
-	// refusedShare is how long the body of a callback that is refused already may take to arrive.
-	refusedShare = 2 * time.Second
+	// refusedShare is how long the body of a callback that is refused already may take to arrive, and refusedPause how long it
+	// may keep the answer waiting without a byte.
+	refusedShare, refusedPause = 2 * time.Second, 500 * time.Millisecond
 	// maxRefused is how many bytes of such bodies may be read at a time. It is a budget of its own, so that strangers take
 	// none of the room that callbacks have.
 	maxRefused = 16 << 20
@@ -69,9 +71,13 @@ func (in *Intake) readRefused(w http.ResponseWriter, r *http.Request, src *relay
 		return nil, false
 	}
 	by := time.Now().Add(min(refusedShare, time.Until(cb.Deadline)))
+	soon := func() time.Time { return time.Now().Add(min(refusedPause, time.Until(by))) }
 	control := http.NewResponseController(w)
-	room := in.refused.open(src.Name, by, func() { hurry(control, r) })
+	coming := &progressing{ReadCloser: r.Body}
+	r.Body = coming
+	room := in.refused.open(src.Name, soon(), func() { hurry(control, r) })
 	defer room.close()
+	coming.came = func() { room.until(soon()) }
 	body, rej := readBody(w, r, src, by, room)
 	if rej != nil {
 		return nil, false // the deadline stays, for what the server reads itself
@@ -79,4 +85,18 @@ func (in *Intake) readRefused(w http.ResponseWriter, r *http.Request, src *relay
 	room.whole()
 	_ = control.SetReadDeadline(time.Time{})
 	return body, true
+}
+
+// progressing is a body that tells when some of it has come.
+type progressing struct {
+	io.ReadCloser
+	came func()
+}
+
+func (p *progressing) Read(b []byte) (int, error) {
+	n, err := p.ReadCloser.Read(b)
+	if n > 0 {
+		p.came()
+	}
+	return n, err
 }
