@@ -21,6 +21,9 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) ([]relay.EventR
 	if err != nil {
 		return nil, "", err
 	}
+	if from == nil && f.Oldest {
+		from = behind(f.After)
+	}
 	ctx, end, err := s.beginForOperator(ctx)
 	if err != nil {
 		return nil, "", err
@@ -123,7 +126,7 @@ func (s *Store) completed(ctx context.Context, rows []row, headers []*header) ([
 			return nil, err
 		}
 		if h != nil {
-			records[i] = &relay.EventRecord{Event: *h.event, Duplicates: number(noted[0]), Conflicts: number(noted[1]), Deliveries: h.deliveries}
+			records[i] = &relay.EventRecord{Event: *h.event, Sequence: rows[i].name, Duplicates: number(noted[0]), Conflicts: number(noted[1]), Deliveries: h.deliveries}
 		}
 	}
 	return records, s.readDeliveries(ctx, rows, headers, records)

@@ -42,6 +42,7 @@ type Item struct {
 	TaskID  string
 	Stage   string // of what was accepted
 	Code    string // of what was accepted
+	Earlier bool   // stored before the event after which the stream begins, whose client may have missed it
 
 	// What follows is of a delivery.
 	Destination string
