@@ -62,7 +62,7 @@ func errNotAdmitted(err error) error {
 		return &apiError{http.StatusConflict, "already_accepted", relay.Sentence(err)}
 	case errors.Is(err, intake.ErrNotKept):
 		return &apiError{http.StatusConflict, "not_kept", relay.Sentence(err)}
-	case errors.Is(err, intake.ErrUnkept):
+	case errors.Is(err, relay.ErrUnkept):
 		return &apiError{http.StatusConflict, "conflict", "The callback conflicts with an event that takes no more variants: " + err.Error() + "."}
 	case errors.Is(err, intake.ErrUnreadable):
 		return &apiError{http.StatusUnprocessableEntity, "invalid_body", relay.Sentence(err)}

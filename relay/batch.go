@@ -55,6 +55,18 @@ type Accept struct {
 	Err    error
 }
 
+// Refusal returns why an accept that was applied has stored nothing of its event: ErrUnkept or ErrReplayed, and nil where it has,
+// or where the same is there already.
+func (a *Accept) Refusal() error {
+	switch a.Result {
+	case Unkept:
+		return ErrUnkept
+	case Replayed:
+		return ErrReplayed
+	}
+	return nil
+}
+
 // MaxVariants is how many bodies of conflicting callbacks are kept for an event; later ones are not taken.
 const MaxVariants = 8
 

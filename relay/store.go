@@ -32,6 +32,10 @@ var (
 	ErrBadCursor = errors.New("bad cursor")
 	// ErrRefused: the store refuses an accept for what it is, and would refuse it again.
 	ErrRefused = errors.New("refused by the store")
+	// ErrUnkept: a callback that conflicts with an event cannot be kept as a variant of it.
+	ErrUnkept = errors.New("the event has as many variants as are kept, or is past its retention")
+	// ErrReplayed: a proof came with another body than that which it came with first, and says nothing about bodies.
+	ErrReplayed = errors.New("the signature has been used for another body, and does not cover the body")
 	// ErrUnavailable: the store cannot be reached, or refuses writes for now. What was to be written may have been
 	// written all the same.
 	ErrUnavailable = errors.New("store unavailable")

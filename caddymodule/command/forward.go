@@ -2,7 +2,6 @@ package command
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,7 +67,6 @@ func (f *forwarder) post(ctx context.Context, e *api.StreamEvent) (status int, t
 		return 0, 0, err
 	}
 	for name, value := range map[string]string{
-		"Content-Type":      cmp.Or(source.Header.Get(api.HeaderContentType), "application/json"),
 		"User-Agent":        "caddy-relay/" + api.Version(debug.ReadBuildInfo()),
 		"Webhook-Id":        e.EventID,
 		"Webhook-Timestamp": strconv.FormatInt(time.Now().Unix(), 10),
@@ -77,6 +75,9 @@ func (f *forwarder) post(ctx context.Context, e *api.StreamEvent) (status int, t
 		"Relay-Attempt":     "1",
 	} {
 		req.Header.Set(name, value)
+	}
+	if contentType := source.Header.Get(api.HeaderContentType); contentType != "" { // a callback may have none
+		req.Header.Set("Content-Type", contentType)
 	}
 	start := time.Now()
 	res, err := f.http.Do(req)

@@ -193,6 +193,38 @@ func TestConflictsThroughTheSpool(t *testing.T) {
 	}
 }
 
+// A conflict that was answered from the spool and that the store cannot keep is set aside there, and not lost.
+func TestAConflictThatCannotBeKept(t *testing.T) {
+	c := newConsumer(t, nil)
+	var down atomic.Bool
+	down.Store(true)
+	g := newSpoolingGateway(t, newSource(destination(t, "billing", c.URL)), func(*relay.Event) error {
+		if down.Load() {
+			return relay.ErrUnavailable
+		}
+		return nil
+	}, spool.Options{Path: filepath.Join(t.TempDir(), "spool.db")})
+	var first string
+	for n := range 1 + relay.MaxVariants + 1 {
+		w := g.send(callbackOf(strings.Replace(callbackText("one"), "v.mp3", fmt.Sprintf("v%d.mp3", n), 1)))
+		if w.Code != http.StatusOK {
+			t.Fatalf("%d was answered %d %s", n, w.Code, w.Body)
+		}
+		if n == 0 {
+			first = w.Header().Get("Relay-Event-Id")
+		}
+	}
+	down.Store(false)
+	g.await("one is set aside", func() bool {
+		st := g.Status(context.Background()).Spool
+		return st.Events == 0 && st.Stuck == 1
+	})
+	rec, err := g.Event(t.Context(), first)
+	if err != nil || len(rec.Variants) != relay.MaxVariants {
+		t.Errorf("%+v, %v", rec, err)
+	}
+}
+
 // A callback that comes while store and spool are still being opened is answered from the spool, if the store then cannot be
 // opened.
 func TestACallbackWaitsForTheSpool(t *testing.T) {

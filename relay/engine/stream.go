@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
 	"github.com/callbackrelay/caddy-relay/relay/engine/stream"
 )
 
@@ -172,6 +173,7 @@ func (e *Engine) settled(s *relay.Settle, status int, reason string) {
 func (e *Engine) drained(a *relay.Accept) {
 	e.lanes.WakeFor(a)
 	e.accepted(a)
+	intake.LogConflict(e.log(), a.Event, a.Result, a.FirstID, a.ConflictWith)
 }
 
 // died publishes a dead letter.

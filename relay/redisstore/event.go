@@ -19,11 +19,6 @@ func (s *Store) Event(ctx context.Context, id string) (*relay.EventRecord, error
 	if err != nil {
 		return nil, err
 	}
-	pipe := s.client.Pipeline()
-	hash, payload := pipe.HGetAll(ctx, h.event(id)), pipe.Get(ctx, h.payload(id))
-	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
-		return nil, explain(err)
-	}
 	rows := []row{{shard: h, id: id}}
 	headers, err := s.headers(ctx, rows)
 	if err != nil {
@@ -32,6 +27,12 @@ func (s *Store) Event(ctx context.Context, id string) (*relay.EventRecord, error
 	records, err := s.completed(ctx, rows, headers)
 	if err != nil {
 		return nil, err
+	}
+	// After the deliveries, so that every attempt and file is there of which their states tell.
+	pipe := s.client.Pipeline()
+	hash, payload := pipe.HGetAll(ctx, h.event(id)), pipe.Get(ctx, h.payload(id))
+	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+		return nil, explain(err)
 	}
 	rec, all := records[0], hash.Val()
 	if rec == nil || payload.Val() == "" && all["m"] == "" {

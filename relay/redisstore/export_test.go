@@ -140,6 +140,36 @@ func (s *Store) Tell(source, destination string) {
 	s.tell(relay.DestinationName{Source: source, Destination: destination})
 }
 
+// After calls f each time that a command has been answered.
+func (s *Store) After(command string, f func()) { s.client.AddHook(&afterHook{command, f}) }
+
+type afterHook struct {
+	command string
+	f       func()
+}
+
+func (h *afterHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *afterHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == h.command {
+			h.f()
+		}
+		return err
+	}
+}
+
+func (h *afterHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Name() == h.command }) {
+			h.f()
+		}
+		return err
+	}
+}
+
 // PanicOn lets the client panic where it is to send a command, until the function it returns is called.
 func (s *Store) PanicOn(command string) (calm func()) {
 	h := &panicHook{command: command}

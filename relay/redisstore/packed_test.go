@@ -277,6 +277,17 @@ func TestWhatWaitsIsCounted(t *testing.T) {
 	counts(0, 0, 18, 2)
 }
 
+// The oldest delivery grows older while nobody looks.
+func TestTheOldestDeliveryAges(t *testing.T) {
+	s := open(t)
+	accept(t, s, newAccept("one"))
+	oldest := func() time.Duration { return s.Counts()[0].OldestPending }
+	redistest.Eventually(t, 10*time.Second, "a look", func() bool { s.Refresh(); return len(s.Counts()) == 1 && oldest() > 0 })
+	if before := oldest(); before >= oldest() {
+		t.Errorf("it is %s old, and stays so", before)
+	}
+}
+
 // Of two settles of one delivery in a batch the first one counts, with its own attempt.
 func TestADeliveryIsSettledOnce(t *testing.T) {
 	for name, leased := range map[string]func(*testing.T, *redisstore.Store, ...string) *relay.Accept{"leased at once": packed, "after it waited": waiting} {

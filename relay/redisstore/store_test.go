@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -65,6 +66,36 @@ func settle(t testing.TB, s *redisstore.Store, d *relay.Leased, outcome relay.Ou
 	op := &relay.Settle{Leased: d, Outcome: outcome, Used: true, Attempt: &relay.Attempt{At: time.Now(), Status: 500, Error: "bad"}}
 	s.Apply(t.Context(), &relay.Batch{Settles: []*relay.Settle{op}})
 	return op.Err
+}
+
+// An attempt that is settled while its event is read shows as a whole, or not at all.
+func TestAnEventIsReadWhole(t *testing.T) {
+	for _, command := range []string{"zscore", "hmget", "hgetall"} {
+		t.Run(command, func(t *testing.T) {
+			reader, other := open(t), open(t)
+			a := newAccept("one")
+			a.Deliveries[0].LeaseFor = time.Minute
+			accept(t, other, a)
+			if err := settle(t, other, a.Leased[0], relay.OutcomeRetry); err != nil {
+				t.Fatal(err)
+			}
+			d := lease(t, other, "one", 1).Leased[0]
+			settled := false
+			reader.After(command, sync.OnceFunc(func() {
+				settled = true
+				if err := settle(t, other, d, relay.OutcomeDelivered); err != nil {
+					t.Error(err)
+				}
+			}))
+			rec, err := reader.Event(t.Context(), a.Event.ID)
+			if err != nil || len(rec.Deliveries) != 1 || len(rec.Deliveries[0].Attempts) != rec.Deliveries[0].Tries {
+				t.Errorf("%+v, %v", rec, err)
+			}
+			if !settled {
+				t.Error("the event was read without that command")
+			}
+		})
+	}
 }
 
 func TestTheWayOfADelivery(t *testing.T) {

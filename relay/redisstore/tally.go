@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
@@ -12,7 +13,13 @@ import (
 // tally counts what the store believes to be in Redis: as of the last look, and what this process has done since.
 type tally struct {
 	mu     sync.Mutex
-	counts map[string]map[tallied]*relay.Count // by source
+	counts map[string]map[tallied]*tallyCount // by source
+}
+
+// tallyCount is a count. Its OldestPending goes on growing, since it was that old at a time.
+type tallyCount struct {
+	relay.Count
+	at time.Time
 }
 
 // tallied names what is counted by itself: a destination's deliveries in one partition.
@@ -39,8 +46,8 @@ func (t *tally) list() []relay.Count {
 			sum.Pending, sum.InFlight = sum.Pending+pending, sum.InFlight+inFlight
 			sum.Delivered, sum.Dead = sum.Delivered+max(0, c.Delivered), sum.Dead+max(0, c.Dead)
 			sum.LeaseExpired, sum.Paused = sum.LeaseExpired+c.LeaseExpired, sum.Paused || c.Paused
-			if pending+inFlight > 0 {
-				sum.OldestPending = max(sum.OldestPending, c.OldestPending)
+			if pending+inFlight > 0 && c.OldestPending > 0 {
+				sum.OldestPending = max(sum.OldestPending, c.OldestPending+time.Since(c.at))
 			}
 		}
 	}
@@ -55,13 +62,13 @@ func (t *tally) list() []relay.Count {
 }
 
 // of returns the counts of a source. The caller holds the lock.
-func (t *tally) of(source string) map[tallied]*relay.Count {
+func (t *tally) of(source string) map[tallied]*tallyCount {
 	if t.counts == nil {
-		t.counts = map[string]map[tallied]*relay.Count{}
+		t.counts = map[string]map[tallied]*tallyCount{}
 	}
 	counts := t.counts[source]
 	if counts == nil {
-		counts = map[tallied]*relay.Count{}
+		counts = map[tallied]*tallyCount{}
 		t.counts[source] = counts
 	}
 	return counts
@@ -74,10 +81,10 @@ func (t *tally) add(h *shard, destination string, change func(*relay.Count)) {
 	counts, name := t.of(h.source), tallied{h.number, destination}
 	c := counts[name]
 	if c == nil {
-		c = &relay.Count{Source: h.source, Destination: destination}
+		c = &tallyCount{Count: relay.Count{Source: h.source, Destination: destination}}
 		counts[name] = c
 	}
-	change(c)
+	change(&c.Count)
 }
 
 // set replaces all counts of a partition by those counted now. Its LeaseExpired are those that this look has ended.
@@ -85,7 +92,7 @@ func (t *tally) set(h *shard, counted []relay.Count) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	counts := t.of(h.source)
-	expired := map[string]int64{}
+	expired, now := map[string]int64{}, time.Now()
 	for name, c := range counts {
 		if name.partition == h.number {
 			expired[name.destination] = c.LeaseExpired
@@ -94,7 +101,7 @@ func (t *tally) set(h *shard, counted []relay.Count) {
 	}
 	for _, c := range counted {
 		c.LeaseExpired += expired[c.Destination]
-		counts[tallied{h.number, c.Destination}] = &c
+		counts[tallied{h.number, c.Destination}] = &tallyCount{c, now}
 	}
 }
 

@@ -121,6 +121,15 @@ func (m *machine) due(now time.Time) (list []due) {
 	return list
 }
 
+// hasten lets no alert wait longer than for every, which may have been shortened.
+func (m *machine) hasten(now time.Time, every time.Duration) {
+	for _, e := range m.entries {
+		if soon := now.Add(every); soon.Before(e.next) {
+			e.next = soon
+		}
+	}
+}
+
 // news reports whether there is more to say than the open alert has said.
 func (e *entry) news() bool {
 	return e.open == "" || !slices.Contains(counted, e.fact.Condition) || e.fact.Count > e.told
@@ -130,13 +139,17 @@ func (e *entry) news() bool {
 func (m *machine) fired(now time.Time, task, id string, spooled bool, every time.Duration) {
 	m.joined(now, task, id, every)
 	e := m.entries[task]
-	e.spooled, e.next = spooled, now.Add(every)
+	e.spooled, e.told, e.next = spooled, e.fact.Count, now.Add(every)
 }
 
-// joined notes that another alert of the last `every` says the same, and is open. Its age is not known here.
+// joined notes that another alert of the last `every` says the same, and is open. Its age is not known here. What it has told
+// is known only of one that was open before.
 func (m *machine) joined(now time.Time, task, id string, every time.Duration) {
 	e := m.entries[task]
-	e.owed, e.open, e.spooled, e.told, e.resolve = false, id, false, e.fact.Count, time.Time{}
+	if e.open != id {
+		e.told = e.fact.Count
+	}
+	e.owed, e.open, e.spooled, e.resolve = false, id, false, time.Time{}
 	e.next = now.Add(every / 4)
 }
 

@@ -110,6 +110,28 @@ func TestAnAlertOfAnEarlierProcess(t *testing.T) {
 	expect(t, step(m, every, letters(4)), "firing")
 }
 
+// What an earlier process has left open and this one joins has told no more than it did then.
+func TestAJoinedAlertOfAnEarlierProcess(t *testing.T) {
+	m, task := new(machine), letters(1).Task()
+	m.adopt(letters(1), start.Add(-time.Minute), "1", start.Add(every))
+	expect(t, step(m, 0, letters(3)), "firing")
+	m.joined(start, task, "1", every) // it is too early for another one
+	expect(t, step(m, every/4, letters(3)), "firing")
+	m.fired(start.Add(every/4), task, "2", false, every)
+	expect(t, step(m, 2*every, letters(3)), "")
+}
+
+// An alert waits no longer than the settings of now say.
+func TestAlertsAreHastened(t *testing.T) {
+	m, task := new(machine), held.Task()
+	expect(t, step(m, 0, held), "firing")
+	m.fired(start, task, "1", false, every)
+	m.hasten(start.Add(time.Minute), time.Second)
+	expect(t, step(m, time.Minute, held), "")
+	m.hasten(start.Add(time.Minute+time.Second), time.Second)
+	expect(t, step(m, time.Minute+time.Second, held), "firing")
+}
+
 // Subjects that are over are forgotten.
 func TestForgotten(t *testing.T) {
 	m := new(machine)

@@ -115,6 +115,7 @@ func (w *Watcher) look(ctx context.Context, s *relay.Settings, now time.Time) {
 		// Alerts about alerts would never end where it is their delivery that fails.
 		return f.Source == relay.AlertSource || !slices.Contains(s.Alerts.Conditions, f.Condition)
 	}))
+	w.machine.hasten(now, s.Alerts.Every)
 	for _, d := range w.machine.due(now) {
 		if ctx.Err() != nil {
 			return

@@ -35,7 +35,7 @@ func (in *Intake) admit(ctx context.Context, src *relay.Source, header http.Head
 	case err != nil:
 		return Receipt{}, err
 	case outcome.Result == relay.Unkept || outcome.Result == relay.Replayed:
-		return Receipt{}, ErrUnkept
+		return Receipt{}, relay.ErrUnkept
 	}
 	return Receipt{Result: outcome.Name(), EventID: outcome.EventID, TaskID: ev.TaskID}, nil
 }

@@ -42,18 +42,24 @@ func (in *Intake) answer(ctx context.Context, w http.ResponseWriter, src *relay.
 		return receipt // usually nothing is logged, and a logger costs something
 	}
 	logger := in.params.Report.Logger(src.Logger)
-	switch {
-	case o.ConflictWith != "":
-		logger.Warn("callback conflicts with an earlier one of the same key; it is delivered as an event of its own",
-			"source", src.Name, "event_id", o.EventID, "conflict_with", o.ConflictWith, "task_id", ev.TaskID)
-	case o.Result == relay.Conflict:
-		logger.Warn("callback conflicts with an earlier one of the same key; its body is kept as a variant of the event",
-			"source", src.Name, "event_id", o.EventID, "task_id", ev.TaskID)
-	}
+	LogConflict(logger, ev, o.Result, o.EventID, o.ConflictWith)
 	if debug {
 		logger.Debug("callback "+receipt.Result, "source", src.Name, "event_id", o.EventID, "task_id", ev.TaskID)
 	}
 	return receipt
+}
+
+// LogConflict logs that a callback conflicts with an earlier one, if it does: with the event id, whose variant its body is, or
+// with another event, beside which it is event id.
+func LogConflict(logger *slog.Logger, ev *relay.Event, result relay.Result, id, with string) {
+	switch {
+	case with != "":
+		logger.Warn("callback conflicts with an earlier one of the same key; it is delivered as an event of its own",
+			"source", ev.Source, "event_id", id, "conflict_with", with, "task_id", ev.TaskID)
+	case result == relay.Conflict:
+		logger.Warn("callback conflicts with an earlier one of the same key; its body is kept as a variant of the event",
+			"source", ev.Source, "event_id", id, "task_id", ev.TaskID)
+	}
 }
 
 func tooLarge(src *relay.Source) *rejection {

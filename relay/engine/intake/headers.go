@@ -1,15 +1,18 @@
 package intake
 
 import (
+	"maps"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// maxHeaders is how many bytes of request headers are stored with an event.
-const maxHeaders = 16 << 10
+// maxHeaders is how many bytes of request headers are stored with an event: more than Caddy lets in, unless its
+// max_header_size says otherwise.
+const maxHeaders = 32 << 10
 
 // lowercase has the names that nearly every callback has, so that they need no memory of their own.
 var lowercase = func() map[string]string {
@@ -20,12 +23,12 @@ var lowercase = func() map[string]string {
 	return m
 }()
 
-// storedHeaders are the request's headers as they are kept with the event: none that carries a secret, and no more of
-// them than maxHeaders.
+// storedHeaders are the request's headers as they are kept with the event, and filters see them: none that carries a secret,
+// and no more of them than maxHeaders.
 func storedHeaders(r *http.Request, src *relay.Source) relay.Headers {
 	headers := make(relay.Headers, len(r.Header))
 	headers["content-type"] = r.Header.Get("Content-Type") // told to every destination, which is told none if this is empty
-	room := maxHeaders
+	size := 0
 next:
 	for name, values := range r.Header {
 		switch name {
@@ -42,17 +45,30 @@ next:
 			}
 		}
 		value := strings.Join(values, ", ")
-		if room -= len(name) + len(value); room < 0 {
-			break
-		}
+		size += len(name) + len(value)
 		lower, ok := lowercase[name]
 		if !ok {
 			lower = strings.ToLower(name)
 		}
 		headers[lower] = strings.ToValidUTF8(value, "\ufffd")
 	}
+	if size > maxHeaders {
+		cutHeaders(headers)
+	}
 	if parent := inboundTrace(r.Context()); parent != "" {
 		headers["traceparent"] = parent
 	}
 	return headers
+}
+
+// cutHeaders removes what is too much, the same headers of the same request each time, since a filter may ask for them.
+func cutHeaders(headers relay.Headers) {
+	room := maxHeaders
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		if size := len(name) + len(headers[name]); size <= room {
+			room -= size
+		} else if name != "content-type" {
+			delete(headers, name)
+		}
+	}
 }

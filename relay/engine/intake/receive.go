@@ -3,7 +3,6 @@ package intake
 
 import (
 	"bytes"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -142,20 +141,17 @@ func (in *Intake) receive(w http.ResponseWriter, r *http.Request, src *relay.Sou
 	case relay.Replayed:
 		return Receipt{TaskID: ev.TaskID}, &rejection{
 			http.StatusUnauthorized, relay.ResultUnverified, "verification_failed", "The callback could not be verified.",
-			errors.New("the signature has been used for another body, and does not cover the body"),
+			relay.ErrReplayed,
 		}
 	case relay.Unkept:
 		in.params.Report.Logger(src.Logger).Error("callback conflicts with an earlier one of the same key, and cannot be kept: it is answered with 503",
 			"source", src.Name, "event_id", outcome.EventID, "task_id", ev.TaskID, "most", relay.MaxVariants)
-		return Receipt{TaskID: ev.TaskID}, unavailable(ErrUnkept)
+		return Receipt{TaskID: ev.TaskID}, unavailable(relay.ErrUnkept)
 	}
 	m.Called(start)
 	in.count(m, src, outcome.Name())
 	return in.answer(r.Context(), w, src, ev, outcome), nil
 }
-
-// ErrUnkept is why a callback that conflicts with an event cannot be stored.
-var ErrUnkept = errors.New("the event has as many variants as are kept, or is past its retention")
 
 // Stop ends what looks after bodies, and waits for that.
 func (in *Intake) Stop() {

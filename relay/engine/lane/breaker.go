@@ -22,10 +22,15 @@ type breaker struct {
 	nextProbe time.Time
 }
 
-func (b *breaker) configure(p relay.BreakerPolicy) {
+// configure sets a new policy. A destination that is held is probed within its interval, whatever was planned before: its new
+// settings may be what it was held for.
+func (b *breaker) configure(now time.Time, p relay.BreakerPolicy) {
 	b.policy = p
 	if p.Failures <= 0 {
 		*b = breaker{}
+	}
+	if soon := now.Add(p.Probe); b.open && soon.Before(b.nextProbe) {
+		b.nextProbe = soon
 	}
 }
 

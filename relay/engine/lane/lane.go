@@ -87,8 +87,8 @@ func (l *Lane) Pause(paused bool) { l.do(func(m *machine, _ time.Time) { m.pause
 func (l *Lane) Rouse() { l.do(func(m *machine, _ time.Time) { m.pause(false) }) }
 
 func (l *Lane) configure(dst *relay.Destination) {
-	l.do(func(m *machine, _ time.Time) {
-		m.configure(dst)
+	l.do(func(m *machine, now time.Time) {
+		m.configure(now, dst)
 		if dst != nil {
 			l.meter = l.lanes.params.Meter.Lane(l.name)
 		}

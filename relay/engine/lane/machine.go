@@ -44,13 +44,13 @@ type machine struct {
 }
 
 // configure sets new settings, or none. What is in flight goes on.
-func (m *machine) configure(dst *relay.Destination) {
+func (m *machine) configure(now time.Time, dst *relay.Destination) {
 	before := m.dest
 	m.dest = dst
 	if dst == nil {
 		return
 	}
-	m.breaker.configure(dst.Breaker)
+	m.breaker.configure(now, dst.Breaker)
 	if before == nil || before.Rate != dst.Rate {
 		m.limiter = newLimiter(dst.Rate)
 	}

@@ -24,7 +24,7 @@ func newScript(t *testing.T, dst relay.Destination) *script {
 	}
 	dst.Timeout = 15 * time.Second
 	s := &script{T: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
-	s.configure(&dst)
+	s.configure(s.now, &dst)
 	return s
 }
 
@@ -219,6 +219,21 @@ func TestMachineProbesWhatIsHeld(t *testing.T) {
 	s.wants(2, false)
 }
 
+// Whoever mends a destination's settings need not wait for a probe that was planned under the old ones.
+func TestMachineProbesNewSettingsSoon(t *testing.T) {
+	s := newScript(t, relay.Destination{Breaker: relay.BreakerPolicy{Failures: 1, Probe: time.Hour}})
+	s.wants(2, false)
+	s.gets(1, -1, false)
+	s.answered(s.now, 0, "a", 0, false)
+	s.settles(relay.OutcomeRetry, 0)
+	s.wants(0, false)
+	s.alarm = time.Time{}
+	s.configure(s.now, &relay.Destination{MaxInFlight: 2, Breaker: relay.BreakerPolicy{Failures: 1, Probe: time.Second}})
+	s.wants(0, false)
+	s.sleeps(time.Second)
+	s.wants(1, true)
+}
+
 func TestMachineKeepsTheRate(t *testing.T) {
 	s := newScript(t, relay.Destination{Rate: rate.Every(10 * time.Second), MaxInFlight: 10})
 	s.wants(1, false)
@@ -245,12 +260,12 @@ func TestMachineSpacesDeliveries(t *testing.T) {
 
 func TestMachineWithoutSettings(t *testing.T) {
 	s := newScript(t, relay.Destination{})
-	s.configure(nil)
+	s.configure(s.now, nil)
 	s.wants(0, false)
 	if s.reserve(s.now, 0) {
 		t.Error("a slot was reserved for a destination that left the config")
 	}
-	s.configure(&relay.Destination{MaxInFlight: 1})
+	s.configure(s.now, &relay.Destination{MaxInFlight: 1})
 	s.wants(1, false)
 	s.gets(1, -1, false)
 	s.stopped = true

@@ -3,6 +3,7 @@ package spooling
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -177,7 +178,10 @@ func (s *Spooler) apply(store relay.Store, source string, items []*relay.Spooled
 		commit.Apply(store, &batch)
 		err = commit.Failure(&batch)
 		for i, a := range batch.Accepts {
-			errs[i] = a.Err
+			if errs[i] = a.Err; a.Err == nil && a.Refusal() != nil {
+				errs[i] = fmt.Errorf("%w: %w", relay.ErrRefused, a.Refusal())
+				items[i].Refused = relay.MaxRefused // it would be refused however often it is tried
+			}
 		}
 	}
 	s.params.Meter.ObserveStore("drain", start, err)
