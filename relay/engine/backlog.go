@@ -31,14 +31,16 @@ type backlog struct {
 	emit    func([]*stream.Entry) error
 
 	after  *relay.EventRecord // where to begin; nil if it is not stored
-	newest int64              // where to end: what is stored later comes live
-	last   string             // the event that was emitted last, or that after which to begin
-	seen   map[string]bool    // the newest events that were emitted: they may come live, too
+	known  bool               // which of the earlier events were published after that one: those of late, by id
+	late   map[string]int64
+	newest int64           // where to end: what is stored later comes live
+	last   string          // the event that was emitted last, or that after which to begin
+	seen   map[string]bool // the newest events that were emitted: they may come live, too
 }
 
-// overlap is how far apart in a store that has several sequences events may be whose order is not known: of two sources, the
-// event that was stored first may be published last. A step of a committer and what it reads afterwards take no longer than
-// the store's timeout each.
+// overlap returns how far apart in a store that has several sequences events may be whose order is not known: of two sources,
+// the event that was stored first may be published last. A step of a committer and what it reads afterwards take no longer
+// than the store's timeout each.
 func (e *Engine) overlap(store relay.Store) time.Duration {
 	if !store.PerSource() {
 		return 0
@@ -57,7 +59,13 @@ func (b *backlog) begin(ctx context.Context, since string) error {
 	early := id.Timestamp().Add(-streamEarly)
 	switch {
 	case err == nil:
-		b.filter.After = b.after.Seq - b.overlap.Microseconds()
+		b.filter.After = b.after.Seq
+		if b.late, b.known = b.engine.hub.Overtaken(since, b.after.Seq); !b.known {
+			b.filter.After -= b.overlap.Microseconds()
+		}
+		for _, seq := range b.late {
+			b.filter.After = min(b.filter.After, seq-1)
+		}
 	case !errors.Is(err, relay.ErrNotFound):
 		return err
 	case b.overlap > 0: // it is past its retention, or another store's, and its sequence would have been a time
@@ -94,7 +102,7 @@ func (b *backlog) pass(page []relay.EventRecord) error {
 	for i := range page {
 		rec := &page[i]
 		earlier := b.after != nil && rec.Seq <= b.after.Seq
-		if earlier && rec.Sequence == b.after.Sequence {
+		if earlier && !b.mayBeMissed(rec) {
 			continue
 		}
 		if !earlier {
@@ -112,6 +120,15 @@ func (b *backlog) pass(page []relay.EventRecord) error {
 		return nil
 	}
 	return b.emit(items)
+}
+
+// mayBeMissed reports whether who has seen the event after which to begin may not have seen one that was stored before it.
+func (b *backlog) mayBeMissed(rec *relay.EventRecord) bool {
+	if b.known {
+		_, late := b.late[rec.ID]
+		return late
+	}
+	return rec.Sequence != b.after.Sequence
 }
 
 // itemsOf returns what is stored of an event as it would have come live.

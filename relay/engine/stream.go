@@ -24,8 +24,9 @@ var ErrBadSince = errors.New("not the id of an event")
 // Stream passes on what happens to the events of a source, or of all sources where it is empty, until ctx ends, the
 // engine stops, or emit fails. Unless since is empty it begins with the events that are in the store and came after the
 // one of that id, in the order in which they were stored, each with what its deliveries have come to: so a client that
-// reconnects misses nothing that is still stored. It may get some of it twice where the store has several sequences: events
-// of others that were stored not long before that one, which are marked as earlier. What comes live is of this node alone.
+// reconnects misses nothing that is still stored. Where the store has several sequences, events that were stored shortly
+// before that one come too, marked as earlier, if they were published after it; if another process has published it, all of
+// other sequences that may have been. What comes live is of this node alone.
 //
 // emit gets the items in batches, and an empty batch from time to time, so that it notices when its client is gone. It
 // may keep the caller waiting, but not the engine: a client that falls too far behind gets stream.ErrBehind. Other errors:
@@ -134,13 +135,13 @@ func (e *Engine) catchUp(ctx context.Context, w *stream.Watcher, source, since s
 func acceptedItem(ev *relay.Event) stream.Item {
 	return stream.Item{
 		Kind: stream.Accepted, At: ev.ReceivedAt,
-		EventID: ev.ID, Source: ev.Source, TaskID: ev.TaskID, Stage: ev.Stage, Code: ev.Code,
+		EventID: ev.ID, Source: ev.Source, TaskID: ev.TaskID, Stage: ev.Stage, Code: ev.Code, Seq: ev.Seq,
 	}
 }
 
 // accepted publishes an event that was stored. A committer calls it in the store's order.
 func (e *Engine) accepted(a *relay.Accept) {
-	if a.Err == nil && a.Result == relay.Accepted && e.hub.Watched() {
+	if a.Err == nil && a.Result == relay.Accepted && e.hub.Remembers() {
 		e.hub.Publish(acceptedItem(a.Event))
 	}
 }

@@ -96,7 +96,7 @@ func TestStream(t *testing.T) {
 		if got.At.IsZero() || (got.Kind != stream.Accepted) != (got.Duration > 0) {
 			t.Errorf("%d: %+v", i, got)
 		}
-		got.At, got.Duration = time.Time{}, 0
+		got.At, got.Duration, got.Seq = time.Time{}, 0, 0
 		want.EventID, want.Source = id, "vocals"
 		if got != want {
 			t.Errorf("%d: got %+v, want %+v", i, got, want)

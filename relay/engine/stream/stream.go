@@ -42,6 +42,7 @@ type Item struct {
 	TaskID  string
 	Stage   string // of what was accepted
 	Code    string // of what was accepted
+	Seq     int64  // of what was accepted
 	Earlier bool   // stored before the event after which the stream begins, whose client may have missed it
 
 	// What follows is of a delivery.
@@ -69,24 +70,40 @@ func (e *Entry) Text(render func(*Item) []byte) []byte {
 // Hub passes items on to watchers. Its zero value has none. All methods may be called concurrently, and none but
 // Watcher.Next waits.
 type Hub struct {
-	watchers atomic.Int32 // so that publishing costs nothing where nobody watches
+	watchers  atomic.Int32 // so that publishing costs nothing where nobody watches
+	remembers atomic.Bool  // somebody has watched
 
 	mu   sync.Mutex
 	ring []*Entry      // of ringSize, once somebody has watched
 	next uint64        // number of the next item; its place is the rest by ringSize
 	news chan struct{} // closed when the next item comes; nil while nobody waits for it
+
+	order  []place // of the last accepted events, of which there are ringSize at most
+	oldest int     // of order, once it is full
 }
+
+// place is an event in the order in which they were published.
+type place struct {
+	id  string
+	seq int64
+}
+
+// Remembers reports whether accepted events are worth publishing: somebody watches, or has watched and may come back.
+func (h *Hub) Remembers() bool { return h.remembers.Load() }
 
 // Watched reports whether anybody watches, so that an item is worth making.
 func (h *Hub) Watched() bool { return h.watchers.Load() > 0 }
 
 // Publish passes an item on to those who watch.
 func (h *Hub) Publish(i Item) {
-	if !h.Watched() {
+	if !h.Remembers() {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if i.Kind == Accepted {
+		h.remember(place{i.EventID, i.Seq})
+	}
 	if h.ring == nil {
 		return // the last watcher has gone
 	}
@@ -96,6 +113,31 @@ func (h *Hub) Publish(i Item) {
 		close(h.news)
 		h.news = nil
 	}
+}
+
+func (h *Hub) remember(p place) {
+	if len(h.order) < ringSize {
+		h.order = append(h.order, p)
+		return
+	}
+	h.order[h.oldest] = p
+	h.oldest = (h.oldest + 1) % ringSize
+}
+
+// Overtaken returns the sequences of the events, by id, that were published later than one that was stored after them. known is
+// false if that one is not among the last that were published here.
+func (h *Hub) Overtaken(id string, seq int64) (late map[string]int64, known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range h.order {
+		switch p := h.order[(h.oldest+i)%len(h.order)]; {
+		case p.id == id:
+			late, known = map[string]int64{}, true
+		case known && p.seq < seq:
+			late[p.id] = p.seq
+		}
+	}
+	return late, known
 }
 
 // Watch begins to watch: every item that is published from now on is seen. The watcher must be closed.
@@ -109,6 +151,7 @@ func (h *Hub) Watch() (*Watcher, error) {
 		h.ring = make([]*Entry, ringSize)
 	}
 	h.watchers.Add(1)
+	h.remembers.Store(true)
 	return &Watcher{hub: h, next: h.next}, nil
 }
 
