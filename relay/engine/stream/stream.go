@@ -14,6 +14,7 @@ const (
 	// MaxWatchers is how many may watch at a time.
 	MaxWatchers = 64
 	// ringSize is how many items a watcher may be behind. All watchers share the ring, so it is all the memory they use.
+	// The order of as many accepted events is remembered.
 	ringSize = 8192
 )
 
