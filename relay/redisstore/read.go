@@ -120,13 +120,15 @@ func (s *Store) completed(ctx context.Context, rows []row, headers []*header) ([
 		return nil, explain(err)
 	}
 	records := make([]*relay.EventRecord, len(rows))
-	for i, h := range headers {
+	for i, r := range rows {
 		noted, err := fields(notes[i], 2)
 		if err != nil {
 			return nil, err
 		}
-		if h != nil {
-			records[i] = &relay.EventRecord{Event: *h.event, Sequence: rows[i].name, Duplicates: number(noted[0]), Conflicts: number(noted[1]), Deliveries: h.deliveries}
+		if h := headers[i]; h != nil {
+			records[i] = &relay.EventRecord{
+				Event: *h.event, Sequence: r.name, Duplicates: number(noted[0]), Conflicts: number(noted[1]), Deliveries: h.deliveries,
+			}
 		}
 	}
 	return records, s.readDeliveries(ctx, rows, headers, records)
