@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -133,6 +134,51 @@ func TestBodyArchived(t *testing.T) {
 	if err != nil || got.header.Get("Webhook-Signature") != signed {
 		t.Error("the signature is not over what was sent", err)
 	}
+}
+
+// A delivery that is replayed together with the archive waits for it, and one that is replayed by itself does not.
+func TestReplayedBehindTheArchive(t *testing.T) {
+	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
+		host := newFileServer(t)
+		host.status.Store(http.StatusForbidden)
+		at := newConsumer(t, nil)
+		a := archiveOf(t, t.TempDir())
+		a.Retry = retries()
+		app := destination(t, "app", at.URL)
+		app.BodyArchived = a.Archiver
+		g := start(app, a)
+		id := g.send(filesCallback("t", "complete", host.URL+"/1.mp3")).Header().Get("Relay-Event-Id")
+		if body := at.next(t).body; !strings.Contains(body, host.URL+"/1.mp3") {
+			t.Errorf("without its file in the archive it is sent as %s", body)
+		}
+		g.awaitState(id, relay.ArchiveName, relay.StateDead)
+		g.awaitState(id, "app", relay.StateDelivered)
+
+		host.hold = make(chan struct{})
+		host.status.Store(0)
+		if n, _, err := g.Replay(t.Context(), id, nil, 0); n != 2 || err != nil {
+			t.Fatalf("replayed %d, %v", n, err)
+		}
+		g.await("the archive is asked", func() bool { return host.asked.Load() == 2 })
+		g.await("it waits", func() bool {
+			d := g.delivery(id, "app")
+			return d.State == relay.StatePending && d.NextAttempt > 0
+		})
+		close(host.hold)
+		for n := range 2 {
+			got := at.next(t)
+			if !strings.Contains(got.body, "https://files.example.com/") || got.header.Get("Relay-Attempt") != strconv.Itoa(2+n) {
+				t.Errorf("replay %d is sent as %s %v", n+1, got.body, got.header)
+			}
+			if n > 0 {
+				break
+			}
+			g.awaitState(id, "app", relay.StateDelivered)
+			if _, _, err := g.Replay(t.Context(), id, []string{"app"}, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }
 
 // timestamp returns the webhook-timestamp of a request.

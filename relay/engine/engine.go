@@ -109,7 +109,7 @@ func New(o Options) *Engine {
 	tracing := new(courier.Tracing)
 	e.lanes = lane.New(lane.Params{
 		Commit: e.committers, Courier: courier.New("caddy-relay/"+o.Version, tracing),
-		Meter: e.meter, Logger: e.log, Settled: e.settled, GaveUp: e.gaveUp,
+		Meter: e.meter, Logger: e.log, Settled: e.settled, GaveUp: e.gaveUp, Behind: e.behindArchive,
 	})
 	e.spooling = spooling.New(spooling.Params{
 		Open: e.openSpool(), Access: e.access, Commit: e.committers, Stored: e.drained, Meter: e.meter, Logger: e.log,

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -60,7 +59,7 @@ func (in *Intake) AcceptRejected(ctx context.Context, id string, source func(nam
 // Sample returns a callback for a first try of a source, of a task that was not there before. It names no files if the
 // source has an archive, since nobody serves them.
 func Sample(src *relay.Source) (body []byte, header http.Header) {
-	withFiles := !slices.ContainsFunc(src.Destinations, isArchive)
+	withFiles := ArchiveOf(src) == nil
 	opts := relay.ReadOptions{Format: src.Body, Paths: dedupePaths(src.Dedupe)}
 	body, header = src.Provider.Sample("sample-"+NewID(time.Now()), withFiles, opts)
 	for _, f := range src.Dedupe {

@@ -138,7 +138,7 @@ func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event, by
 				continue
 			}
 		}
-		deliveries = append(deliveries, relay.NewDelivery{Destination: dst.Name, Ordered: dst.OrderTask, Behind: behind(dst, archive)})
+		deliveries = append(deliveries, relay.NewDelivery{Destination: dst.Name, Ordered: dst.OrderTask, Behind: Behind(dst, archive)})
 	}
 	return deliveries, nil
 }

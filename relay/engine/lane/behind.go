@@ -6,6 +6,9 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
+// behindPause is how long a replayed delivery waits until it looks again for the one that it waits for.
+const behindPause = 2 * time.Second
+
 // turn is a leased delivery that waits for the end of an earlier attempt of its own.
 type turn struct {
 	delivery *relay.Leased

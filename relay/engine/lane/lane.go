@@ -180,6 +180,11 @@ func (l *Lane) attempt(dst *relay.Destination, d *relay.Leased, probe bool) {
 		l.do(func(m *machine, _ time.Time) { m.unanswered(probe) })
 		return
 	}
+	if d.Replay > 0 && l.lanes.params.Behind(l.lanes.ctx, dst, d) {
+		l.do(func(m *machine, _ time.Time) { m.unanswered(probe) })
+		l.committer.Settle(&commit.Settling{Lane: l, Settle: relay.Settle{Leased: d, Outcome: relay.OutcomeRetry, Delay: behindPause}})
+		return
+	}
 	a := l.try(dst, d)
 	if dst.Archiver != nil {
 		l.lanes.params.Meter.CountFiles(l.name.Source, a.Files, a.Missing)
@@ -252,6 +257,9 @@ func (l *Lane) Settled(s *commit.Settling) {
 // conclude counts and logs a settle that is durable.
 func (l *Lane) conclude(s *relay.Settle, metrics *meter.Lane) {
 	d, a := s.Leased, s.Attempt
+	if s.Outcome == relay.OutcomeRetry && a == nil {
+		return // it waits for another one
+	}
 	text, status, tries := s.Reason, 0, d.Tries
 	if a != nil {
 		metrics.AttemptDuration.Observe(a.Duration.Seconds())

@@ -21,6 +21,8 @@ type Params struct {
 	// Settled is called for each settle that is durable, with the status and the error of its attempt; it must not block.
 	Settled func(s *relay.Settle, status int, reason string)
 	GaveUp  func(relay.DeadLetter) // is called for each dead letter; it must not block
+	// Behind reports whether a replayed delivery has to wait for another one of its event.
+	Behind func(context.Context, *relay.Destination, *relay.Leased) bool
 }
 
 // Lanes are those of an engine, one for each destination that any of its settings named. It owns their attempts.
