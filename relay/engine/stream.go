@@ -141,7 +141,7 @@ func acceptedItem(ev *relay.Event) stream.Item {
 
 // accepted publishes an event that was stored. A committer calls it in the store's order.
 func (e *Engine) accepted(a *relay.Accept) {
-	if a.Err == nil && a.Result == relay.Accepted && e.hub.Remembers() {
+	if a.Err == nil && a.Result == relay.Accepted && (e.hub.Watched() || e.hub.Remembers()) {
 		e.hub.Publish(acceptedItem(a.Event))
 	}
 }

@@ -72,7 +72,7 @@ func (e *Entry) Text(render func(*Item) []byte) []byte {
 // Watcher.Next waits.
 type Hub struct {
 	watchers  atomic.Int32 // so that publishing costs nothing where nobody watches
-	remembers atomic.Bool  // somebody has watched
+	remembers atomic.Bool  // Remember was called
 
 	mu   sync.Mutex
 	ring []*Entry      // of ringSize, once somebody has watched
@@ -89,7 +89,10 @@ type place struct {
 	seq int64
 }
 
-// Remembers reports whether accepted events are worth publishing: somebody watches, or has watched and may come back.
+// Remember makes the hub remember in which order events are published from now on, whoever watches, for Overtaken.
+func (h *Hub) Remember() { h.remembers.Store(true) }
+
+// Remembers reports whether an accepted event is worth publishing even if nobody watches.
 func (h *Hub) Remembers() bool { return h.remembers.Load() }
 
 // Watched reports whether anybody watches, so that an item is worth making.
@@ -97,12 +100,13 @@ func (h *Hub) Watched() bool { return h.watchers.Load() > 0 }
 
 // Publish passes an item on to those who watch.
 func (h *Hub) Publish(i Item) {
-	if !h.Remembers() {
+	remembers := i.Kind == Accepted && h.Remembers()
+	if !remembers && !h.Watched() {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if i.Kind == Accepted {
+	if remembers {
 		h.remember(place{i.EventID, i.Seq})
 	}
 	if h.ring == nil {
@@ -152,7 +156,6 @@ func (h *Hub) Watch() (*Watcher, error) {
 		h.ring = make([]*Entry, ringSize)
 	}
 	h.watchers.Add(1)
-	h.remembers.Store(true)
 	return &Watcher{hub: h, next: h.next}, nil
 }
 

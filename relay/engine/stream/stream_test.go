@@ -91,7 +91,7 @@ func TestOvertaken(t *testing.T) {
 	var h Hub
 	accept := func(seq int) { h.Publish(Item{Kind: Accepted, EventID: strconv.Itoa(seq), Seq: int64(seq)}) }
 	accept(1)
-	watch(t, &h).Close()
+	h.Remember()
 	for _, seq := range []int{20, 5, 30, 10, 25, 40} {
 		accept(seq)
 		h.Publish(Item{Kind: Delivered, EventID: strconv.Itoa(seq)})
