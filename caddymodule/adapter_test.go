@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	_ "github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 )
 
@@ -89,4 +90,31 @@ func adaptOrError(caddyfile string) string {
 func adapt(caddyfile string) ([]byte, error) {
 	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
 	return adapted, err
+}
+
+// TestNothingLeft has guest modules that read less than all, as Caddy's network_proxy none, which reads nothing at all.
+func TestNothingLeft(t *testing.T) {
+	for text, c := range map[string]struct {
+		read     int
+		expected string
+	}{
+		"none":                   {0, ""},
+		"none more":              {0, `unexpected "more": expected none, at Testfile:1`},
+		"some more":              {1, `unexpected "more": expected none, at Testfile:1`},
+		"none {\n\tmore\n}":      {1, `unexpected "{": expected none, at Testfile:1`},
+		"some more {\n\tmore\n}": {5, ""},
+		"some {\n\tmore\n}":      {2, `unexpected "more": expected none, at Testfile:2`},
+	} {
+		d := caddyfile.NewTestDispenser(text)
+		for range c.read {
+			d.Next()
+		}
+		var got string
+		if err := nothingLeft(d, "none"); err != nil {
+			got = err.Error()
+		}
+		if got != c.expected {
+			t.Errorf("%q, of which %d are read: got %q, expected %q", text, c.read, got, c.expected)
+		}
+	}
 }

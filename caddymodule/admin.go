@@ -103,12 +103,12 @@ func routeOf(methods []string, pattern string, serve server) caddy.AdminRoute {
 			writeError(w, r, &apiError{http.StatusMethodNotAllowed, "method_not_allowed", "Expected the method " + strings.Join(methods, " or ") + "."})
 			return nil
 		}
-		e, err := activeEngine()
+		app, err := shownApp()
 		if err == nil {
 			err = takeBody(w, r)
 		}
 		if err == nil {
-			err = serve(w, e, r)
+			err = serve(w, app.pooled.Engine, r)
 		}
 		if err != nil {
 			writeError(w, r, err)
@@ -132,16 +132,7 @@ func takeBody(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// activeEngine returns the engine of the config that runs now.
-func activeEngine() (*engine.Engine, error) {
-	module, err := caddy.ActiveContext().AppIfConfigured("relay")
-	if err != nil {
-		return nil, errNotConfigured
-	}
-	return module.(*App).pooled.Engine, nil
-}
-
-var errNotConfigured = &apiError{http.StatusServiceUnavailable, "not_configured", "No relay is configured."}
+var errNotConfigured = &apiError{http.StatusServiceUnavailable, "not_configured", "No relay is configured, or Caddy has not loaded its config yet."}
 
 // withStore returns an error, answered with 503, unless the store is open.
 func withStore(e *engine.Engine) error {
@@ -175,7 +166,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 		e = &apiError{http.StatusNotFound, "not_found", relay.Sentence(err)}
 	case errors.Is(err, relay.ErrBadCursor):
 		e = &apiError{http.StatusBadRequest, "bad_cursor", "The cursor is not one that this store has handed out."}
-	case errors.Is(err, engine.ErrConfigured):
+	case errors.Is(err, engine.ErrConfigured), errors.Is(err, engine.ErrDrift):
 		e = &apiError{http.StatusConflict, "conflict", relay.Sentence(err)}
 	case errors.Is(err, relay.ErrUnavailable), errors.Is(err, relay.ErrStoreFull):
 		e = &apiError{http.StatusServiceUnavailable, "store_unavailable", relay.Sentence(err)}

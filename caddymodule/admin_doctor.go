@@ -41,12 +41,12 @@ func doctor(e *engine.Engine, r *http.Request) (any, error) {
 	if q := parseQuery(r); q.err != nil {
 		return nil, q.err
 	}
-	module, err := caddy.ActiveContext().AppIfConfigured("relay")
+	app, err := shownApp()
 	if err != nil {
-		return nil, errNotConfigured
+		return nil, err
 	}
 	var servers map[string]*caddyhttp.Server
-	if web, err := caddy.ActiveContext().AppIfConfigured("http"); err == nil {
+	if web, err := app.ctx.AppIfConfigured("http"); err == nil {
 		servers = web.(*caddyhttp.App).Servers
 	}
 	x := &examination{dial: new(net.Dialer).DialContext, lookup: net.DefaultResolver.LookupNetIP}
@@ -55,7 +55,7 @@ func doctor(e *engine.Engine, r *http.Request) (any, error) {
 	x.sources(status.Sources)
 	x.clock(r.Context(), e)
 	x.store(&status)
-	x.destinations(r.Context(), module.(*App).registered())
+	x.destinations(r.Context(), app.registered())
 	answer := api.Doctor{OK: true, Checks: x.checks}
 	for _, c := range x.checks {
 		answer.OK = answer.OK && c.State != api.CheckError
@@ -122,6 +122,9 @@ func (x *examination) sites(ctx context.Context, servers map[string]*caddyhttp.S
 		for _, h := range missed {
 			x.warn("catch_all", h.source, "Nothing answers a callback to a mistyped path: Caddy sends an empty 200, and it is lost. End the site with `respond 404`.")
 		}
+		for _, h := range unreached(routes, nil) {
+			x.fail("reached", h.source, "No callback gets to this relay, since %s before it answers every request: set a matcher for that one.", h.behind)
+		}
 		if len(missed) == 0 {
 			x.ok("catch_all", id, "A callback to a mistyped path is answered.")
 		}
@@ -136,10 +139,7 @@ func (x *examination) sites(ctx context.Context, servers map[string]*caddyhttp.S
 func relayHosts(routes []siteRoute, within []string) map[string]bool {
 	found := map[string]bool{}
 	for _, route := range routes {
-		hosts := within
-		if own := route.hosts(); own != nil {
-			hosts = own
-		}
+		hosts := route.within(within)
 		for _, h := range route.handlers {
 			if h.source != "" {
 				for _, host := range hosts {

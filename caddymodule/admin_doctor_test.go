@@ -86,6 +86,20 @@ func TestDoctorSites(t *testing.T) {
 	http://other.example.com {
 		respond 200
 	}
+	http://inside.example.com:8081 {
+		relay_health
+		relay /callbacks/* stems {
+			to https://billing.example.com/hook
+		}
+	}
+	http://hooks.example.com:8082 {
+		forward_auth localhost:9091 {
+			uri /auth
+		}
+		relay /callbacks/* drums {
+			to https://billing.example.com/hook
+		}
+	}
 	http://localhost {
 		relay vocals {
 			to https://billing.example.com/hook
@@ -118,6 +132,7 @@ func TestDoctorSites(t *testing.T) {
 	for _, want := range []string{
 		"public_name hooks.example.com ok", "public_name gone.example.com error", "public_name inside.example.com warning",
 		"public_name localhost warning", "certificate hooks.example.com warning", "catch_all srv0 ok",
+		"reached stems error", "catch_all drums warning",
 	} {
 		if !slices.Contains(got, want) {
 			t.Errorf("no %q in %q", want, got)

@@ -73,7 +73,7 @@ func viewWhole(e *engine.Engine, display displayStates, rec *relay.EventRecord) 
 	files, total := e.Files(rec)
 	view.EventDetails = &api.EventDetails{
 		Variants: make([]api.Variant, len(rec.Variants)),
-		Headers:  rec.Headers,
+		Headers:  viewHeaders(rec.Headers),
 		Payload:  shownBody(rec.Body),
 		Files:    viewFiles(files, rec.Files),
 	}
@@ -84,9 +84,17 @@ func viewWhole(e *engine.Engine, display displayStates, rec *relay.EventRecord) 
 		view.Deliveries[i].Attempts = viewAttempts(rec.Deliveries[i].Attempts)
 	}
 	for i, v := range rec.Variants {
-		view.Variants[i] = api.Variant{N: v.N, ReceivedAt: v.ReceivedAt.UTC(), Headers: v.Headers, Payload: shownBody(v.Body)}
+		view.Variants[i] = api.Variant{N: v.N, ReceivedAt: v.ReceivedAt.UTC(), Headers: viewHeaders(v.Headers), Payload: shownBody(v.Body)}
 	}
 	return view
+}
+
+// viewHeaders shows an object for an event that has no headers, as alerts have none.
+func viewHeaders(h relay.Headers) map[string]string {
+	if h == nil {
+		return relay.Headers{}
+	}
+	return h
 }
 
 // viewFiles shows the files that a payload names, each with its copy in the archive, and after them copies of what the

@@ -111,7 +111,7 @@ func TestAdminSendToArchive(t *testing.T) {
 
 func TestAdminLiveErrors(t *testing.T) {
 	g := newGateway(t)
-	g.mustLoad(`{}`, handlerConfig(t, nil, nil))
+	g.mustLoad(`{}`, handlerConfig(t, map[string]any{"max_body": 100}, nil))
 	for _, e := range []struct {
 		method, path, body string
 		status             int
@@ -134,6 +134,9 @@ func TestAdminLiveErrors(t *testing.T) {
 		{"POST", "/relay/send", `{"source":"vocals","headers":{"a b":"c"}}`, 400, "bad_request"},
 		{"POST", "/relay/send", `{"source":"vocals","content_type":"a\nb"}`, 400, "bad_request"},
 		{"POST", "/relay/send", `{"source":"vocals","body":[1]}`, 422, "invalid_body"},
+		{"POST", "/relay/send", `{"source":"vocals","content_type":"text/plain","body":{"code":200,"data":{"task_id":"t"}}}`, 415, "unsupported_media_type"},
+		{"POST", "/relay/send", `{"source":"vocals","headers":{"content-encoding":"gzip"},"body":{"code":200,"data":{"task_id":"t"}}}`, 415, "unsupported_encoding"},
+		{"POST", "/relay/send", `{"source":"vocals","body":{"code":200,"data":{"task_id":"t"},"msg":"` + strings.Repeat("x", 100) + `"}}`, 413, "body_too_large"},
 		{"POST", "/relay/doctor", "", 405, "method_not_allowed"},
 		{"GET", "/relay/doctor?quick=1", "", 400, "bad_request"},
 	} {

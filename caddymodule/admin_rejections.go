@@ -57,6 +57,9 @@ func acceptRejection(e *engine.Engine, r *http.Request) (any, error) {
 
 // errNotAdmitted returns why an operator's callback was not taken in, as the admin API shows it.
 func errNotAdmitted(err error) error {
+	if refused, ok := errors.AsType[*intake.RefusedError](err); ok {
+		return &apiError{refused.Status, refused.Code, refused.Message}
+	}
 	switch {
 	case errors.Is(err, intake.ErrTaken):
 		return &apiError{http.StatusConflict, "already_accepted", relay.Sentence(err)}

@@ -35,9 +35,6 @@ func send(e *engine.Engine, r *http.Request) (any, error) {
 			body = []byte(text)
 		}
 	}
-	if int64(len(body)) > src.MaxBody {
-		return nil, badRequest(fmt.Sprintf("body: it is larger than the %d bytes that the source takes.", src.MaxBody))
-	}
 	for name, value := range request.Headers {
 		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
 			return nil, badRequest(fmt.Sprintf("headers: expected names and values of HTTP headers, got %q.", name))

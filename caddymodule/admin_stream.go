@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/callbackrelay/caddy-relay/caddymodule/api"
 	"github.com/callbackrelay/caddy-relay/relay/engine"
 	"github.com/callbackrelay/caddy-relay/relay/engine/stream"
@@ -34,15 +32,15 @@ func serveStream(w http.ResponseWriter, e *engine.Engine, r *http.Request) error
 		s.begin()
 		return nil
 	}
-	module, err := caddy.ActiveContext().AppIfConfigured("relay")
+	app, err := shownApp()
 	if err != nil {
-		return errNotConfigured
+		return err
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	s.ctx = ctx
 	// A client that takes nothing must not hold up the stop either.
-	defer context.AfterFunc(module.(*App).running, func() {
+	defer context.AfterFunc(app.running, func() {
 		cancel()
 		_ = s.control.SetWriteDeadline(time.Now().Add(streamEnding))
 	})()

@@ -407,6 +407,17 @@ func TestViewDelivery(t *testing.T) {
 	}
 }
 
+// An event that no request made has no headers, and shows an object all the same.
+func TestViewHeaders(t *testing.T) {
+	e := engine.New(engine.Options{OpenStore: func(context.Context, *slog.Logger) (relay.Store, error) { return nil, relay.ErrClosed }})
+	defer func() { _ = e.Close() }()
+	e.Push(&relay.Settings{})
+	view, err := json.Marshal(viewWhole(e, e.DisplayStates(), &relay.EventRecord{Event: relay.Event{Body: []byte("{}")}, Variants: []relay.Variant{{N: 1}}}))
+	if err != nil || strings.Count(string(view), `"headers":{}`) != 2 {
+		t.Errorf("%s, %v", view, err)
+	}
+}
+
 func TestShownBody(t *testing.T) {
 	deep := strings.Repeat("[", payload.MaxDepth+1) + strings.Repeat("]", payload.MaxDepth+1)
 	for in, expected := range map[string]string{

@@ -59,7 +59,7 @@ type App struct {
 	mu        sync.Mutex
 	sources   map[string]registration
 	submitted map[string]bool            // sources of relay_submit handlers
-	inspected map[*caddyhttp.Server]bool // for a catch-all
+	inspected map[*caddyhttp.Server]bool // for lost callbacks
 
 	dashboard  atomic.Bool // a dashboard is mounted
 	emitter    *emitter
@@ -213,14 +213,14 @@ func (a *App) dashboardURL() string {
 	return a.pooled.dashboard.link()
 }
 
-// inspect warns once for each server of relay handlers without a catch-all behind them.
+// inspect warns once for each server of relay handlers whose callbacks get lost.
 func (a *App) inspect(server *caddyhttp.Server) {
 	a.mu.Lock()
 	seen := a.inspected[server]
 	a.inspected[server] = true
 	a.mu.Unlock()
 	if !seen {
-		warnWithoutCatchAll(server, a.logger)
+		warnOfLost(server, a.logger)
 	}
 }
 
@@ -264,15 +264,7 @@ func (a *App) Start() error {
 		return err
 	}
 	a.pooled.begin(a)
-	if err := a.pooled.Start(a.ctx); err != nil {
-		a.pooled.end(a)
-		return fmt.Errorf("opening the store %s: %w", a.pooled.identity, err)
-	}
-	if err := a.checkOpened(); err != nil {
-		a.pooled.end(a)
-		return err
-	}
-	a.generation = a.pooled.Push(&relay.Settings{
+	settings := &relay.Settings{
 		Sources:             sources,
 		Retention:           a.Retention.or(relay.DefaultRetention),
 		DeadLetterRetention: a.DeadLetterRetention.or(relay.DefaultDeadLetterRetention),
@@ -280,8 +272,28 @@ func (a *App) Start() error {
 		Logger:              a.logger,
 		Alerts:              a.alerts,
 		OnDeadLetter:        a.emitter.offer,
-	})
+	}
+	if _, err := shownApp(); err != nil {
+		// There are no settings that a refusal of these would have to leave in use.
+		a.generation = a.pooled.Push(settings)
+		firstApp.Store(a)
+	}
+	if err := a.open(); err != nil {
+		a.withdraw()
+		return err
+	}
+	if a.generation == nil {
+		a.generation = a.pooled.Push(settings)
+	}
 	return nil
+}
+
+// open opens the store, unless it is open.
+func (a *App) open() error {
+	if err := a.pooled.Start(a.ctx); err != nil {
+		return fmt.Errorf("opening the store %s: %w", a.pooled.identity, err)
+	}
+	return a.checkOpened()
 }
 
 // checkOpened refuses a reload to another store that cannot be opened, since the one before it is in use and works. A store on
@@ -330,9 +342,17 @@ func (a *App) settle() (map[string]*relay.Source, error) {
 // failed to start as a whole, those of the config before it are current again.
 func (a *App) Stop() error {
 	a.stop()
-	a.generation.Withdraw()
-	a.pooled.end(a)
+	a.withdraw()
 	return nil
+}
+
+// withdraw withdraws what Start has made current. It may be called more than once.
+func (a *App) withdraw() {
+	firstApp.CompareAndSwap(a, nil)
+	if a.generation != nil {
+		a.generation.Withdraw()
+	}
+	a.pooled.end(a)
 }
 
 // Cleanup releases the engine, which drains and closes when no config uses it any more. The emitter goes last, since what

@@ -293,7 +293,7 @@ func (a *S3Archive) Cleanup() error {
 	return nil
 }
 
-func (a *S3Archive) literalSecret() bool { return literal([]string{a.SecretKey}) }
+func (a *S3Archive) literalSecret() bool { return literal([]string{a.AccessKey, a.SecretKey}) }
 
 // addArchive adds the destination of the handler's archive, if it has one, and hands it to those whose body
 // has its URLs. provider is the name of the source's.
@@ -332,7 +332,7 @@ func (h *Handler) archiveDestination(ctx caddy.Context, src *relay.Source) (*rel
 		return nil, fmt.Errorf("%T does not archive files", module)
 	}
 	if s, ok := module.(interface{ literalSecret() bool }); ok && s.literalSecret() {
-		warnOfLiteral(src.Logger, "the secret key of archive", "source", src.Name)
+		warnOfLiteral(src.Logger, "a key of archive", "source", src.Name)
 	}
 	prefix, err := resolve(a.Policy().URLPrefix)
 	if err != nil {

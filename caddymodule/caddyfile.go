@@ -300,11 +300,34 @@ func guest(d *caddyfile.Dispenser, usage, namespace, inlineKey string) (any, jso
 	if !slices.Contains(known, name) {
 		return nil, nil, d.Errf("unknown module %q: expected %s, of %s", name, usage, strings.Join(known, ", "))
 	}
-	module, err := caddyfile.UnmarshalModule(d, namespace+"."+name)
+	info, err := caddy.GetModule(namespace + "." + name)
 	if err != nil {
+		return nil, nil, d.Errf("%s: %w", name, err)
+	}
+	module, ok := info.New().(caddyfile.Unmarshaler)
+	if !ok {
+		return nil, nil, d.Errf("%s cannot be configured in a Caddyfile", name)
+	}
+	segment := d.NewFromNextSegment()
+	if err := module.UnmarshalCaddyfile(segment); err != nil {
+		return nil, nil, err
+	}
+	if err := nothingLeft(segment, usage); err != nil {
 		return nil, nil, err
 	}
 	return module, caddyconfig.JSONModuleObject(module, inlineKey, name, nil), nil
+}
+
+// nothingLeft refuses what a guest module has not read of its tokens. Some of Caddy's own ignore that, even if it is a list
+// of whom to trust.
+func nothingLeft(d *caddyfile.Dispenser, usage string) error {
+	if d.Token().Line == 0 {
+		d.Next() // a module without settings need not even read its name
+	}
+	if d.Next() {
+		return d.Errf("unexpected %q: expected %s", d.Val(), usage)
+	}
+	return nil
 }
 
 // moduleNames lists the modules directly in a namespace.

@@ -65,9 +65,11 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if err := checkSourceName(h.Source); err != nil {
 		return d.Errf("source: %w", err)
 	}
-	mode, recovery := start, start
+	provider, mode, recovery := start, start, start
 	for d.NextBlock(0) {
 		switch d.Val() {
+		case "provider":
+			provider = here(d)
 		case "allow_mode":
 			mode = here(d)
 		case "recover":
@@ -76,6 +78,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if err := h.subdirective(d); err != nil {
 			return err
 		}
+	}
+	if err := h.checkTaskNamed(); err != nil {
+		return provider.errf("provider custom: %w", err)
 	}
 	if h.AllowMode != "" && h.allowedBy() == "" {
 		return mode.errf("%w", errNothingAllowed)

@@ -183,7 +183,7 @@ func TestAny(t *testing.T) {
 	never, _ := recorder(t)
 	h["destinations"] = append(h["destinations"].([]any),
 		map[string]any{"name": "on", "url": never, "when": `data.state == "on"`})
-	g.mustLoad(`{}`, h)
+	g.mustLoad(`{}`, h, named(t, "nameless", url, map[string]any{"body": "any", "provider": map[string]any{"name": "custom"}}))
 	for body, c := range map[string]struct {
 		contentType string
 		deliveries  int // what cannot be evaluated is delivered
@@ -225,6 +225,10 @@ func TestAny(t *testing.T) {
 	}
 	if again := g.send("any", "text/plain", "one", map[string]string{"X-Task": "job-1"}); !again.duplicate || again.event != named.event {
 		t.Errorf("answered %+v", again)
+	}
+	nameless := g.send("nameless", "", "one", map[string]string{"X-Task": "job-1"})
+	if d, sum := next(), sha256.Sum256([]byte("one")); nameless.status != http.StatusOK || d.Get("Relay-Task-Id") != hex.EncodeToString(sum[:]) {
+		t.Errorf("answered %+v, delivered %+v", nameless, d)
 	}
 	if got := g.send("any", strings.Repeat("x", 2<<10), "one", nil); got.status != http.StatusUnsupportedMediaType {
 		t.Errorf("a long Content-Type was answered %+v", got)

@@ -7,21 +7,29 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
-// warnWithoutCatchAll warns of the relay handlers of a server whose misses nothing answers: to a callback on a mistyped path
-// Caddy answers an empty 200, which the sender takes for an acceptance. It is called while the first of those handlers is
-// provisioned. The routes behind that one are then still JSON, and those before it are modules, of which none is a relay.
-func warnWithoutCatchAll(server *caddyhttp.Server, log *slog.Logger) {
+// warnOfLost warns of the relay handlers of a server whose callbacks get lost. To one on a mistyped path, which nothing
+// answers, Caddy answers an empty 200, which the sender takes for an acceptance; and what another handler answers before
+// relay does not get there. It is called while the first of those handlers is provisioned. The routes behind that one are
+// then still JSON, and those before it are modules, of which none is a relay.
+func warnOfLost(server *caddyhttp.Server, log *slog.Logger) {
 	s := siteReader{named: server.NamedRoutes}
+	routes := s.routes(server.Routes)
+	log = log.With("server", server.Name(), "listen", server.Listen)
 	var warned []string
-	for _, h := range uncaught(s.routes(server.Routes), nil, false) {
+	for _, h := range uncaught(routes, nil, false) {
 		if slices.Contains(warned, h.source) {
 			continue
 		}
 		warned = append(warned, h.source)
 		log.Warn("no catch-all after relay: a callback to a mistyped path gets an empty 200 and is lost; end the site with `respond 404`",
-			"server", server.Name(), "listen", server.Listen, "source", h.source)
+			"source", h.source)
+	}
+	for _, h := range unreached(routes, nil) {
+		log.Warn("no callback gets to relay: a handler before it answers every request; set a matcher for that one, as in `relay_health /health`",
+			"source", h.source, "handler", h.behind)
 	}
 }
 
@@ -40,6 +48,7 @@ type siteHandler struct {
 	config json.RawMessage // of a relay handler
 	routes []siteRoute     // of a subroute, or the named route that is invoked
 	answer bool            // it answers whatever it gets
+	behind string          // of a relay handler that is not reached: the name of the handler that answers before it
 }
 
 // passing are the handlers of Caddy that hand every request on, or may. Any other is taken to answer.
@@ -48,14 +57,16 @@ var passing = []string{
 	"push", "relay_submit", "request_body", "rewrite", "subroute", "templates", "timeouts", "tracing", "vars",
 }
 
+// certain are the handlers that answer every request in any configuration. Of those that are neither here nor in passing, as
+// a plugin's, either may be true.
+var certain = []string{"error", "relay", "relay_dashboard", "relay_health", "reverse_proxy", "static_response"}
+
 // uncaught returns the relay handlers in routes some of whose misses nothing answers. hosts are those of the
 // site, if it has any; answered reports whether what leaves the routes is answered behind them.
 func uncaught(routes []siteRoute, hosts []string, answered bool) (found []siteHandler) {
-	for i, route := range routes {
-		within := hosts
-		if own := route.hosts(); own != nil {
-			within = own
-		}
+	last, _ := ending(routes, hosts)
+	for i, route := range routes[:last] {
+		within := route.within(hosts)
 		// What matches the route and leaves its handlers skips the others of its group.
 		left := slices.ContainsFunc(route.handlers, func(h siteHandler) bool { return h.answer }) ||
 			!route.terminal && caught(routes[i+1:], within, route.group, answered)
@@ -66,10 +77,56 @@ func uncaught(routes []siteRoute, hosts []string, answered bool) (found []siteHa
 				found = append(found, uncaught(h.routes, within, left)...)
 			}
 		}
-		if caught(routes[i:i+1], hosts, "", false) {
-			break // nothing gets to those behind it
+	}
+	return found
+}
+
+// ending returns how many of the routes a request for hosts can get to, and the name of the handler that answers whatever
+// gets to the last of them, if one does for certain.
+func ending(routes []siteRoute, hosts []string) (n int, by string) {
+	for i, route := range routes {
+		skipped := slices.ContainsFunc(routes[:i], func(r siteRoute) bool { return r.group != "" && r.group == route.group })
+		if skipped || !route.takesAll(hosts) {
+			continue
+		}
+		for _, h := range route.handlers {
+			if by := h.ending(hosts); by != "" {
+				return i + 1, by
+			}
 		}
 	}
+	return len(routes), ""
+}
+
+// ending returns the name of the handler, or of one in its routes, that answers every request for hosts for certain.
+func (h siteHandler) ending(hosts []string) (by string) {
+	if h.answer && slices.Contains(certain, h.name) {
+		return h.name
+	}
+	_, by = ending(h.routes, hosts)
+	return by
+}
+
+// unreached returns the relay handlers in routes that no request for hosts gets to, each with the handler that it is behind.
+func unreached(routes []siteRoute, hosts []string) (found []siteHandler) {
+	add := func(routes []siteRoute, by string) {
+		for _, h := range relays(routes) {
+			h.behind = by
+			found = append(found, h)
+		}
+	}
+	last, by := ending(routes, hosts)
+	for _, route := range routes[:last] {
+		within := route.within(hosts)
+		for i, h := range route.handlers {
+			found = append(found, unreached(h.routes, within)...)
+			if by := h.ending(within); by != "" {
+				add([]siteRoute{{handlers: route.handlers[i+1:]}}, by)
+				break
+			}
+		}
+	}
+	add(routes[last:], by)
 	return found
 }
 
@@ -109,7 +166,7 @@ func caught(routes []siteRoute, hosts []string, skipped string, answered bool) b
 }
 
 // fallsBack reports whether a handler is the last part of php_fastcgi, which has rewritten to index.php what is no file.
-func (h siteHandler) fallsBack() bool { return h.name == "fastcgi" }
+func (h siteHandler) fallsBack() bool { return h.name == "fastcgi" && h.answer }
 
 // narrow reports whether the route leaves out callbacks of its site: by anything but their host, method or protocol.
 func (r siteRoute) narrow() bool {
@@ -149,12 +206,17 @@ func wide(set map[string]json.RawMessage, names ...string) bool {
 	return true
 }
 
-// hosts returns the hosts that the route is limited to; nil if it is not, or by more than one matcher set.
-func (r siteRoute) hosts() (hosts []string) {
+// within returns the hosts that the route is limited to: its own, or those around it if it names none, or names them in more
+// than one matcher set.
+func (r siteRoute) within(hosts []string) []string {
+	var own []string
 	if len(r.match) == 1 && r.match[0]["host"] != nil {
-		_ = json.Unmarshal(r.match[0]["host"], &hosts) // Caddy reports what is no list
+		_ = json.Unmarshal(r.match[0]["host"], &own) // Caddy reports what is no list
 	}
-	return hosts
+	if own == nil {
+		return hosts
+	}
+	return own
 }
 
 // siteReader reads routes, in whatever state of provisioning they are.
@@ -210,17 +272,34 @@ func (s siteReader) handler(raw json.RawMessage) siteHandler {
 		var invoke caddyhttp.Invoke
 		_ = json.Unmarshal(raw, &invoke)
 		h.routes = s.invoked(invoke.Name)
+	case "file_server":
+		var files struct {
+			PassThru bool `json:"pass_thru"`
+		}
+		_ = json.Unmarshal(raw, &files)
+		h.answer = !files.PassThru
 	case "reverse_proxy":
 		var proxy struct {
 			Transport struct {
 				Protocol string `json:"protocol"`
 			} `json:"transport"`
+			HandleResponse []caddyhttp.ResponseHandler `json:"handle_response"`
 		}
-		if json.Unmarshal(raw, &proxy) == nil && proxy.Transport.Protocol == "fastcgi" {
+		_ = json.Unmarshal(raw, &proxy)
+		h.answer = s.answers(proxy.HandleResponse)
+		if proxy.Transport.Protocol == "fastcgi" {
 			h.name = proxy.Transport.Protocol
 		}
 	}
 	return h
+}
+
+// answers reports whether a reverse_proxy with these handlers of its upstream's responses answers every request: one whose
+// routes do not may hand the request on, which is what forward_auth is for.
+func (s siteReader) answers(list []caddyhttp.ResponseHandler) bool {
+	return !slices.ContainsFunc(list, func(r caddyhttp.ResponseHandler) bool {
+		return r.StatusCode == "" && !caught(s.routes(r.Routes), nil, "", false)
+	})
 }
 
 // loaded reads a handler that is provisioned.
@@ -234,6 +313,8 @@ func (s siteReader) loaded(handler caddyhttp.MiddlewareHandler) siteHandler {
 		h.routes = s.routes(handler.Routes)
 	case *caddyhttp.Invoke:
 		h.routes = s.invoked(handler.Name)
+	case *reverseproxy.Handler:
+		h.answer = s.answers(handler.HandleResponse)
 	}
 	return h
 }

@@ -8,12 +8,17 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy/forwardauth"
 )
 
 // TestCatchAll validates sites with and without an answer to what misses their relay.
 func TestCatchAll(t *testing.T) {
 	dataDir(t)
 	const vocals = "relay /callbacks/vocals vocals {\n to https://billing.example.com\n}\n"
+	const auth = "forward_auth localhost:1 {\n uri /auth\n copy_headers Remote-User\n}\n"
+	handled := func(response string) string {
+		return ":8080 {\n" + vocals + "reverse_proxy localhost:1 {\n@ok status 2xx\n" + response + "\n}\n}"
+	}
 	const all = "relay vocals {\n to https://billing.example.com\n}\n"
 	for name, c := range map[string]struct {
 		caddyfile string
@@ -30,6 +35,16 @@ func TestCatchAll(t *testing.T) {
 		"redir":                    {":8080 {\n" + vocals + "redir https://example.com\n}", false},
 		"file_server":              {":8080 {\n" + vocals + "file_server\n}", false},
 		"reverse_proxy":            {":8080 {\n" + vocals + "reverse_proxy localhost:1\n}", false},
+		"file_server passes on":    {":8080 {\n" + vocals + "file_server {\n pass_thru\n}\n}", true},
+		"forward_auth":             {":8080 {\n" + auth + vocals + "}", true},
+		"forward_auth, respond":    {":8080 {\n" + auth + vocals + "respond 404\n}", false},
+		"forward_auth behind":      {":8080 {\nroute {\n" + vocals + auth + "}\n}", true},
+		"proxy passes on some":     {handled("handle_response @ok {\n header X-Test 1\n}"), true},
+		"proxy passes on all":      {handled("handle_response {\n header X-Test 1\n}"), true},
+		"proxy answers some":       {handled("handle_response @ok {\n respond /a 404\n}"), true},
+		"proxy answers all":        {handled("handle_response @ok {\n respond 404\n}"), false},
+		"proxy copies":             {handled("handle_response @ok {\n copy_response\n}"), false},
+		"proxy replaces status":    {handled("replace_status @ok 204"), false},
 		"only middleware":          {":8080 {\n" + vocals + "header X-Test 1\nvars a b\n}", true},
 		"no matcher":               {":8080 {\n" + all + "}", false},
 		"another relay":            {":8080 {\n" + vocals + "relay stems {\n to https://billing.example.com\n}\n}", false},
@@ -66,6 +81,51 @@ func TestCatchAll(t *testing.T) {
 	}
 }
 
+// TestUnreached validates sites in which another handler may answer what is meant for relay.
+func TestUnreached(t *testing.T) {
+	dataDir(t)
+	const vocals = "relay /callbacks/vocals vocals {\n to https://billing.example.com\n}\n"
+	const all = "relay vocals {\n to https://billing.example.com\n}\n"
+	for name, c := range map[string]struct {
+		caddyfile string
+		behind    string // empty: no warning
+	}{
+		"health":                    {":8080 {\nrelay_health\n" + vocals + "}", "relay_health"},
+		"health, respond":           {":8080 {\nrelay_health\n" + vocals + "respond 404\n}", "relay_health"},
+		"health of a path":          {":8080 {\nrelay_health /health\n" + vocals + "respond 404\n}", ""},
+		"health behind":             {":8080 {\nroute {\n" + vocals + "relay_health\n}\n}", ""},
+		"health of any path":        {":8080 {\nrelay_health /*\n" + vocals + "}", "relay_health"},
+		"health of a host":          {"http://a.example.com {\nrelay_health\n" + vocals + "}", "relay_health"},
+		"health of another host":    {"http://a.example.com {\nrelay_health\n}\nhttp://b.example.com {\n" + vocals + "respond 404\n}", ""},
+		"health of another port":    {":8081 {\nrelay_health\n}\n:8080 {\n" + vocals + "respond 404\n}", ""},
+		"health in a handle":        {":8080 {\nhandle {\nrelay_health\n}\n" + vocals + "}", "relay_health"},
+		"health, relay in a handle": {":8080 {\nhandle /callbacks/* {\nrelay_health\n" + all + "}\nrespond 404\n}", "relay_health"},
+		"handles":                   {":8080 {\nhandle /callbacks/* {\n" + all + "}\nhandle {\nrelay_health\n}\n}", ""},
+		"behind handles":            {":8080 {\nhandle /callbacks/* {\nheader X-Test 1\n}\nhandle {\nrelay_health\n}\n" + vocals + "respond 404\n}", ""},
+		"health of a named route":   {"&(health) {\nrelay_health\n}\n:8080 {\ninvoke health\n" + vocals + "}", "relay_health"},
+		"dashboard":                 {":8080 {\nroute {\nrelay_dashboard\n" + vocals + "}\n}", "relay_dashboard"},
+		"dashboard behind":          {":8080 {\nrelay_dashboard\n" + vocals + "}", ""},
+		"dashboard of a path":       {":8080 {\nhandle_path /dashboard/* {\nrelay_dashboard\n}\n" + vocals + "respond 404\n}", ""},
+		"another relay":             {":8080 {\nroute {\nrelay stems {\n to https://billing.example.com\n}\n" + vocals + "}\n}", "relay"},
+		"respond":                   {":8080 {\nroute {\nrespond 404\n" + vocals + "}\n}", "static_response"},
+		"respond to some":           {":8080 {\nroute {\nrespond /other 404\n" + vocals + "respond 404\n}\n}", ""},
+		"forward_auth":              {":8080 {\nforward_auth localhost:1 {\n uri /auth\n}\n" + vocals + "respond 404\n}", ""},
+		"reverse_proxy":             {":8080 {\nroute {\nreverse_proxy localhost:1\n" + vocals + "}\n}", "reverse_proxy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			adapted, err := adapt(c.caddyfile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := validated(t, string(adapted))
+			_, line, warned := strings.Cut(lines, "no callback gets to relay")
+			if warned != (c.behind != "") || warned && (!strings.Contains(line, `"source":"vocals","handler":"`+c.behind+`"`) || strings.Contains(lines, "no catch-all")) {
+				t.Errorf("expected a handler %q, got:\n%s", c.behind, lines)
+			}
+		})
+	}
+}
+
 // TestCatchAllInJSON has what a Caddyfile does not make.
 func TestCatchAllInJSON(t *testing.T) {
 	dataDir(t)
@@ -82,6 +142,7 @@ func TestCatchAllInJSON(t *testing.T) {
 		"in the same list": {`{"handle":[{"handler":"subroute","routes":[{` + match + `,"handle":[` + relay + `]}]},{"handler":"static_response"}],"terminal":true}`, false},
 		"terminal":         {`{"handle":[{"handler":"subroute","routes":[{` + match + `,"handle":[` + relay + `]}]}],"terminal":true},{"handle":[{"handler":"static_response"}]}`, true},
 		"group":            {`{"group":"g","handle":[{"handler":"subroute","routes":[{` + match + `,"handle":[` + relay + `]}]}]},{"group":"g","handle":[{"handler":"static_response"}]}`, true},
+		"unknown before":   {`{"handle":[{"handler":"relay_test_probe"}]},{` + match + `,"handle":[` + relay + `]}`, true},
 		"unknown handler":  {`{` + match + `,"handle":[` + relay + `]},{"handle":[{"handler":"relay_test_probe"}]}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,6 +171,18 @@ func TestCatchAllFastCGI(t *testing.T) {
 
 func checkCatchAll(t *testing.T, config string, warned bool) {
 	t.Helper()
+	lines := validated(t, config)
+	if got := strings.Contains(lines, "no catch-all after relay"); got != warned {
+		t.Errorf("warned %t, expected %t:\n%s", got, warned, lines)
+	}
+	if warned && (!strings.Contains(lines, `"source":"vocals"`) || !strings.Contains(lines, `"server":"srv0"`) || strings.Count(lines, "no catch-all") != 1) {
+		t.Errorf("logged:\n%s", lines)
+	}
+}
+
+// validated returns what is logged while a config is validated.
+func validated(t *testing.T, config string) (lines string) {
+	t.Helper()
 	var cfg caddy.Config
 	if err := json.Unmarshal([]byte(config), &cfg); err != nil {
 		t.Fatal(err)
@@ -121,11 +194,5 @@ func checkCatchAll(t *testing.T, config string, warned bool) {
 	if err := caddy.Validate(&cfg); err != nil {
 		t.Fatal(err)
 	}
-	lines := logged()[before:]
-	if got := strings.Contains(lines, "no catch-all after relay"); got != warned {
-		t.Errorf("warned %t, expected %t:\n%s", got, warned, lines)
-	}
-	if warned && (!strings.Contains(lines, `"source":"vocals"`) || !strings.Contains(lines, `"server":"srv0"`) || strings.Count(lines, "no catch-all") != 1) {
-		t.Errorf("logged:\n%s", lines)
-	}
+	return logged()[before:]
 }

@@ -14,13 +14,15 @@ import (
 
 func init() {
 	for name := range presets {
-		caddy.RegisterModule(&Preset{name: name})
+		if name != kieName { // whose module is a provider itself
+			caddy.RegisterModule(&Preset{name: name})
+		}
 	}
 }
 
 // Preset is a sender whose settings are known: where its callbacks have what is read from them, how it proves who it is,
 // what makes two of its callbacks the same, and how long it waits. The handler replaces it by those settings, except for
-// those that it has itself; `caddy adapt` shows them.
+// those that it has itself; its verifier joins the handler's, since all must pass. `caddy adapt` shows them.
 type Preset struct {
 	// The secret shared with the sender, or several while one replaces another. Another verifier is added with it. Where
 	// the sender signs with a key of its own, there is no secret. Placeholders: {env.*} and {file.*}.
@@ -50,6 +52,9 @@ func (p *Preset) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	if err := unmarshalFields(d, map[string]any{"secret <secret>...": &p.Secret}); err != nil {
 		return err
+	}
+	if len(p.Secret) == 0 {
+		return nil
 	}
 	// What is wrong with a secret is found here, where the line is known.
 	if err := p.apply(new(Handler)); err != nil {
@@ -89,8 +94,8 @@ func (h *Handler) providerName() string {
 	return cmp.Or(module.Name, "suno")
 }
 
-// apply sets what the preset stands for and the handler, which has no provider, has not set. A verifier with the preset's
-// secret joins those that there are.
+// apply sets what the preset stands for and the handler, which has no provider, has not set. The preset's verifier joins
+// those that there are.
 func (p *Preset) apply(h *Handler) error {
 	known := presets[p.name]
 	if len(p.Secret) > 0 && known.verify == "" {
@@ -109,7 +114,7 @@ func (p *Preset) apply(h *Handler) error {
 	return p.read(h, "verify "+known.verify, p.Secret, nil)
 }
 
-// read reads subdirectives into a handler, except for those that are set already. The secrets are arguments of the
+// read reads subdirectives into a handler, except for those that are set already and may not be repeated. The secrets are arguments of the
 // verifier that the lines begin with.
 func (p *Preset) read(h *Handler, lines string, secrets []string, set map[string]json.RawMessage) error {
 	tokens, err := caddyfile.Tokenize([]byte("preset {\n"+lines+"\n}"), p.name)
@@ -125,7 +130,7 @@ func (p *Preset) read(h *Handler, lines string, secrets []string, set map[string
 	d := caddyfile.NewDispenser(tokens)
 	d.Next()
 	for d.NextBlock(0) {
-		if _, ok := set[d.Val()]; ok {
+		if _, ok := set[d.Val()]; ok && d.Val() != "verify" {
 			d.NextSegment()
 		} else if err := h.subdirective(d); err != nil {
 			return fmt.Errorf("%s: %w", p.name, cmp.Or(errors.Unwrap(err), err)) // without the line, which is not the operator's

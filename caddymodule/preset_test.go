@@ -65,7 +65,11 @@ func presetConfig(preset, url string) map[string]any {
 // samples returns the payloads of a sender, in the order in which it sends them.
 func samples(t *testing.T, preset string) (bodies []string) {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join("testdata", "presets", preset, "*.json"))
+	pattern := filepath.Join("testdata", "presets", preset, "*.json")
+	if preset == kieName { // whose provider has its own
+		pattern = "../relay/provider/testdata/family/kie-market*.json"
+	}
+	names, err := filepath.Glob(pattern)
 	if err != nil || len(names) == 0 {
 		t.Fatalf("%s: no samples: %v", preset, err)
 	}
@@ -168,8 +172,8 @@ func TestPresets(t *testing.T) {
 
 	var want []string
 	for preset, s := range all {
-		timed := slices.Contains([]string{"replicate", "fal", "elevenlabs", "mux", "stripe"}, preset)
-		covered := timed || preset == "github" || preset == "shopify"
+		timed := slices.Contains([]string{"kie", "replicate", "fal", "elevenlabs", "mux", "stripe"}, preset)
+		covered := timed && preset != kieName || preset == "github" || preset == "shopify"
 		proven := func(c *sentCallback) reply {
 			t.Helper()
 			return g.send(preset+"?"+c.proof.Query, "application/json", c.Body, c.proof.Headers)
@@ -220,6 +224,17 @@ func TestPresets(t *testing.T) {
 	case body := <-consumer.got:
 		t.Errorf("delivered twice: %s", body)
 	default:
+	}
+}
+
+// TestPresetKeepsItsVerifier refuses a callback that has the operator's token and not the sender's signature.
+func TestPresetKeepsItsVerifier(t *testing.T) {
+	g := newGateway(t)
+	handler := presetConfig("fal", "https://consumer.example.com")
+	handler["verify"] = []any{map[string]any{"verifier": "token", "secret": presetSecret, "query": "token"}}
+	g.mustLoad(`{}`, handler)
+	if got := g.send("fal?token="+presetSecret, "application/json", samples(t, "fal")[0], nil); got.status != http.StatusUnauthorized {
+		t.Errorf("unsigned: %+v", got)
 	}
 }
 
@@ -334,6 +349,8 @@ func TestPresetInJSON(t *testing.T) {
 		`{"name":"stripe","secret":"{x}"}`:           "placeholder",
 		`{"name":"replicate","secret":"not base64"}`: "whsec_",
 		`{"name":"fal","secret":"what"}`:             "expected no secret",
+		`{"name":"kie","secrets":"a"}`:               `unknown field "secrets"`,
+		`{"name":"kie","secret":"{x}"}`:              "placeholder",
 	} {
 		h := &Handler{Source: "a", ProviderRaw: json.RawMessage(provider)}
 		if err := h.expandPreset(); err == nil || !strings.Contains(err.Error(), want) {

@@ -9,6 +9,9 @@ var presets = map[string]struct {
 	settings string // subdirectives of relay
 	verify   string // the verifier that a secret is for, without it; empty where the sender signs with a published key
 }{
+	// A provider that knows its own fields, with the verifier that a secret is for.
+	"kie": {settings: `provider kie`, verify: `kie`},
+
 	"replicate": {
 		settings: `
 		provider custom {

@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -37,31 +39,31 @@ func (*Suno) CaddyModule() caddy.ModuleInfo {
 //	suno
 func (*Suno) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return nameOnly(d, "provider suno") }
 
-// Kie knows the callbacks of kie.ai, whose field names differ. It verifies nothing; `verify kie` does.
+// Kie knows the callbacks of kie.ai, whose field names differ. Without a secret it verifies nothing; with one, the handler
+// adds the verifier kie, as it does for a preset.
 type Kie struct {
 	relay.Provider `json:"-"`
+	Preset
 }
+
+// kieName is the name of kie as a provider and as a verifier.
+const kieName = "kie"
 
 // CaddyModule returns the Caddy module information.
 func (*Kie) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "relay.providers.kie",
-		New: func() caddy.Module { return &Kie{provider.Kie()} },
+		New: func() caddy.Module { return &Kie{provider.Kie(), Preset{name: kieName}} },
 	}
 }
-
-// UnmarshalCaddyfile sets up the provider from Caddyfile tokens. Syntax:
-//
-//	kie
-func (*Kie) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return nameOnly(d, "provider kie") }
 
 // Custom reads the callbacks of any sender by gjson paths into the body. Each field takes one path, or several where
 // what it names is in different places.
 type Custom struct {
 	relay.Provider `json:"-"`
 
-	// Where the task's id is. Required. If several paths find one, it must be the same. One entry header:<name>,
-	// instead of paths, names a request header.
+	// Where the task's id is. If several paths find one, it must be the same. One entry header:<name>, instead of paths,
+	// names a request header. Required, unless the source has the body any. Default: the SHA-256 of the body.
 	TaskID Strings `json:"task_id,omitempty"`
 
 	// Where the stage is, if callbacks of a task come in several. Default: none.
@@ -144,6 +146,19 @@ func (c *Custom) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return start.errf("provider custom: %w", err)
 	}
 	return nil
+}
+
+// checkTaskNamed returns an error where a custom provider names no task id and the hash of the body cannot be one.
+func (h *Handler) checkTaskNamed() error {
+	var custom struct {
+		Name   string  `json:"name"`
+		TaskID Strings `json:"task_id"`
+	}
+	_ = json.Unmarshal(h.ProviderRaw, &custom) // what cannot be read is refused when it is loaded
+	if custom.Name != "custom" || len(custom.TaskID) > 0 || h.Body == string(payload.Any) {
+		return nil
+	}
+	return errors.New("expected task_id with the gjson path of the task id or header:<name>, or body any in the source, where the hash of the body is the id")
 }
 
 func checkPaths(paths []string) error {

@@ -129,7 +129,7 @@ func TestProvisionErrors(t *testing.T) {
 		"unknown field":             {fields{"destination": "x"}, nil, `unknown field "destination"`},
 		"no destination":            {fields{"destinations": []any{}}, nil, "expected at least one destination"},
 		"unknown provider":          {fields{"provider": fields{"name": "openai"}}, nil, "unknown module: relay.providers.openai"},
-		"custom without id":         {fields{"provider": fields{"name": "custom"}}, nil, "needs the gjson path of the task id"},
+		"custom without id":         {fields{"provider": fields{"name": "custom"}}, nil, "provider custom: expected task_id with the gjson path"},
 		"unknown verifier":          {fields{"verify": []any{fields{"verifier": "rsa"}}}, nil, "unknown module: relay.verifiers.rsa"},
 		"verifier, no secret":       {fields{"verify": []any{fields{"verifier": "kie"}}}, nil, "a verifier needs a secret"},
 		"secret not set":            {fields{"verify": []any{fields{"verifier": "kie", "secret": "{env.EMPTY}"}}}, nil, "the environment variable EMPTY is not set"},
@@ -196,6 +196,7 @@ func TestProvisionErrors(t *testing.T) {
 		"transport":                 {nil, fields{"transport": fields{"protocol": "pigeon"}}, "unknown module: http.reverse_proxy.transport.pigeon"},
 		"proxy_protocol":            {nil, fields{"transport": fields{"protocol": "http", "proxy_protocol": "v1"}}, "proxy_protocol has no client"},
 		"tls on http":               {nil, fields{"url": "http://a", "transport": fields{"protocol": "http", "tls": fields{}}}, "tls has no effect on an http URL"},
+		"HTTP/3 on http":            {nil, fields{"url": "http://a", "transport": fields{"protocol": "http", "versions": []string{"3"}}}, "versions 3 cannot reach an http URL"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := validate(t, serverConfig(nil, handlerConfig(t, c.source, c.destination)))

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/callbackrelay/caddy-relay/caddymodule/internal/servers"
+	"github.com/callbackrelay/caddy-relay/relay/redisstore"
 )
 
 // redisStore provisions a store from its JSON.
@@ -180,14 +181,7 @@ func TestRedisAway(t *testing.T) {
 // TestRedisPassword sets the password that Redis wants by a reload, which needs no restart.
 func TestRedisPassword(t *testing.T) {
 	g := newGateway(t)
-	redis, err := servers.NewRedis(t.TempDir())
-	if err == nil {
-		err = redis.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(redis.Kill)
+	redis := startRedis(t)
 	if _, err := redis.Do("CONFIG SET requirepass hunter2"); err != nil {
 		t.Fatal(err)
 	}
@@ -211,4 +205,50 @@ func TestRedisPassword(t *testing.T) {
 	}
 	g.accept("vocals", "task-1")
 	c.await(t)
+}
+
+func startRedis(t *testing.T) *servers.Redis {
+	t.Helper()
+	redis, err := servers.NewRedis(t.TempDir())
+	if err == nil {
+		err = redis.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(redis.Kill)
+	return redis
+}
+
+// TestRedisDrift: what may be in the config of another gateway is not deleted, and the answer names that gateway and what to
+// do about it.
+func TestRedisDrift(t *testing.T) {
+	g := newGateway(t)
+	redis := startRedis(t)
+	g.mustLoad(`{"store":{"driver":"redis","addresses":["`+redis.Address+`"]}}`, to(t, "http://127.0.0.1:9", nil))
+	other, err := redisstore.Open(t.Context(), redisstore.Options{Addresses: []string{redis.Address}, Node: "west"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := other.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	other.Announce("another config")
+	if nodes, err := other.LiveNodes(t.Context()); err != nil || len(nodes) != 2 {
+		t.Fatalf("the gateways are %v, %v", nodes, err)
+	}
+	for path, body := range map[string]string{
+		"/relay/dead-letters/discard":                  `{"all":true,"orphaned":true}`,
+		"/relay/destinations/vocals/invoices/reassign": `{"to":"billing"}`,
+	} {
+		status, answer := admin(t, http.MethodPost, path, body)
+		message, _ := answer["message"].(string)
+		if status != http.StatusConflict || answer["error"] != "conflict" || !strings.Contains(message, "may be delivered by west (process ") ||
+			!strings.Contains(message, "load the same config on all gateways, or stop that one") {
+			t.Errorf("%s: %d %v", path, status, answer)
+		}
+	}
+	mustAdmin(t, http.MethodPost, "/relay/dead-letters/discard", `{"all":true}`)
 }

@@ -85,6 +85,9 @@ func (h *Handler) build(ctx caddy.Context) (*relay.Source, error) {
 	if src.Recover, err = h.buildRecovery(); err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
 	}
+	if err := h.checkTaskNamed(); err != nil {
+		return nil, fmt.Errorf("provider custom: %w", err)
+	}
 	name := h.providerName() // which is not known any more once it is loaded
 	if err := h.loadGuests(ctx, src); err != nil {
 		return nil, err
@@ -194,7 +197,7 @@ func (h *Handler) warn(src *relay.Source, provider string) {
 			warnOfLiteral(log, "a secret of verify")
 		}
 		if token, ok := v.(*Token); ok {
-			token.warn(log, src, provider == "kie")
+			token.warn(log, src, provider == kieName)
 		}
 	}
 	if h.Recover != nil {

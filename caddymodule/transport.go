@@ -139,6 +139,9 @@ func checkTransport(module any, u *url.URL) error {
 	if t.TLSEnabled() && u != nil && u.Scheme == "http" {
 		return errors.New("tls has no effect on an http URL; expected an https URL, or a transport without tls")
 	}
+	if t, ok := module.(*reverseproxy.HTTPTransport); ok && slices.Contains(t.Versions, "3") && u != nil && u.Scheme == "http" {
+		return errors.New("versions 3 cannot reach an http URL, since HTTP/3 is always encrypted; expected an https URL, or other versions")
+	}
 	if t, ok := module.(reverseproxy.ProxyProtocolTransport); ok && t.ProxyProtocolEnabled() {
 		return errors.New("proxy_protocol has no client to tell of; expected a transport without it")
 	}

@@ -25,7 +25,13 @@ func TestWarnings(t *testing.T) {
 		asks    = "the query of recover, which may hold a token, is in the config"
 		headed  = "a secret of header is in the config"
 		queried = "the query of the URL, which may hold a token, is in the config"
+		kept    = "a key of archive is in the config"
 	)
+	archive := func(access, secret string) map[string]any {
+		return map[string]any{"allow": []string{"10.0.0.1"}, "archive": map[string]any{
+			"storage": "s3", "bucket": "files", "endpoint": "s3.example.com", "access_key": access, "secret_key": secret,
+		}}
+	}
 	token := func(place string, more ...any) []any {
 		kind, name, _ := strings.Cut(place, " ")
 		return append(more, map[string]any{"verifier": "token", "secret": "{env.KEY}", kind: name})
@@ -33,7 +39,13 @@ func TestWarnings(t *testing.T) {
 	asking := func(key string) map[string]any {
 		return map[string]any{"header": map[string]any{"Authorization": key, "Accept": "application/json"}}
 	}
-	provider := func(name string) map[string]any { return map[string]any{"name": name} }
+	provider := func(name string, secret ...string) map[string]any {
+		config := map[string]any{"name": name}
+		if len(secret) > 0 {
+			config["secret"] = secret
+		}
+		return config
+	}
 	sent := func(query, key string) map[string]any {
 		return map[string]any{"name": "billing", "url": "https://billing.example.com/" + query, "header": map[string]any{"Authorization": key, "Accept": "*/*"}}
 	}
@@ -48,7 +60,11 @@ func TestWarnings(t *testing.T) {
 		{map[string]any{"allow": []string{"private_ranges"}}, ""},
 		{map[string]any{"verify": kie("hunter2")}, verify},
 		{map[string]any{"verify": kie("{env.KEY}")}, ""},
+		{map[string]any{"provider": provider("kie")}, open},
+		{map[string]any{"provider": provider("kie", "{env.KEY}", "hunter2")}, verify},
+		{map[string]any{"provider": provider("kie", "{env.KEY}")}, ""},
 		{map[string]any{"verify": token("query t"), "provider": provider("kie")}, query},
+		{map[string]any{"verify": token("query t"), "provider": provider("kie", "{env.KEY}")}, ""},
 		{map[string]any{"verify": token("query t", kie("{env.KEY}")...), "provider": provider("kie")}, ""},
 		{map[string]any{"verify": token("query t"), "provider": provider("suno")}, ""},
 		{map[string]any{"verify": token("query t")}, ""},
@@ -66,11 +82,14 @@ func TestWarnings(t *testing.T) {
 		{to("?token=hunter2", "{env.KEY}"), queried},
 		{to("{env.KEY}?token=hunter2", "{env.KEY}"), queried},
 		{to("?v=1&token={env.KEY}", "{env.KEY}"), ""},
+		{archive("{env.KEY}", "{env.KEY}"), ""},
+		{archive("hunter2", "{env.KEY}"), kept},
+		{archive("{env.KEY}", "hunter2"), kept},
 	} {
 		before := len(logged())
 		g.mustLoad(`{}`, handlerConfig(t, c.fields, nil))
 		lines := logged()[before:]
-		for _, warning := range []string{open, verify, signed, respond, query, header, asked, asks, headed, queried} {
+		for _, warning := range []string{open, verify, signed, respond, query, header, asked, asks, headed, queried, kept} {
 			if strings.Contains(lines, warning) != (warning == c.expected) {
 				t.Errorf("%v: expected %q and nothing else, got:\n%s", c.fields, c.expected, lines)
 			}

@@ -65,8 +65,8 @@ type EventRecord struct {
 	// stored.
 	Sequence   string
 	Duplicates int
-	Conflicts  int // callbacks of the same key that said something else, repetitions of them included
-	Deliveries []DeliveryRecord
+	Conflicts  int              // callbacks of the same key that said something else, repetitions of them included
+	Deliveries []DeliveryRecord // by destination
 	Variants   []Variant
 	Files      []File // in the archive, by field
 }

@@ -66,12 +66,12 @@ type Store interface {
 	Events(ctx context.Context, f EventFilter) (events []EventRecord, next string, err error)
 	// Event returns one event with its deliveries, every attempt and its variants. ErrNotFound if there is none of this id.
 	Event(ctx context.Context, id string) (*EventRecord, error)
-	// DeadLetters lists deliveries given up, newest event first within a source.
+	// DeadLetters lists deliveries given up, newest event first within a source, and those of an event by destination.
 	DeadLetters(ctx context.Context, s Selection, limit int, cursor string) (letters []DeadLetter, next string, err error)
 
 	// Replay makes settled deliveries (delivered or dead) of an event pending anew, with a fresh retry budget and the
-	// next replay number. It skips what is not settled. variant 0 is the first body, n the n-th variant's.
-	// A destination of the list that had no delivery of the event gets one, which keeps no order.
+	// next replay number. It skips what is not settled. variant 0 is the first body, n the n-th variant's. The destinations
+	// are distinct; one that had no delivery of the event gets one, which keeps no order.
 	// ErrNotFound without such an event or variant.
 	Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error)
 	// ReplayAll replays, as Replay does and with the first body, up to MaxTouched deliveries of events of one source, each
@@ -131,6 +131,8 @@ type SharedStore interface {
 	Announce(config string)
 	// Nodes lists the gateways that live. It answers from memory.
 	Nodes() []NodeStatus
+	// LiveNodes lists the gateways that live, with what each of them has announced by now, this one too.
+	LiveNodes(ctx context.Context) ([]NodeStatus, error)
 }
 
 // ClockedStore is implemented by stores whose clock is another host's.

@@ -71,7 +71,8 @@ type Redriven struct {
 // DiscardRequest is the body of POST /relay/dead-letters/discard.
 type DiscardRequest struct {
 	Selection
-	// Orphaned adds deliveries that wait for a destination which no config has. It goes with neither Since nor Until.
+	// Orphaned adds deliveries that wait for a destination which no config has. It goes with neither Since nor Until, and
+	// is refused while gateways that share the store have different configs.
 	Orphaned bool `json:"orphaned,omitempty"`
 }
 

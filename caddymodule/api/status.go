@@ -18,8 +18,8 @@ type StoreStatus struct {
 	Driver    string `json:"driver"`
 	Location  string `json:"location"`
 	FreeBytes int64  `json:"free_bytes"` // -1 where unknown
-	// Unread is set until the store has been read once since the start, because it cannot be opened or does not answer. The
-	// counts of destinations are unknown then, and 0.
+	// Unread is set until the store has been read once since the start, because it is being opened, cannot be, or does not
+	// answer. The counts of destinations are unknown then, and 0.
 	Unread bool `json:"unread,omitempty"`
 	// EvictionPolicy, AppendOnly, AppendFsync and AOFDelayedFsync are Redis's, and absent for other stores. Each is
 	// unknown (the last one absent) where Redis does not say.

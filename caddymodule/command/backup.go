@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,6 +30,7 @@ Caddy runs as. The path of the store is taken from the gateway's status, unless
 
 The copy needs as much space as the store, and the gateway's log of changes grows
 while it is made: take it to another disk if there is little left on this one.
+With --json, the paths of both and the size of the copy in bytes are printed.
 Redis is backed up by Redis's own means.`,
 		Example: `  sudo caddy relay backup /var/backups/relay.db
   caddy relay backup --store /var/lib/caddy/.local/share/caddy/relay/relay.db relay.db`,
@@ -54,9 +56,23 @@ Redis is backed up by Redis's own means.`,
 		if err != nil {
 			return err
 		}
+		if c.asJSON {
+			raw, err := json.Marshal(backedUp{Store: path, Path: args[0], Bytes: info.Size()})
+			if err != nil {
+				return err
+			}
+			return c.json(raw)
+		}
 		return c.printf("%s copied to %s (%s).", path, args[0], humanize.IBytes(uint64(info.Size())))
 	})
 	return cmd
+}
+
+// backedUp describes a backup, for scripts.
+type backedUp struct {
+	Store string `json:"store"` // what was copied
+	Path  string `json:"path"`  // of the copy
+	Bytes int64  `json:"bytes"`
 }
 
 // storePath asks for the path of the store.

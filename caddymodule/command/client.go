@@ -27,7 +27,8 @@ const maxAnswer = 512 << 20
 // client asks Caddy's admin endpoint.
 type client struct {
 	address string // as messages name it
-	origin  string
+	origin  string // of the URLs, and as a header
+	socket  bool   // the endpoint is on a Unix socket or a file descriptor
 	http    *http.Client
 
 	answerWithin, stepWithin time.Duration
@@ -49,11 +50,12 @@ func newClient(cmd *cobra.Command) (*client, error) {
 		return nil, fmt.Errorf("the admin address %q is not one: %w", address, err)
 	}
 	dialTo, origin := parsed.JoinHostPort(0), "http://"+parsed.JoinHostPort(0)
-	if parsed.IsUnixNetwork() {
+	socket := parsed.IsUnixNetwork() || parsed.IsFdNetwork()
+	if socket {
 		dialTo, _, _ = strings.Cut(parsed.Host, "|") // what follows are the permissions of the socket
-		origin = "http://127.0.0.1"                  // a host that Caddy takes from everyone on a socket
+		origin = "http://127.0.0.1"                  // a URL needs a host, and Caddy takes any on a socket
 	}
-	return &client{address: address, origin: origin, answerWithin: answerWithin, stepWithin: stepWithin, http: &http.Client{
+	return &client{address: address, origin: origin, socket: socket, answerWithin: answerWithin, stepWithin: stepWithin, http: &http.Client{
 		// The admin API redirects nobody.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -89,7 +91,9 @@ func (c *client) send(ctx context.Context, within time.Duration, method, path st
 		return nil, err
 	}
 	maps.Copy(req.Header, header)
-	req.Header.Set("Origin", c.origin) // an endpoint with enforce_origin asks for it
+	if !c.socket { // on which Caddy refuses each origin that it was not told to allow
+		req.Header.Set("Origin", c.origin) // an endpoint with enforce_origin asks for it
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.unreachable(ctx, err)

@@ -56,7 +56,7 @@ func configure(cmd *cobra.Command, backup Backup) {
 	flags.String("address", "", "Address of Caddy's admin endpoint, as host:port or unix//path (default localhost:2019)")
 	flags.StringP("config", "c", "", "Configuration file to take the address of the admin endpoint from")
 	flags.StringP("adapter", "a", "", "Name of the config adapter for --config")
-	flags.Bool("json", false, "Print the answer of the admin endpoint")
+	flags.Bool("json", false, "Print JSON: the answer of the admin endpoint")
 	commands := []*cobra.Command{
 		statusCommand(), eventsCommand(), showCommand(), replayCommand(), deadLettersCommand(), redriveCommand(), discardCommand(),
 		pauseCommand(), resumeCommand(), reassignCommand(), rejectionsCommand(), tasksCommand(), expectCommand(), tailCommand(), exportCommand(), sendCommand(),

@@ -24,7 +24,8 @@ events stay until their retention ends.
 
 With --orphaned, deliveries that wait for destinations which are no longer
 configured are deleted too, and so is what is given up while the command asks. To
-keep those, hand them to another destination with caddy relay reassign.`,
+keep those, hand them to another destination with caddy relay reassign. Neither is
+done while gateways that share a Redis are configured differently.`,
 		Example: `  caddy relay discard --source vocals --destination billing --until 7d
   caddy relay discard --source vocals --destination old-name --orphaned`,
 		Args: operands(),

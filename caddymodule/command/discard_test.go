@@ -72,6 +72,21 @@ func TestDiscardWhatWasCounted(t *testing.T) {
 	}
 }
 
+// What cannot be counted is not deleted: the store may be opened between the count, which has nothing to ask about, and the request.
+func TestDiscardBeforeTheStoreIsOpen(t *testing.T) {
+	address := serve(t, map[string]http.HandlerFunc{
+		"GET /relay/status": func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(api.Status{Store: api.StoreStatus{Unread: true, Error: "it is still being opened"}})
+		},
+		"POST /relay/dead-letters/discard": func(http.ResponseWriter, *http.Request) { t.Error("the dead letters are gone") },
+	})
+	s := selection{all: true, since: &timeFlag{}, until: &timeFlag{}}
+	err := s.discard(t.Context(), answering(t, address, ""), false, false)
+	if err == nil || !strings.Contains(err.Error(), "it is still being opened") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // answering returns a call to a gateway from a terminal where somebody answers questions.
 func answering(t *testing.T, address, answers string) *call {
 	t.Helper()

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"time"
 
@@ -61,6 +62,10 @@ func (s *selection) count(ctx context.Context, c *call) (int, error) {
 		status, err := c.status(ctx)
 		if err != nil {
 			return 0, err
+		}
+		if status.Store.Unread {
+			// None counted would mean that nobody is asked, and the store may be open by the time of the request.
+			return 0, fmt.Errorf("the dead letters cannot be counted yet, since the store is not open: %s", status.Store.Error)
 		}
 		dead := int64(0)
 		for _, d := range status.Destinations {

@@ -185,7 +185,7 @@ func storeLine(s *api.StoreStatus) string {
 
 func spoolLine(s *api.SpoolStatus) string {
 	if !s.Up {
-		return s.Location + ", away: " + s.Error
+		return strings.TrimPrefix(s.Location+", away: "+s.Error, ", ") // one that was never open has no location
 	}
 	if s.Events+s.Stuck == 0 {
 		return s.Location + ", empty" + free(s.FreeBytes)

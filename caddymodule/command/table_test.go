@@ -114,7 +114,7 @@ sources
 func TestStatusOfWhatWasNotRead(t *testing.T) {
 	s := sampleStatus()
 	s.Store = api.StoreStatus{Driver: "redis", Location: "127.0.0.1:6379", FreeBytes: -1, Unread: true, Error: "connection refused"}
-	s.Spool, s.Drift = nil, false
+	s.Spool, s.Drift = &api.SpoolStatus{Error: "it is being opened"}, false
 	for i := range s.Destinations {
 		s.Destinations[i].Counts, s.Destinations[i].State = api.StateCounts{}, "active"
 	}
@@ -124,6 +124,7 @@ func TestStatusOfWhatWasNotRead(t *testing.T) {
 	}
 	want(t, b.String(), 0, `
 store       redis 127.0.0.1:6379, not open yet: connection refused
+spool       away: it is being opened
 gateways    a (process 7), b (process 8)
 sources     stems, vocals (open to everyone)
 

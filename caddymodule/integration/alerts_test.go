@@ -76,6 +76,9 @@ func TestAlerts(t *testing.T) {
 	if len(events) != 2 || ops.count() != 2 || slack.count() != 2 {
 		t.Errorf("%d alerts are stored, %d and %d were sent", len(events), ops.count(), slack.count())
 	}
+	if a := g.call(http.MethodGet, "/relay/events/"+events[0].ID, nil); !strings.Contains(a.body, `"headers":{}`) {
+		t.Errorf("an alert is shown as %s", a.body)
+	}
 	if out := g.mustRelay("events --source relay"); !strings.Contains(out, "dead_letter:vocals:billing") {
 		t.Errorf("the events are listed as\n%s", out)
 	}

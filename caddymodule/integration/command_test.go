@@ -150,6 +150,31 @@ func TestCommandSteers(t *testing.T) {
 	g.mustRelay("dead-letters", "There are no such dead letters.")
 }
 
+// TestCommandOnASocket: the commands reach an admin endpoint on a Unix socket, however its address is written.
+func TestCommandOnASocket(t *testing.T) {
+	t.Parallel()
+	socket := "unix/" + filepath.Join(t.TempDir(), "admin.sock")
+	g := newGateway(t)
+	g.admin = socket + "|0660"
+	c := newConsumer(t)
+	g.start(commandSite("billing "+c.URL(), "library "+c.URL()))
+	g.mustRelay("status", "vocals (open to everyone)")
+	g.mustRelay("send vocals", "Accepted as event ")
+	c.waitFor(2)
+	eventually(t, patience, "everything is settled", func() bool {
+		return strings.Contains(g.mustRelay("events", "billing, library"), "delivered")
+	})
+	for _, flags := range [][]string{{"--address", socket}, {"--config", filepath.Join(g.home, "Caddyfile")}} {
+		out, err := caddy(g.home, append([]string{"relay", "replay", "--source", "vocals", "--since", "1h"}, flags...)...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "2 deliveries") {
+			t.Errorf("%v: %v: %s", flags, err, out)
+		}
+		eventually(t, patience, "everything is settled", func() bool {
+			return strings.Contains(g.mustRelay("events --state delivered"), "billing, library")
+		})
+	}
+}
+
 // TestCommandBackup copies a store that is in use, and runs another gateway on the copy.
 func TestCommandBackup(t *testing.T) {
 	t.Parallel()
@@ -167,7 +192,16 @@ func TestCommandBackup(t *testing.T) {
 		t.Errorf("the copy is %v, %v", info, err)
 	}
 	g.refusedRelay("backup "+file, "--force")
-	g.mustRelay("backup --force " + file)
+	var copied struct {
+		Store, Path string
+		Bytes       int64
+	}
+	if err := json.Unmarshal([]byte(g.mustRelay("backup --force --json "+file)), &copied); err != nil || copied.Store != g.database() || copied.Path != file {
+		t.Errorf("the answer is %+v, %v", copied, err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Size() != copied.Bytes {
+		t.Errorf("the copy is %v, %v, of %d bytes", info, err, copied.Bytes)
+	}
 	later := g.accept("/vocals", callback(t, "later"))
 
 	restored := newGateway(t, "store sqlite "+file)

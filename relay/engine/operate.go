@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay"
@@ -78,7 +79,7 @@ func (e *Engine) Files(rec *relay.EventRecord) (files []string, total int) {
 }
 
 // Replay makes the settled deliveries of an event pending anew, with a fresh retry budget: of all destinations of its
-// source if none is named, with the first body if variant is 0. It skips what is not settled.
+// source if none is named, with the first body if variant is 0. It skips what is not settled. A name that is repeated counts once.
 func (e *Engine) Replay(ctx context.Context, id string, destinations []string, variant int) (replayed, skipped int, err error) {
 	store, err := e.Store()
 	if err != nil {
@@ -88,6 +89,7 @@ func (e *Engine) Replay(ctx context.Context, id string, destinations []string, v
 	if err != nil {
 		return 0, 0, err
 	}
+	destinations = slices.Compact(slices.Sorted(slices.Values(destinations)))
 	s := e.settings.Load()
 	for _, name := range destinations {
 		if s.Destination(rec.Source, name) == nil {
@@ -136,12 +138,42 @@ func pace(perSecond float64) (p relay.Pace) {
 	return p
 }
 
+// ErrDrift is why nothing of an orphaned destination is deleted or handed over: another gateway may deliver it.
+var ErrDrift = errors.New("gateways that share the store have different configs")
+
+// checkDrift returns ErrDrift unless all gateways that live have the sources of s: each knows no more of another's config
+// than its hash, and so cannot say that a destination is in none.
+func checkDrift(ctx context.Context, store relay.Store, s *relay.Settings) error {
+	shared, ok := store.(relay.SharedStore)
+	if !ok {
+		return nil
+	}
+	nodes, err := shared.LiveNodes(ctx)
+	if err != nil {
+		return err
+	}
+	own := s.Hash()
+	for _, n := range nodes {
+		if n.Config != own {
+			return fmt.Errorf("%w, so that what is orphaned in this one's may be delivered by %s (process %d): "+
+				"load the same config on all gateways, or stop that one, and try again", ErrDrift, n.Name, n.PID)
+		}
+	}
+	return nil
+}
+
 // Discard deletes all dead letters of the selection, and with Orphaned the pending deliveries of those of its destinations
-// that are in no config.
+// that are in no config. It deletes nothing then while another gateway has another config. Errors: ErrDrift, and those of
+// the store.
 func (e *Engine) Discard(ctx context.Context, s relay.Selection) (int, error) {
 	store, err := e.Store()
 	if err != nil {
 		return 0, err
+	}
+	if s.Orphaned {
+		if err := checkDrift(ctx, store, e.settings.Load()); err != nil {
+			return 0, err
+		}
 	}
 	// What dies from now on has been seen by nobody. Times do not tell it apart: a wall clock may have been set back.
 	most := math.MaxInt
@@ -185,8 +217,9 @@ func (e *Engine) discard(ctx context.Context, s relay.Selection, most int) (int,
 // ErrConfigured is why the deliveries of a destination are not handed to another one: it is in the config, and gets more.
 var ErrConfigured = errors.New("still in the config")
 
-// Reassign hands the deliveries of a destination that has left the config to one that is in it, such as to its new name. What
-// was moved before an error stays so.
+// Reassign hands the deliveries of a destination that has left the config to one that is in it, such as to its new name, unless
+// another gateway has another config. What was moved before an error stays so. Errors: relay.ErrNotFound, ErrConfigured,
+// ErrDrift, and those of the store.
 func (e *Engine) Reassign(ctx context.Context, source, from, to string) (relay.Reassigned, error) {
 	s := e.settings.Load()
 	if s.Destination(source, to) == nil {
@@ -194,6 +227,13 @@ func (e *Engine) Reassign(ctx context.Context, source, from, to string) (relay.R
 	}
 	if s.Destination(source, from) != nil {
 		return relay.Reassigned{}, fmt.Errorf("destination %q of source %q: %w", from, source, ErrConfigured)
+	}
+	store, err := e.Store()
+	if err == nil {
+		err = checkDrift(ctx, store, s)
+	}
+	if err != nil {
+		return relay.Reassigned{}, err
 	}
 	left, cursor := 0, ""
 	moved, err := e.bulk(ctx, "reassign", source, func(store relay.Store, _ int) (n int, more bool, err error) {

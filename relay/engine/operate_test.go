@@ -92,6 +92,29 @@ func TestReplayAll(t *testing.T) {
 	})
 }
 
+// A destination that is named twice is replayed, or skipped, once.
+func TestReplayOfRepeatedNames(t *testing.T) {
+	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
+		c := newConsumer(t, nil)
+		g := start(destination(t, "a", c.URL), destination(t, "b", c.URL))
+		id := g.mustAccept("task-1")
+		g.awaitState(id, "a", relay.StateDelivered)
+		g.awaitState(id, "b", relay.StateDelivered)
+		if err := g.Pause(t.Context(), "vocals", "a", true); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range [][2]int{{1, 0}, {0, 1}} {
+			replayed, skipped, err := g.Replay(t.Context(), id, []string{"a", "a"}, 0)
+			if replayed != want[0] || skipped != want[1] || err != nil {
+				t.Errorf("replayed %d and skipped %d, error %v; want %v", replayed, skipped, err, want)
+			}
+		}
+		if replayed, skipped, err := g.Replay(t.Context(), id, []string{"b", "a", "b"}, 0); replayed != 1 || skipped != 1 || err != nil {
+			t.Errorf("replayed %d and skipped %d, error %v", replayed, skipped, err)
+		}
+	})
+}
+
 // wantsTask is a `when` that wants the events of a task, and cannot decide about another.
 type wantsTask struct {
 	wanted, broken string

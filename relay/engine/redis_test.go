@@ -3,6 +3,7 @@ package engine_test
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -298,5 +299,61 @@ func TestConflictsOfTwoGateways(t *testing.T) {
 	}
 	if len(first) != 1 || c.count() != bodies {
 		t.Errorf("%d deliveries, of the first events %v", c.count(), first)
+	}
+}
+
+// Another gateway may deliver what is orphaned for this one: it is neither deleted nor handed over while their configs differ.
+func TestOrphansOfAnotherConfig(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	c := newConsumer(t, func(int, *http.Request) int { return http.StatusGone })
+	old, kept := destination(t, "old", c.URL), destination(t, "kept", c.URL)
+	a := newRedisGateway(t, redis, newSource(old, kept))
+	if err := a.Pause(t.Context(), "vocals", "old", true); err != nil {
+		t.Fatal(err)
+	}
+	id := a.mustAccept("task-1")
+	a.awaitState(id, "kept", relay.StateDead)
+	b := newRedisGateway(t, redis, newSource(kept))
+	b.await("the delivery shows as orphaned", func() bool {
+		for _, d := range b.Status(t.Context()).Destinations {
+			if d.Name == "old" {
+				return d.Counts.Orphaned == 1
+			}
+		}
+		return false
+	})
+
+	orphaned := relay.Selection{Source: "vocals", Orphaned: true}
+	if n, err := b.Discard(t.Context(), orphaned); n != 0 || !errors.Is(err, engine.ErrDrift) {
+		t.Errorf("discarded %d, error %v", n, err)
+	}
+	if r, err := b.Reassign(t.Context(), "vocals", "old", "kept"); r != (relay.Reassigned{}) || !errors.Is(err, engine.ErrDrift) {
+		t.Errorf("reassigned %+v, error %v", r, err)
+	}
+	if got := a.delivery(id, "old").State; got != relay.StatePending {
+		t.Errorf("the delivery is %s", got)
+	}
+	if got := a.delivery(id, "kept").State; got != relay.StateDead {
+		t.Errorf("the dead letter is %s", got)
+	}
+	if n, err := b.Discard(t.Context(), relay.Selection{Source: "vocals"}); n != 1 || err != nil {
+		t.Errorf("discarded %d dead letters, error %v", n, err)
+	}
+
+	// One config on both, and then one gateway alone.
+	a.push(kept)
+	reassigning := func() error {
+		_, err := b.Reassign(t.Context(), "vocals", "nobody", "kept")
+		return err
+	}
+	b.await("the configs agree", func() bool { return errors.Is(reassigning(), relay.ErrNotFound) })
+	a.push(old)
+	b.await("the configs differ", func() bool { return errors.Is(reassigning(), engine.ErrDrift) })
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.Discard(t.Context(), orphaned); n != 1 || err != nil {
+		t.Errorf("discarded %d, error %v", n, err)
 	}
 }

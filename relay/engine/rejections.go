@@ -17,13 +17,14 @@ func (e *Engine) Rejections(source string, limit int, cursor string) (page []int
 }
 
 // AcceptRejected accepts a rejected callback after all, with the settings that its source has now. Errors:
-// relay.ErrNotFound, intake.ErrTaken, intake.ErrNotKept, intake.ErrUnreadable, relay.ErrUnkept, and those of an accept.
+// relay.ErrNotFound, intake.ErrTaken, intake.ErrNotKept, *intake.RefusedError, intake.ErrUnreadable, relay.ErrUnkept, and those
+// of an accept.
 func (e *Engine) AcceptRejected(ctx context.Context, id string) (intake.Receipt, error) {
 	return e.intake.AcceptRejected(ctx, id, e.Source)
 }
 
 // Admit accepts a callback that an operator sends, through the door of a source. Errors: relay.ErrNotFound,
-// intake.ErrUnreadable, relay.ErrUnkept, and those of an accept.
+// *intake.RefusedError, intake.ErrUnreadable, relay.ErrUnkept, and those of an accept.
 func (e *Engine) Admit(ctx context.Context, source string, header http.Header, body []byte) (intake.Receipt, error) {
 	src := e.Source(source)
 	if src == nil {

@@ -14,8 +14,11 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/tidwall/gjson"
+
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
+	"github.com/callbackrelay/caddy-relay/relay/payload"
 )
 
 // A callback that was refused for a wrong configuration is taken in whole by an operator.
@@ -187,6 +190,50 @@ func TestAdmit(t *testing.T) {
 	}
 	if _, err := g.Admit(t.Context(), "other", header, []byte(`{}`)); !errors.Is(err, relay.ErrNotFound) {
 		t.Errorf("no source: %v", err)
+	}
+}
+
+// What the door refuses whoever sends it, it refuses from an operator too, with the same answer.
+func TestAdmitRefused(t *testing.T) {
+	const body = `{"code":200,"data":{"task_id":"task-1"}}`
+	g := newGateway(t, destination(t, "a", newConsumer(t, nil).URL))
+	g.source.MaxBody = 100
+	for name, c := range map[string]struct {
+		header http.Header
+		body   string
+		status int
+	}{
+		"type":     {http.Header{"Content-Type": {"text/plain"}}, body, http.StatusUnsupportedMediaType},
+		"encoding": {http.Header{"Content-Type": {"application/json"}, "Content-Encoding": {"identity"}}, body, http.StatusUnsupportedMediaType},
+		"size":     {http.Header{"Content-Type": {"application/json"}}, body + strings.Repeat(" ", 100), http.StatusRequestEntityTooLarge},
+	} {
+		_, err := g.Admit(t.Context(), "vocals", c.header, []byte(c.body))
+		refused, ok := errors.AsType[*intake.RefusedError](err)
+		if !ok || refused.Status != c.status {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		r := callbackOf(c.body)
+		r.Header = c.header
+		if w := g.send(r); w.Code != refused.Status || gjson.Get(w.Body.String(), "error").Str != refused.Code ||
+			gjson.Get(w.Body.String(), "message").Str != refused.Message {
+			t.Errorf("%s: the door answers %d %s, and an operator gets %+v", name, w.Code, w.Body, refused)
+		}
+	}
+
+	// So it does with a callback that was refused for who sent it.
+	g.source.Verifiers = []relay.Verifier{refusing{}}
+	if w := g.send(callbackOf(body)); w.Code != http.StatusUnauthorized {
+		t.Fatalf("answered %d", w.Code)
+	}
+	id := keptOf(t, g, "")[0].ID
+	g.source.Body = payload.Form
+	if _, err := g.AcceptRejected(t.Context(), id); err == nil || err.Error() != "The body must be a form, with the Content-Type application/x-www-form-urlencoded." {
+		t.Errorf("taken in by a source of forms: %v", err)
+	}
+	g.source.Body = payload.JSON
+	if _, err := g.AcceptRejected(t.Context(), id); err != nil {
+		t.Error(err)
 	}
 }
 

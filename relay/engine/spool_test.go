@@ -38,6 +38,17 @@ func (f *failing) Apply(ctx context.Context, b *relay.Batch) {
 	f.Store.Apply(ctx, &passed)
 }
 
+// While the store is being opened, the status has why the spool takes nothing either.
+func TestSpoolBeforeTheStart(t *testing.T) {
+	e := engine.New(engine.Options{OpenSpool: func(context.Context, *slog.Logger) (relay.Spool, error) {
+		return nil, errors.New("nobody has started the engine")
+	}})
+	defer func() { _ = e.Close() }()
+	if s := e.Status(t.Context()).Spool; s == nil || s.Up || !strings.Contains(s.Error, "the store, which is still being opened") {
+		t.Errorf("the spool is %+v", s)
+	}
+}
+
 func newSpoolingGateway(t *testing.T, src *relay.Source, fail func(*relay.Event) error, o spool.Options) *gateway {
 	t.Helper()
 	g := &gateway{t: t, source: src}

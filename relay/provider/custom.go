@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,7 +18,8 @@ const TaskHeader = "header:"
 // payload.CheckPath allows them.
 type Paths struct {
 	// TaskID is where the task's id may be. Where several paths find one, all must find the same. One entry
-	// header:<name>, instead of paths, names a request header.
+	// header:<name>, instead of paths, names a request header. It may be empty for a source whose Body is payload.Any,
+	// where the hash of the body is the id; of any other body, none is read then.
 	TaskID []string
 	// Stage and Code are where those may be; the first path that finds one counts. Both may be absent from a body.
 	Stage, Code []string
@@ -33,18 +33,17 @@ type Paths struct {
 	JSONText []string
 }
 
-// Custom reads callbacks of any other sender. Paths.TaskID is required. A task id may be a string or, as senders of
+// Custom reads callbacks of any other sender. A task id may be a string or, as senders of
 // other kinds have it, a number.
 func Custom(p Paths) (relay.Provider, error) {
-	if len(p.TaskID) == 0 {
-		return nil, errors.New("a custom provider needs the gjson path of the task id, or header:<name>")
-	}
 	c := &parser{taskID: p.TaskID, stage: p.Stage, code: p.Code, texts: p.JSONText, integerID: true}
-	if name, ok := strings.CutPrefix(p.TaskID[0], TaskHeader); ok && len(p.TaskID) == 1 {
-		if !httpguts.ValidHeaderFieldName(name) {
-			return nil, fmt.Errorf("expected header:<name>, got %q", p.TaskID[0])
+	if len(p.TaskID) == 1 {
+		if name, ok := strings.CutPrefix(p.TaskID[0], TaskHeader); ok {
+			if !httpguts.ValidHeaderFieldName(name) {
+				return nil, fmt.Errorf("expected header:<name>, got %q", p.TaskID[0])
+			}
+			c.taskID, c.taskHeader = nil, name
 		}
-		c.taskID, c.taskHeader = nil, name
 	}
 	for _, path := range slices.Concat(c.taskID, p.Stage, p.Code, p.Files, p.FilesUnder, p.JSONText) {
 		if strings.HasPrefix(path, TaskHeader) {

@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
@@ -183,10 +184,30 @@ func TestReadPaths(t *testing.T) {
 	}
 }
 
+// TestCustomWithoutID has the hash of any body for its id, and of no other.
+func TestCustomWithoutID(t *testing.T) {
+	p := custom(t, provider.Paths{Stage: []string{"state"}})
+	const body = `{"id":"7","state":"done"}`
+	sum := sha256.Sum256([]byte(body))
+	got, err := p.Read([]byte(body), nil, relay.ReadOptions{Format: payload.Any})
+	if err != nil || got.ID != hex.EncodeToString(sum[:]) || got.Stage != "done" {
+		t.Errorf("any: %+v, %v, not %x", got.Task, err, sum)
+	}
+	for _, format := range []payload.Format{payload.JSON, payload.Form} {
+		if got, err := p.Read([]byte(body), nil, relay.ReadOptions{Format: format}); err == nil {
+			t.Errorf("%s: %+v", format, got.Task)
+		}
+	}
+	first, _ := p.Sample("a", false, relay.ReadOptions{Format: payload.Any})
+	second, _ := p.Sample("b", false, relay.ReadOptions{Format: payload.Any})
+	if bytes.Equal(first, second) {
+		t.Errorf("two samples are one callback: %s", first)
+	}
+}
+
 func TestCustomRefusesPaths(t *testing.T) {
 	for _, p := range []provider.Paths{
-		{},
-		{Code: []string{"code"}},
+		{Code: []string{""}},
 		{TaskID: []string{""}},
 		{TaskID: []string{"header:"}},
 		{TaskID: []string{"header:a b"}},

@@ -21,7 +21,7 @@ import (
 // parser reads callbacks where it is told that something is.
 type parser struct {
 	taskID, stage, code []string // gjson paths
-	taskHeader          string   // has the task's id; empty: a path does
+	taskHeader          string   // has the task's id; empty: a path does, or nothing
 	files               []payload.Files
 	texts               []string // paths of strings that hold JSON
 	integerID           bool
@@ -118,6 +118,9 @@ func (p *parser) id(found *payload.Found, header http.Header) (id string, err er
 			return "", fmt.Errorf("the header %s names two tasks", p.taskHeader)
 		}
 		return values[0], nil
+	}
+	if len(p.taskID) == 0 {
+		return "", errors.New("the source names no task id; expected it to, or to take any body")
 	}
 	for i, path := range p.taskID {
 		v := found.Value(i)

@@ -37,8 +37,11 @@ func (p *parser) Sample(taskID string, withFiles bool, opts relay.ReadOptions) (
 	}
 	put(p.code, http.StatusOK)
 	put(p.taskID, taskID)
-	if p.taskHeader != "" {
+	switch {
+	case p.taskHeader != "":
 		header.Set(p.taskHeader, taskID)
+	case len(p.taskID) == 0:
+		put([]string{"sample"}, taskID) // so that the body's hash, which is the id, is another one each time
 	}
 	if opts.Format != payload.Form {
 		body, _ = json.Marshal(doc) // maps, lists and texts always marshal

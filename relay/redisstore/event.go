@@ -36,7 +36,7 @@ func (s *Store) Event(ctx context.Context, id string) (*relay.EventRecord, error
 	}
 	rec, all := records[0], hash.Val()
 	if rec == nil || payload.Val() == "" && all["m"] == "" {
-		return nil, fmt.Errorf("event %s: %w", id, relay.ErrNotFound)
+		return nil, fmt.Errorf("event %q: %w", id, relay.ErrNotFound)
 	}
 	if payload.Val() != "" {
 		e, _, err := decodePayload(h.source, id, payload.Val())

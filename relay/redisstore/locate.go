@@ -16,7 +16,7 @@ func (s *Store) find(ctx context.Context, id string) (*shard, error) {
 	}
 	found, err := s.locate(ctx, s.allShards(s.known()), []string{id})
 	if err == nil && found[id] == nil {
-		err = fmt.Errorf("event %s: %w", id, relay.ErrNotFound)
+		err = fmt.Errorf("event %q: %w", id, relay.ErrNotFound)
 	}
 	return found[id], err
 }

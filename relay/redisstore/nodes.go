@@ -36,6 +36,19 @@ func (s *Store) Nodes() []relay.NodeStatus {
 	return slices.Clone(s.nodes)
 }
 
+// LiveNodes implements relay.SharedStore.
+func (s *Store) LiveNodes(ctx context.Context) ([]relay.NodeStatus, error) {
+	ctx, end, err := s.holdBriefly(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if err := s.beat(ctx, false); err != nil {
+		return nil, err
+	}
+	return s.Nodes(), nil
+}
+
 // beatLoop announces to the other gateways that this one lives, and learns of them.
 func (s *Store) beatLoop() {
 	for {

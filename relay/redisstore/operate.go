@@ -41,7 +41,7 @@ func (s *Store) Replay(ctx context.Context, id string, destinations []string, va
 		return 0, 0, err
 	}
 	if !found {
-		return 0, 0, fmt.Errorf("variant %d of event %s: %w", variant, id, relay.ErrNotFound)
+		return 0, 0, fmt.Errorf("variant %d of event %q: %w", variant, id, relay.ErrNotFound)
 	}
 	for _, d := range destinations {
 		s.rouse(relay.DestinationName{Source: h.source, Destination: d})

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,6 +127,7 @@ func (s *Store) completed(ctx context.Context, rows []row, headers []*header) ([
 			return nil, err
 		}
 		if h := headers[i]; h != nil {
+			slices.SortFunc(h.deliveries, func(a, b relay.DeliveryRecord) int { return cmp.Compare(a.Destination, b.Destination) })
 			records[i] = &relay.EventRecord{
 				Event: *h.event, Sequence: r.name, Duplicates: number(noted[0]), Conflicts: number(noted[1]), Deliveries: h.deliveries,
 			}

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -62,8 +63,16 @@ func TestNodes(t *testing.T) {
 		nodes := b.Nodes()
 		return len(nodes) == 2 && nodes[0].Name == "a" && nodes[0].Config == "one config" && nodes[1].Config == "another"
 	})
+	a.Announce("yet another")
+	redistest.Eventually(t, 5*time.Second, "b asks what a has now, and does not wait for a beat of its own", func() bool {
+		nodes, err := b.LiveNodes(t.Context())
+		return err == nil && len(nodes) == 2 && nodes[0].Config == "yet another" && nodes[1].Config == "another"
+	})
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if nodes, err := a.LiveNodes(t.Context()); !errors.Is(err, relay.ErrClosed) {
+		t.Errorf("a closed store lists %v, error %v", nodes, err)
 	}
 	b.Announce("a third")
 	redistest.Eventually(t, 5*time.Second, "b sees that a has left", func() bool { return len(b.Nodes()) == 1 })

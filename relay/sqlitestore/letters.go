@@ -17,7 +17,8 @@ import (
 // scannedLetters is how many dead letters one page of a list looks at, which is the index alone.
 const scannedLetters = 10_000
 
-// letterPlace is where a dead letter stands in a list of them: ordered by event, and among those of an event by destination.
+// letterPlace is where a dead letter stands in a list of them: ordered by event, and among those of an event by the
+// destination's name. Destination 0 is behind all of an event.
 type letterPlace struct{ event, destination int64 }
 
 func (p letterPlace) String() string { return fmt.Sprintf("%d.%d", p.event, p.destination) }
@@ -108,11 +109,16 @@ func (s *Store) readLetters(c *sqlitefile.Conn, sel relay.Selection, places []le
 // looked at no event before that one.
 func (s *Store) deadPlaces(c *sqlitefile.Conn, sel relay.Selection, before letterPlace, most int) (found []letterPlace, reached int64, err error) {
 	var destinations []*destination
+	names, last := map[int64]string{}, "" // last is that of the letter before
 	s.mem.Lock()
 	for _, d := range s.byID {
 		if matches(sel, d) {
 			destinations = append(destinations, d)
+			names[d.id] = d.name
 		}
+	}
+	if d := s.byID[before.destination]; d != nil {
+		last = d.name
 	}
 	s.mem.Unlock()
 	since, until := span(sel.Since, sel.Until)
@@ -126,7 +132,7 @@ func (s *Store) deadPlaces(c *sqlitefile.Conn, sel relay.Selection, before lette
 				reached = max(reached, p.event+1)
 				return true, nil
 			}
-			if p.event == before.event && d.id >= before.destination {
+			if p.event == before.event && (before.destination == 0 || d.name <= last) {
 				return false, nil
 			}
 			if at >= since && at < until {
@@ -140,7 +146,7 @@ func (s *Store) deadPlaces(c *sqlitefile.Conn, sel relay.Selection, before lette
 	}
 	found = slices.DeleteFunc(found, func(p letterPlace) bool { return p.event < reached })
 	slices.SortFunc(found, func(a, b letterPlace) int {
-		return cmp.Or(cmp.Compare(b.event, a.event), cmp.Compare(b.destination, a.destination))
+		return cmp.Or(cmp.Compare(b.event, a.event), cmp.Compare(names[a.destination], names[b.destination]))
 	})
 	return found[:min(len(found), most)], reached, nil
 }

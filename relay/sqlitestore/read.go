@@ -223,7 +223,7 @@ func (s *Store) Event(ctx context.Context, id string) (rec *relay.EventRecord, e
 			return cmp.Or(err, bad)
 		}
 		if rec == nil {
-			return orNotFound(nil, "event %s", id)
+			return orNotFound(nil, "event %q", id)
 		}
 		for _, part := range []func(*sqlitefile.Conn, *relay.EventRecord) error{s.readDeliveries, s.readRepeats, s.readAttempts, s.readFiles} {
 			if err := part(c, rec); err != nil {

@@ -30,7 +30,7 @@ func (s *Store) replayEvent(id string, destinations []string, variant int) (repl
 		st := s.db.Writer.Stmt("SELECT 1 FROM variant WHERE event = ? AND n = ?")
 		st.Bind(seq, int64(variant))
 		if found, err := st.Exists(); !found || err != nil {
-			return 0, 0, orNotFound(err, "variant %d of event %s", variant, id)
+			return 0, 0, orNotFound(err, "variant %d of event %q", variant, id)
 		}
 	}
 	targets := make([]*destination, 0, len(destinations))
@@ -192,7 +192,7 @@ func (s *Store) eventOf(id string) (seq int64, source string, err error) {
 		return 0, "", orNotFound(nil, "event %q", id)
 	}
 	if seq, err = seqOf(s.db.Writer, key, s.recent.ids[key], s.runs); seq == 0 || err != nil {
-		return 0, "", orNotFound(err, "event %s", id)
+		return 0, "", orNotFound(err, "event %q", id)
 	}
 	st := s.db.Writer.Stmt("SELECT source FROM event WHERE seq = ?")
 	st.BindInt64(1, seq)

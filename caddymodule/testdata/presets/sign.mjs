@@ -8,6 +8,7 @@ const hmac = (secret, message, encoding) => createHmac("sha256", secret).update(
 const listed = (name, scheme) => (c) => ({ [name]: `t=${c.at},${scheme}=${hmac(c.secret, `${c.at}.${c.body}`, "hex")}` });
 
 const senders = {
+  kie: (c) => ({ "X-Webhook-Timestamp": `${c.at}`, "X-Webhook-Signature": hmac(c.secret, `${JSON.parse(c.body).data.taskId}.${c.at}`, "base64") }),
   replicate: (c) => {
     const key = Buffer.from(c.secret.replace("whsec_", ""), "base64");
     return {

@@ -110,7 +110,7 @@ func TestRetryAfter(t *testing.T) { forClients(t, testRetryAfter) }
 func testRetryAfter(t *testing.T, k client) {
 	now := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
 	for value, want := range map[string]time.Duration{
-		"": 0, "7": 7 * time.Second, "-3": 0, "86400": time.Hour, "99999999999999999999": 0, "soon": 0,
+		"": 0, "7": 7 * time.Second, "-3": 0, "86400": time.Hour, "99999999999999999999": time.Hour, "-99999999999999999999": 0, "soon": 0, "9999999999999999999x": 0,
 		"Tue, 03 Feb 2026 04:06:06 GMT": time.Minute, "Tue, 03 Feb 2026 04:00:06 GMT": 0, "Thu, 05 Feb 2026 04:06:06 GMT": time.Hour,
 	} {
 		if got := retryAfter(value, now); got != want {

@@ -13,7 +13,17 @@ import (
 // ErrUnreadable is why an operator's callback cannot be taken in: the source cannot read it. It wraps the reason.
 var ErrUnreadable = errors.New("the source cannot read this callback")
 
-// Admit accepts a callback for an operator, whose word replaces the checks of address and signature. It is read,
+// RefusedError is why an operator's callback is not taken in: its media type, encoding or size, for which the source refuses
+// it from anyone.
+type RefusedError struct {
+	Status  int    // that a sender is answered with
+	Code    string // for programs
+	Message string // one sentence, for people
+}
+
+func (e *RefusedError) Error() string { return e.Message }
+
+// Admit accepts a callback for an operator, whose word replaces the checks of address and signature. It is checked, read,
 // recognised as a duplicate, and accepted as any other.
 func (in *Intake) Admit(ctx context.Context, src *relay.Source, header http.Header, body []byte) (Receipt, error) {
 	r := (&http.Request{Header: header}).WithContext(ctx)
@@ -22,6 +32,9 @@ func (in *Intake) Admit(ctx context.Context, src *relay.Source, header http.Head
 
 func (in *Intake) admit(ctx context.Context, src *relay.Source, header http.Header, body []byte, stored relay.Headers) (Receipt, error) {
 	start := time.Now()
+	if rej := checkContent(src, header, int64(len(body))); rej != nil {
+		return Receipt{}, &RefusedError{rej.status, rej.code, rej.message}
+	}
 	id, err := Identify(src, body, header)
 	if err != nil {
 		return Receipt{}, fmt.Errorf("%w: %w", ErrUnreadable, err)

@@ -27,17 +27,25 @@ func (in *Intake) checkRequest(r *http.Request, src *relay.Source, client netip.
 		in.params.Report.Logger(src.Logger).Warn("callback from an address that is not allowed: it is let in, since allow_mode is observe",
 			"source", src.Name, "result", relay.ResultDeniedObserved, "remote_addr", r.RemoteAddr, "client_ip", client.String())
 	}
-	if _, encoded := r.Header["Content-Encoding"]; encoded {
-		return &rejection{http.StatusUnsupportedMediaType, relay.ResultInvalid, "unsupported_encoding", "The body must not be encoded.", nil}
-	}
-	if message := checkType(src.Body, r.Header.Get("Content-Type")); message != "" {
-		return &rejection{http.StatusUnsupportedMediaType, relay.ResultInvalid, "unsupported_media_type", message, nil}
-	}
-	if r.ContentLength > src.MaxBody {
-		return tooLarge(src)
+	if rej := checkContent(src, r.Header, r.ContentLength); rej != nil {
+		return rej
 	}
 	if r.URL.RawQuery != "" && len(src.Verifiers) > 0 {
 		cb.Query = r.URL.Query()
+	}
+	return nil
+}
+
+// checkContent makes the checks of a body that need no more than its headers and its length, in bytes.
+func checkContent(src *relay.Source, header http.Header, length int64) *rejection {
+	if _, encoded := header["Content-Encoding"]; encoded {
+		return &rejection{http.StatusUnsupportedMediaType, relay.ResultInvalid, "unsupported_encoding", "The body must not be encoded.", nil}
+	}
+	if message := checkType(src.Body, header.Get("Content-Type")); message != "" {
+		return &rejection{http.StatusUnsupportedMediaType, relay.ResultInvalid, "unsupported_media_type", message, nil}
+	}
+	if length > src.MaxBody {
+		return tooLarge(src)
 	}
 	return nil
 }

@@ -23,6 +23,9 @@ const (
 	heldPause = 200 * time.Millisecond
 )
 
+// errOpening is why the spool is not open before Open.
+var errOpening = errors.New("it is opened after the store, which is still being opened")
+
 // Params are the dependencies of spooling.
 type Params struct {
 	// Open opens the spool; nil: there is none.
@@ -49,7 +52,7 @@ type Spooling struct {
 
 // New returns spooling that does nothing before Open.
 func New(p Params) *Spooling {
-	s := &Spooling{params: p}
+	s := &Spooling{params: p, err: errOpening}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -142,8 +145,8 @@ func (s *Spooling) Close() error {
 	return spooler.spool.Close()
 }
 
-// Stat describes the spool. up reports whether it is open; err is why not, if it could not be opened. configured
-// reports whether there is to be one.
+// Stat describes the spool. up reports whether it is open; err is why not. configured reports whether there
+// is to be one.
 func (s *Spooling) Stat() (stat relay.SpoolStat, configured, up bool, err error) {
 	if s.params.Open == nil {
 		return stat, false, false, nil

@@ -3,7 +3,7 @@ package storetest
 import (
 	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"maps"
 	"sync"
 
@@ -57,11 +57,9 @@ func acceptNew(b *bench) {
 		}
 		b.wantCounts(d, 1, 0, 0, 0)
 	}
-	if _, err := b.Store.Event(b.ctx(), newEvent("two").ID); !errors.Is(err, relay.ErrNotFound) {
-		b.t.Fatalf("an unknown event returns %v", err)
-	}
-	if _, err := b.Store.Event(b.ctx(), "no id"); !errors.Is(err, relay.ErrNotFound) {
-		b.t.Fatalf("what is no id returns %v", err)
+	for _, id := range []string{newEvent("two").ID, "no id", ""} {
+		_, err := b.Store.Event(b.ctx(), id)
+		b.wantNotFound(err, fmt.Sprintf("event %q", id))
 	}
 }
 

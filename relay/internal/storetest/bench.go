@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -127,6 +128,14 @@ func (b *bench) wantResult(op *relay.Accept, want relay.Result, first *relay.Eve
 	b.t.Helper()
 	if op.Result != want || op.FirstID != first.ID {
 		b.t.Fatalf("result %d with the first id %s, want %d with %s", op.Result, op.FirstID, want, first.ID)
+	}
+}
+
+// wantNotFound checks that an error names what was not found, in the same words with every store.
+func (b *bench) wantNotFound(err error, what string) {
+	b.t.Helper()
+	if !errors.Is(err, relay.ErrNotFound) || err.Error() != what+": not found" {
+		b.t.Errorf("the error is %v, want %s: not found", err, what)
 	}
 }
 

@@ -16,6 +16,7 @@ var listTests = []test{
 	{"events page by page, while more come", listPages},
 	{"events after one", listAfter},
 	{"events far back", listFarBack},
+	{"deliveries of an event", listDeliveries},
 	{"dead letters page by page", listLetters},
 	{"dead letters of several sources", listLettersOfAll},
 	{"dead letters while they go", listLettersGoing},
@@ -166,8 +167,25 @@ func listFarBack(b *bench) {
 	b.wantEvents(relay.EventFilter{Source: source, Limit: 500}, all...)
 }
 
+// Deliveries are in the order of their destinations' names, and not in that of the config, whatever has become of them.
+func listDeliveries(b *bench) {
+	waiting, leased := b.accept("one", "third", search, billing), newEvent("two")
+	b.settleAll(relay.OutcomeDead, b.leaseOne(search, waiting))
+	op := b.put(leased, now("third"), now(search), now(billing))
+	b.settleAll(relay.OutcomeDelivered, op.Leased[0])
+	for _, r := range append(b.events(relay.EventFilter{}, nil), *b.record(waiting), *b.record(leased)) {
+		var got []string
+		for _, d := range r.Deliveries {
+			got = append(got, d.Destination)
+		}
+		if want := []string{billing, search, "third"}; !slices.Equal(got, want) {
+			b.t.Errorf("event %s has deliveries to %v, want %v", r.TaskID, got, want)
+		}
+	}
+}
+
 func listLetters(b *bench) {
-	destinations := []string{billing, search, "third"}
+	destinations := []string{"third", billing, search}
 	var want []string
 	for range 9 {
 		ev := b.accept("one", destinations...)
@@ -184,6 +202,9 @@ func listLetters(b *bench) {
 			got = append(got, l.EventID+" "+l.Destination)
 			if i > 0 && l.EventID > letters[i-1].EventID {
 				b.t.Fatalf("limit %d: an older event comes first", limit)
+			}
+			if i > 0 && l.EventID == letters[i-1].EventID && l.Destination <= letters[i-1].Destination {
+				b.t.Fatalf("limit %d: %s comes after %s", limit, l.Destination, letters[i-1].Destination)
 			}
 		}
 		slices.Sort(got)

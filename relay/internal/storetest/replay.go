@@ -2,7 +2,7 @@ package storetest
 
 import (
 	"bytes"
-	"errors"
+	"fmt"
 	"maps"
 	"time"
 
@@ -149,20 +149,13 @@ func replayUnknown(b *bench) {
 	ev := b.accept("one", billing)
 	b.put(conflicting(ev, 1))
 	b.settleAll(relay.OutcomeDelivered, b.leaseOne(billing, ev))
-	for _, try := range []struct {
-		id      string
-		variant int
-	}{
-		{newEvent("two").ID, 0},
-		{"no id", 0},
-		{"", 0},
-		{ev.ID, 2},
-		{ev.ID, relay.MaxVariants + 1},
-		{ev.ID, -1},
-	} {
-		if _, _, err := b.Store.Replay(b.ctx(), try.id, []string{billing}, try.variant); !errors.Is(err, relay.ErrNotFound) {
-			b.t.Errorf("replay of %q, variant %d, returns %v", try.id, try.variant, err)
-		}
+	for _, id := range []string{newEvent("two").ID, "no id", ""} {
+		_, _, err := b.Store.Replay(b.ctx(), id, []string{billing}, 0)
+		b.wantNotFound(err, fmt.Sprintf("event %q", id))
+	}
+	for _, variant := range []int{2, relay.MaxVariants + 1, -1} {
+		_, _, err := b.Store.Replay(b.ctx(), ev.ID, []string{billing}, variant)
+		b.wantNotFound(err, fmt.Sprintf("variant %d of event %q", variant, ev.ID))
 	}
 	b.wantCounts(billing, 0, 0, 1, 0)
 }
