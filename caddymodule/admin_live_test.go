@@ -277,6 +277,20 @@ func TestAdminStream(t *testing.T) {
 	}
 }
 
+// TestRenderStream shows which items set the id after which a client resumes.
+func TestRenderStream(t *testing.T) {
+	for want, i := range map[string]stream.Item{
+		"id: 7\nevent: accepted\ndata: {\"type\":\"accepted\",\"event_id\":\"7\",\"source\":\"vocals\",\"task_id\":\"t\"}\n\n":           {Kind: stream.Accepted},
+		"event: accepted\ndata: {\"type\":\"accepted\",\"event_id\":\"7\",\"source\":\"vocals\",\"task_id\":\"t\",\"earlier\":true}\n\n": {Kind: stream.Accepted, Earlier: true},
+		"event: dead\ndata: {\"type\":\"dead\",\"event_id\":\"7\",\"source\":\"vocals\",\"task_id\":\"t\"}\n\n":                          {Kind: stream.Dead},
+	} {
+		i.EventID, i.Source, i.TaskID = "7", "vocals", "t"
+		if got := string(renderStream(&i)); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 // TestAdminStreamLimits leaves no deadline between two writes, with which HTTP/2 would end the stream, and one at its end.
 func TestAdminStreamLimits(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

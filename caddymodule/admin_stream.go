@@ -110,11 +110,12 @@ func (s *sse) limit(by time.Time) error {
 }
 
 // renderStream writes an item as a server-sent event. Only an accepted event sets the id that a client resumes after: what
-// becomes of its deliveries comes later, in any order.
+// becomes of its deliveries comes later, in any order. One that is earlier than where the client has been does not set it back.
 func renderStream(i *stream.Item) []byte {
 	e := api.StreamEvent{
 		Type: string(i.Kind), EventID: i.EventID, Source: i.Source, TaskID: i.TaskID, Stage: i.Stage, Code: i.Code,
 		Destination: i.Destination, Attempt: i.Attempt, Status: i.Status, Error: i.Error, DurationMS: i.Duration.Milliseconds(),
+		Earlier: i.Earlier,
 	}
 	if !i.At.IsZero() {
 		e.At = i.At.UTC()
@@ -123,7 +124,7 @@ func renderStream(i *stream.Item) []byte {
 		e.NextAttemptAt = cmp.Or(i.At, time.Now()).Add(i.RetryIn).UTC()
 	}
 	var text bytes.Buffer
-	if i.Kind == stream.Accepted {
+	if i.Kind == stream.Accepted && !i.Earlier {
 		text.WriteString("id: " + i.EventID + "\n")
 	}
 	text.WriteString("event: " + e.Type + "\ndata: ")

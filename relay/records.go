@@ -26,6 +26,8 @@ type EventFilter struct {
 	Since, Until time.Time // ReceivedAt in [Since, Until)
 	// Oldest lists the oldest event of a source first. A cursor belongs to the order that it was handed out for.
 	Oldest bool
+	// After is where a list with Oldest begins: it has only events whose Seq is greater.
+	After  int64
 	Limit  int
 	Cursor string
 }
@@ -59,6 +61,9 @@ type DeliveryName struct{ EventID, Destination string }
 // EventRecord is an event as the store has it. Lists leave out Headers, Body, attempts, variants and files.
 type EventRecord struct {
 	Event
+	// Sequence names the sequence of which Seq is, if the store has several. Events of one are in the order in which they were
+	// stored.
+	Sequence   string
 	Duplicates int
 	Conflicts  int              // callbacks of the same key that said something else, repetitions of them included
 	Deliveries []DeliveryRecord // by destination

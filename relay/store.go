@@ -62,7 +62,7 @@ type Store interface {
 	// Counts returns the deliveries of every destination that has any, or ever had. It answers from memory and never waits.
 	Counts() []Count
 
-	// Events lists events, newest first within a source. A page may be short, even empty, and still have a next cursor; the last page has none.
+	// Events lists events by Seq, the newest first. A page may be short, even empty, and still have a next cursor; the last page has none.
 	Events(ctx context.Context, f EventFilter) (events []EventRecord, next string, err error)
 	// Event returns one event with its deliveries, every attempt and its variants. ErrNotFound if there is none of this id.
 	Event(ctx context.Context, id string) (*EventRecord, error)
@@ -103,7 +103,9 @@ type Store interface {
 	// deliveries and reports whether there is more to do now.
 	Purge(ctx context.Context, p PurgePolicy) (PurgeResult, error)
 
-	// PerSource reports whether each source is written by itself, so that a source that hangs holds up no other.
+	// PerSource reports whether each source is written by itself, so that a source that hangs holds up no other. Sequences are
+	// then microseconds of the store's clock, or a little ahead of it: so those of several compare as well as the clocks of the
+	// store's hosts agree.
 	PerSource() bool
 
 	// Health returns what is wrong with the store, or nil. It may wait for as long as its context allows.

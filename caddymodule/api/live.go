@@ -23,6 +23,9 @@ type StreamEvent struct {
 	At      time.Time `json:"at,omitzero"`     // absent of a delivery that is shown from the store, which does not know it
 	Stage   string    `json:"stage,omitempty"` // of what was accepted
 	Code    string    `json:"code,omitempty"`  // of what was accepted
+	// Earlier is set of an event, and of its deliveries, that was stored shortly before the one after which the stream begins: the
+	// client may have missed it, or may have seen it. It sets no id.
+	Earlier bool `json:"earlier,omitempty"`
 	// Destination and what follows are absent where the event was accepted.
 	Destination   string    `json:"destination,omitempty"`
 	Attempt       int       `json:"attempt,omitempty"`

@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -199,98 +198,19 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// event writes a server-sent event.
-func event(w http.ResponseWriter, e api.StreamEvent) {
-	data, _ := json.Marshal(e)
-	_, _ = fmt.Fprintf(w, ": a comment\nevent: %s\nid: %s\ndata: %s\n\n", e.Type, e.EventID, data)
-	_ = http.NewResponseController(w).Flush()
-}
-
-// A tail begins after the newest event, goes on after the last one that it has seen, and posts each to the URL once: the
-// body byte for byte, and nothing to where an answer redirects.
-func TestTail(t *testing.T) {
-	body := "{ \"spaces\" : 1 }\n"
-	var mu sync.Mutex
-	var since []string
-	var got []*http.Request
-	var bodies []string
-	consumer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		text, _ := io.ReadAll(r.Body)
-		mu.Lock()
-		defer mu.Unlock()
-		got, bodies = append(got, r), append(bodies, string(text))
-		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
-	}))
-	defer consumer.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	address := serve(t, map[string]http.HandlerFunc{
-		"GET /relay/events": func(w http.ResponseWriter, _ *http.Request) {
-			_ = json.NewEncoder(w).Encode(api.Events{Events: []api.Event{{ID: "newest"}}})
-		},
-		"GET /relay/events/{id}/body": func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set(api.HeaderContentType, "application/vnd.x+json")
-			_, _ = io.WriteString(w, body)
-		},
-		"GET /relay/stream": func(w http.ResponseWriter, r *http.Request) {
-			mu.Lock()
-			since = append(since, r.FormValue("since"))
-			n := len(since)
-			mu.Unlock()
-			switch n {
-			case 1: // a connection that breaks off
-				event(w, api.StreamEvent{Type: api.StreamAccepted, EventID: "first", Source: "vocals", TaskID: "7", At: now})
-				event(w, api.StreamEvent{Type: api.StreamDead, EventID: "older", Source: "vocals", TaskID: "6", Destination: "billing", Status: 410, At: now})
-			case 2: // a gateway that starts
-				w.WriteHeader(http.StatusServiceUnavailable)
-			default:
-				event(w, api.StreamEvent{Type: api.StreamAccepted, EventID: "second", Source: "vocals", TaskID: "8", At: now})
-				<-r.Context().Done()
-			}
-		},
-	})
+// clientOf returns a client of the gateway at an address.
+func clientOf(t *testing.T, address string) *client {
+	t.Helper()
 	cmd := &cobra.Command{}
 	cmd.Flags().String("address", strings.TrimPrefix(address, "--address="), "")
 	cmd.Flags().String("config", "", "")
 	cmd.Flags().String("adapter", "", "")
-	client, err := newClient(cmd)
+	c, err := newClient(cmd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.close()
-	var out strings.Builder
-	followed := &tail{call: &call{client: client, terminal: terminal{out: &out, err: writer(func(line string) {
-		if strings.HasPrefix(line, "second forwarded") {
-			cancel() // the user has seen enough
-		}
-	})}}, source: "vocals"}
-	if followed.forwarder, err = newForwarder(client, consumer.URL+"/hook"); err != nil {
-		t.Fatal(err)
-	}
-	defer followed.forwarder.close()
-	if err := followed.follow(ctx); err != nil {
-		t.Fatal(err)
-	}
-
-	mu.Lock()
-	defer mu.Unlock()
-	if expected := []string{"newest", "first", "first"}; !slices.Equal(since, expected) {
-		t.Errorf("the streams begin after %q", since)
-	}
-	if len(got) != 2 || bodies[0] != body || bodies[1] != body {
-		t.Fatalf("forwarded %q", bodies)
-	}
-	for name, expected := range map[string]string{
-		"Content-Type": "application/vnd.x+json", "Webhook-Id": "first", "Relay-Source": "vocals", "Relay-Task-Id": "7", "Relay-Attempt": "1",
-		"User-Agent": "caddy-relay/dev", "Accept-Encoding": "",
-	} {
-		if value := got[0].Header.Get(name); value != expected || got[0].URL.Path != "/hook" {
-			t.Errorf("%s: %q at %s", name, value, got[0].URL)
-		}
-	}
-	if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); len(lines) != 3 || !strings.Contains(lines[1], "dead       older  vocals  billing  410") {
-		t.Errorf("printed:\n%s", &out)
-	}
+	t.Cleanup(c.close)
+	return c
 }
 
 // writer is called with what is written.
@@ -299,17 +219,6 @@ type writer func(string)
 func (w writer) Write(b []byte) (int, error) {
 	w(string(b))
 	return len(b), nil
-}
-
-// A gateway that refuses what is asked is not asked again.
-func TestTailOfNothing(t *testing.T) {
-	address := serve(t, map[string]http.HandlerFunc{"GET /relay/stream": func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusNotFound)
-		_, _ = io.WriteString(w, `{"error":"not_found","message":"There is no source x."}`)
-	}})
-	if _, err := execute(t, t.Context(), "", "tail", "--since=01K2Q7ZJ0V3E8Y4M6T5R9W1XAB", address); err == nil || err.Error() != "There is no source x." {
-		t.Errorf("error %v", err)
-	}
 }
 
 func TestWatch(t *testing.T) {
@@ -324,15 +233,7 @@ func TestWatch(t *testing.T) {
 		}
 		_ = json.NewEncoder(w).Encode(sampleStatus())
 	}})
-	cmd := &cobra.Command{}
-	cmd.Flags().String("address", strings.TrimPrefix(address, "--address="), "")
-	cmd.Flags().String("config", "", "")
-	cmd.Flags().String("adapter", "", "")
-	client, err := newClient(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.close()
+	client := clientOf(t, address)
 	var out strings.Builder
 	frames := 0
 	c := &call{client: client, terminal: terminal{width: 80, out: writer(func(text string) {

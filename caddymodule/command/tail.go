@@ -63,8 +63,12 @@ type tail struct {
 	*call
 	source    string
 	since     string // the last event that was accepted
+	begun     bool   // since has moved on from where the tail began
 	pause     time.Duration
 	forwarder *forwarder // nil without --forward
+
+	seen   recently // events, printed or of before the beginning
+	passed string   // the event that came last, if it is one of those
 }
 
 // follow prints the stream until the context ends. A gateway that goes away is waited for, but not one that was never there.
@@ -141,6 +145,9 @@ func (t *tail) handle(ctx context.Context, data []byte) error {
 	if err != nil {
 		return err
 	}
+	if t.repeats(&e) {
+		return nil
+	}
 	if t.asJSON {
 		err = t.json(json.RawMessage(data))
 	} else {
@@ -160,8 +167,25 @@ func (t *tail) handle(ctx context.Context, data []byte) error {
 			return ctx.Err() // it may not have arrived
 		}
 	}
-	t.since = e.EventID
+	t.seen.add(e.EventID)
+	if !e.Earlier {
+		t.since, t.begun = e.EventID, true
+	}
 	return nil
+}
+
+// repeats reports whether an event was printed before, or was stored before the one after which the tail began; and of a
+// delivery, whether it is shown with such an event.
+func (t *tail) repeats(e *api.StreamEvent) bool {
+	if e.Type != api.StreamAccepted {
+		return e.EventID == t.passed && (e.Earlier || e.At.IsZero())
+	}
+	t.passed = ""
+	if e.Earlier && !t.begun || t.seen.has(e.EventID) {
+		t.seen.add(e.EventID)
+		t.passed = e.EventID
+	}
+	return t.passed != ""
 }
 
 func streamLine(e *api.StreamEvent) string {

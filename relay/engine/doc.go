@@ -16,8 +16,8 @@
 //	stream    passes on to watchers what happens to events on this node; who publishes never waits for them
 //	meter     counts; it outlives engines and reloads
 //
-// The engine itself keeps the generations of settings (generation.go), the operations of the admin API (operate.go), the
-// status and the gauges.
+// The engine itself keeps the generations of settings (generation.go), the operations of the admin API (operate.go), what
+// is stored for those who watch the stream (backlog.go), the status and the gauges.
 //
 // # Goroutines
 //

@@ -227,6 +227,9 @@ func (e *Engine) reopen(before error) {
 
 // run begins to work on an open store.
 func (e *Engine) run(store relay.Store) {
+	if store.PerSource() {
+		e.hub.Remember() // else the order of the store is that of the stream
+	}
 	e.committers.Run(store, e.lanes)
 	e.access.Opened(store)
 	e.poller.Run(store)

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
-
-	"github.com/oklog/ulid/v2"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/engine/intake"
@@ -16,12 +13,9 @@ import (
 )
 
 const (
-	streamPage  = 200 // events of a page of the replay, and items of a batch
+	streamPage  = 200 // events of a page of the backlog, and items of a batch
 	streamPing  = 15 * time.Second
 	streamPause = 100 * time.Millisecond
-	// streamOverlap is how much earlier than another source's event one may have come that was stored after it: a callback
-	// is stored within its ack_within.
-	streamOverlap = relay.MaxAckWithin + time.Second
 )
 
 // ErrBadSince is why a stream cannot begin after an event: its id is none.
@@ -29,8 +23,10 @@ var ErrBadSince = errors.New("not the id of an event")
 
 // Stream passes on what happens to the events of a source, or of all sources where it is empty, until ctx ends, the
 // engine stops, or emit fails. Unless since is empty it begins with the events that are in the store and came after the
-// one of that id, each with what its deliveries have come to: so a client that reconnects misses nothing that is still
-// stored, although it may get some of it twice. What comes live is of this node alone.
+// one of that id, in the order in which they were stored, each with what its deliveries have come to: so a client that
+// reconnects misses nothing that is still stored. Where the store has several sequences, events that were stored shortly
+// before that one come too, marked as earlier, if they were published after it; if another process has published it, all of
+// other sequences that may have been. What comes live is of this node alone.
 //
 // emit gets the items in batches, and an empty batch from time to time, so that it notices when its client is gone. It
 // may keep the caller waiting, but not the engine: a client that falls too far behind gets stream.ErrBehind. Other errors:
@@ -119,161 +115,33 @@ func (e *Engine) catchUp(ctx context.Context, w *stream.Watcher, source, since s
 		if err != nil {
 			return nil, err
 		}
-		r := replay{engine: e, perSource: store.PerSource(), emit: emit, seen: map[string]bool{}}
-		if err := r.begin(ctx, since); err != nil {
+		b := backlog{
+			engine: e, filter: relay.EventFilter{Source: source}, overlap: e.overlap(store), emit: emit, seen: map[string]bool{},
+		}
+		if err := b.begin(ctx, since); err != nil {
 			return nil, err
 		}
-		sources := []string{source}
-		if source == "" && r.perSource {
-			sources = slices.Sorted(maps.Keys(e.settings.Load().Sources))
-		}
-		for _, s := range sources {
-			if err := r.run(ctx, s); err != nil {
-				return nil, err
-			}
+		if err := b.run(ctx); err != nil {
+			return nil, err
 		}
 		if !w.Behind() {
-			return r.seen, nil
+			return b.seen, nil
 		}
-		if r.last == "" {
-			continue
-		}
-		since = r.last
+		since = b.last
 	}
 	return nil, nil
-}
-
-// replay emits what is stored of the events that came after one of them.
-type replay struct {
-	engine    *Engine // whose lists wait while callbacks crowd
-	perSource bool    // the store keeps an order within a source alone
-	emit      func([]*stream.Entry) error
-
-	after *relay.Event // where to begin; nil if it is not stored
-	from  time.Time    // where to begin in a list that does not hold it
-	seen  map[string]bool
-	last  string // the newest event that was emitted, by its id
-}
-
-// begin looks up the event after which to begin.
-func (r *replay) begin(ctx context.Context, since string) error {
-	id, err := ulid.ParseStrict(since)
-	if err != nil {
-		return ErrBadSince
-	}
-	r.from = id.Timestamp().Add(-streamOverlap)
-	rec, err := r.engine.Event(ctx, since)
-	switch {
-	case errors.Is(err, relay.ErrNotFound): // it is past its retention, or another store's
-	case err != nil:
-		return err
-	default:
-		r.after = &rec.Event
-	}
-	return nil
-}
-
-// run emits the events of a list, the oldest first. Lists begin with the newest, so it remembers where their pages begin
-// and reads them once more, from the last one on: the memory that this needs is that of a page, however many there are.
-func (r *replay) run(ctx context.Context, source string) error {
-	filter := relay.EventFilter{Source: source, Limit: streamPage}
-	newest, next, err := r.engine.Events(ctx, filter) // a page that would begin elsewhere when it is read again
-	if err != nil {
-		return err
-	}
-	var cursors []string
-	for page := newest; next != "" && !r.reached(page); {
-		cursors = append(cursors, next)
-		filter.Cursor = next
-		if page, next, err = r.engine.Events(ctx, filter); err != nil {
-			return err
-		}
-	}
-	for _, cursor := range slices.Backward(cursors) {
-		filter.Cursor = cursor
-		page, _, err := r.engine.Events(ctx, filter)
-		if err != nil {
-			return err
-		}
-		if err := r.pass(page); err != nil {
-			return err
-		}
-	}
-	for _, rec := range newest {
-		r.seen[rec.ID] = true
-	}
-	return r.pass(newest)
-}
-
-// reached reports whether what is behind a page came before the event after which to begin. Of those events whose order
-// cannot be compared with that one's, the whole page must be older: one that was spooled is stored later than it came.
-func (r *replay) reached(page []relay.EventRecord) bool {
-	older := 0
-	for i := range page {
-		ordered, before := r.before(&page[i])
-		if ordered && before {
-			return true
-		}
-		if before {
-			older++
-		}
-	}
-	return older > 0 && older == len(page)
-}
-
-// before reports whether an event came before the one after which to begin, or is that one, and whether the store's own
-// order says so.
-func (r *replay) before(rec *relay.EventRecord) (ordered, before bool) {
-	if r.after != nil && (!r.perSource || rec.Source == r.after.Source) {
-		return true, rec.Seq <= r.after.Seq
-	}
-	return false, rec.ReceivedAt.Before(r.from)
-}
-
-// pass emits a page, the oldest event first.
-func (r *replay) pass(page []relay.EventRecord) error {
-	var items []*stream.Entry
-	for i := range slices.Backward(page) {
-		rec := &page[i]
-		if _, before := r.before(rec); before {
-			continue
-		}
-		items = append(items, &stream.Entry{Item: acceptedItem(&rec.Event)})
-		r.last = rec.ID
-		for _, d := range rec.Deliveries {
-			item := stream.Item{
-				EventID: rec.ID, Source: rec.Source, TaskID: rec.TaskID,
-				Destination: d.Destination, Attempt: d.Tries, At: d.DeadAt, Error: d.Reason,
-			}
-			switch {
-			case d.State == relay.StateDelivered:
-				item.Kind = stream.Delivered
-			case d.State == relay.StateDead:
-				item.Kind = stream.Dead
-			case d.State == relay.StatePending && d.Tries > 0:
-				item.Kind, item.RetryIn = stream.Retrying, d.NextAttempt
-			default:
-				continue
-			}
-			items = append(items, &stream.Entry{Item: item})
-		}
-	}
-	if len(items) == 0 {
-		return nil
-	}
-	return r.emit(items)
 }
 
 func acceptedItem(ev *relay.Event) stream.Item {
 	return stream.Item{
 		Kind: stream.Accepted, At: ev.ReceivedAt,
-		EventID: ev.ID, Source: ev.Source, TaskID: ev.TaskID, Stage: ev.Stage, Code: ev.Code,
+		EventID: ev.ID, Source: ev.Source, TaskID: ev.TaskID, Stage: ev.Stage, Code: ev.Code, Seq: ev.Seq,
 	}
 }
 
 // accepted publishes an event that was stored. A committer calls it in the store's order.
 func (e *Engine) accepted(a *relay.Accept) {
-	if a.Err == nil && a.Result == relay.Accepted && e.hub.Watched() {
+	if a.Err == nil && a.Result == relay.Accepted && (e.hub.Watched() || e.hub.Remembers()) {
 		e.hub.Publish(acceptedItem(a.Event))
 	}
 }

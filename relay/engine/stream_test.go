@@ -96,7 +96,7 @@ func TestStream(t *testing.T) {
 		if got.At.IsZero() || (got.Kind != stream.Accepted) != (got.Duration > 0) {
 			t.Errorf("%d: %+v", i, got)
 		}
-		got.At, got.Duration = time.Time{}, 0
+		got.At, got.Duration, got.Seq = time.Time{}, 0, 0
 		want.EventID, want.Source = id, "vocals"
 		if got != want {
 			t.Errorf("%d: got %+v, want %+v", i, got, want)
@@ -125,90 +125,92 @@ func TestStream(t *testing.T) {
 // A client that reconnects again and again while callbacks arrive sees each event, and the stored ones in their order.
 func TestStreamResumes(t *testing.T) {
 	t.Parallel()
-	const events = 1200 // more than two pages of the replay
-	c := newConsumer(t, nil)
-	g := newGateway(t, destination(t, "a", c.URL))
-	first := g.mustAccept("first")
-	var accepted []string
-	var mu sync.Mutex
-	var senders sync.WaitGroup
-	for s := range 4 {
-		senders.Go(func() {
-			for i := range events / 4 {
-				id := g.accept("task-" + strconv.Itoa(s) + "-" + strconv.Itoa(i))
-				mu.Lock()
-				accepted = append(accepted, id)
-				mu.Unlock()
+	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
+		const events = 1200 // more than two pages of the replay
+		c := newConsumer(t, nil)
+		g := start(destination(t, "a", c.URL))
+		first := g.mustAccept("first")
+		var accepted []string
+		var mu sync.Mutex
+		var senders sync.WaitGroup
+		for s := range 4 {
+			senders.Go(func() {
+				for i := range events / 4 {
+					id := g.accept("task-" + strconv.Itoa(s) + "-" + strconv.Itoa(i))
+					mu.Lock()
+					accepted = append(accepted, id)
+					mu.Unlock()
+				}
+			})
+		}
+		seen := map[string]int{}
+		last := first
+		for len(seen) < events {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			n := 0
+			err := g.Stream(ctx, "", last, func(items []*stream.Entry) error {
+				for _, i := range items {
+					if i.Kind != stream.Accepted {
+						continue
+					}
+					seen[i.EventID]++
+					last = i.EventID
+					if n++; n == 97 || len(seen) == events { // the client hangs up in the middle of something
+						return errHungUp
+					}
+				}
+				return nil
+			})
+			cancel()
+			if !errors.Is(err, errHungUp) {
+				t.Fatalf("%d of %d were seen: %v", len(seen), events, err)
 			}
-		})
-	}
-	seen := map[string]int{}
-	last := first
-	for len(seen) < events {
+		}
+		senders.Wait()
+		for _, id := range accepted {
+			if seen[id] == 0 {
+				t.Fatalf("%s was not seen", id)
+			}
+		}
+		if seen[first] > 0 {
+			t.Error("the event after which to begin was seen, too")
+		}
+
+		// Stored events come in the store's order, over several pages.
+		var order, want []string
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		n := 0
-		err := g.Stream(ctx, "", last, func(items []*stream.Entry) error {
+		defer cancel()
+		err := g.Stream(ctx, "vocals", first, func(items []*stream.Entry) error {
 			for _, i := range items {
-				if i.Kind != stream.Accepted {
-					continue
+				if i.Kind == stream.Accepted {
+					order = append(order, i.EventID)
 				}
-				seen[i.EventID]++
-				last = i.EventID
-				if n++; n == 97 || len(seen) == events { // the client hangs up in the middle of something
-					return errHungUp
-				}
+			}
+			if len(order) >= events {
+				return errHungUp
 			}
 			return nil
 		})
-		cancel()
 		if !errors.Is(err, errHungUp) {
-			t.Fatalf("%d of %d were seen: %v", len(seen), events, err)
-		}
-	}
-	senders.Wait()
-	for _, id := range accepted {
-		if seen[id] == 0 {
-			t.Fatalf("%s was not seen", id)
-		}
-	}
-	if seen[first] > 0 {
-		t.Error("the event after which to begin was seen, too")
-	}
-
-	// Stored events come in the store's order, over several pages.
-	var order, want []string
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	err := g.Stream(ctx, "vocals", first, func(items []*stream.Entry) error {
-		for _, i := range items {
-			if i.Kind == stream.Accepted {
-				order = append(order, i.EventID)
-			}
-		}
-		if len(order) >= events {
-			return errHungUp
-		}
-		return nil
-	})
-	if !errors.Is(err, errHungUp) {
-		t.Fatal(err)
-	}
-	for cursor := ""; ; {
-		page, next, err := g.Events(t.Context(), relay.EventFilter{Limit: 500, Cursor: cursor})
-		if err != nil {
 			t.Fatal(err)
 		}
-		for _, rec := range page {
-			want = append(want, rec.ID)
+		for cursor := ""; ; {
+			page, next, err := g.Events(t.Context(), relay.EventFilter{Limit: 500, Cursor: cursor})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, rec := range page {
+				want = append(want, rec.ID)
+			}
+			if cursor = next; next == "" {
+				break
+			}
 		}
-		if cursor = next; next == "" {
-			break
+		slices.Reverse(want)
+		if !slices.Equal(order, want[1:]) {
+			t.Errorf("%d events in another order than the store's %d", len(order), len(want)-1)
 		}
-	}
-	slices.Reverse(want)
-	if !slices.Equal(order, want[1:]) {
-		t.Errorf("%d events in another order than the store's %d", len(order), len(want)-1)
-	}
+	})
 }
 
 var errHungUp = errors.New("the client hung up")
@@ -239,16 +241,21 @@ func TestStreamReplaysStates(t *testing.T) {
 
 // An event that is no longer stored is a place to begin all the same, by the time in its id.
 func TestStreamAfterUnknownEvent(t *testing.T) {
-	c := newConsumer(t, nil)
-	g := newGateway(t, destination(t, "a", c.URL))
-	id := g.mustAccept("task-1")
-	watcher := follow(t, g, "", "01ARZ3NDEKTSV4RRFFQ69G5FAV") // of 2016
-	if got := watcher.next(); got.EventID != id || got.Kind != stream.Accepted {
-		t.Errorf("%+v", got)
-	}
-	if err := g.Stream(t.Context(), "", "nonsense", nil); err == nil {
-		t.Error("began after nonsense")
-	}
+	onBothStores(t, func(t *testing.T, start func(...*relay.Destination) *gateway) {
+		c := newConsumer(t, nil)
+		g := start(destination(t, "a", c.URL))
+		id := g.mustAccept("task-1")
+		watcher := follow(t, g, "", "01ARZ3NDEKTSV4RRFFQ69G5FAV") // of 2016
+		if got := watcher.next(); got.EventID != id || got.Kind != stream.Accepted {
+			t.Errorf("%+v", got)
+		}
+		if after, earlier := g.backlog("", "7"+id[1:]); len(after)+len(earlier) > 0 { // of a time to come
+			t.Errorf("%q, %q", after, earlier)
+		}
+		if err := g.Stream(t.Context(), "", "nonsense", nil); err == nil {
+			t.Error("began after nonsense")
+		}
+	})
 }
 
 // The stream ends when the engine does, and no client holds up the stop.

@@ -59,6 +59,12 @@ func parseCursor(cursor string) (*row, error) {
 	return &row{shard: &shard{name: f[1]}, seq: seq, destination: f[2]}, nil
 }
 
+// behind returns the place in a list, the oldest first, that is behind all rows of a sequence number.
+func behind(seq int64) *row { return &row{shard: &shard{name: afterNames}, seq: seq} }
+
+// afterNames comes after the name of every shard, since no source's has such a sign.
+const afterNames = "~"
+
 // page returns the next n rows of all shelves together, after `from` if that is not nil. Fewer than n are the last. Of many
 // shelves it reads a part of each that would do if they were even, and more of them only where it does not.
 func (s *Store) page(ctx context.Context, shelves []shelf, from *row, newest bool, n int) ([]row, error) {

@@ -22,6 +22,9 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) ([]relay.EventR
 	if err != nil {
 		return nil, "", err
 	}
+	if from == nil && f.Oldest {
+		from = behind(f.After)
+	}
 	ctx, end, err := s.beginForOperator(ctx)
 	if err != nil {
 		return nil, "", err
@@ -118,14 +121,16 @@ func (s *Store) completed(ctx context.Context, rows []row, headers []*header) ([
 		return nil, explain(err)
 	}
 	records := make([]*relay.EventRecord, len(rows))
-	for i, h := range headers {
+	for i, r := range rows {
 		noted, err := fields(notes[i], 2)
 		if err != nil {
 			return nil, err
 		}
-		if h != nil {
+		if h := headers[i]; h != nil {
 			slices.SortFunc(h.deliveries, func(a, b relay.DeliveryRecord) int { return cmp.Compare(a.Destination, b.Destination) })
-			records[i] = &relay.EventRecord{Event: *h.event, Duplicates: number(noted[0]), Conflicts: number(noted[1]), Deliveries: h.deliveries}
+			records[i] = &relay.EventRecord{
+				Event: *h.event, Sequence: r.name, Duplicates: number(noted[0]), Conflicts: number(noted[1]), Deliveries: h.deliveries,
+			}
 		}
 	}
 	return records, s.readDeliveries(ctx, rows, headers, records)

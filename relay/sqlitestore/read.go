@@ -34,7 +34,7 @@ func (s *Store) Events(ctx context.Context, f relay.EventFilter) (events []relay
 		return nil, "", err
 	}
 	if f.Oldest && f.Cursor == "" {
-		from = 0
+		from = f.After
 	}
 	limit := cmp.Or(max(f.Limit, 0), defaultLimit)
 	q := s.sought(&f)

@@ -14,6 +14,7 @@ const (
 	// MaxWatchers is how many may watch at a time.
 	MaxWatchers = 64
 	// ringSize is how many items a watcher may be behind. All watchers share the ring, so it is all the memory they use.
+	// The order of as many accepted events is remembered.
 	ringSize = 8192
 )
 
@@ -42,6 +43,8 @@ type Item struct {
 	TaskID  string
 	Stage   string // of what was accepted
 	Code    string // of what was accepted
+	Seq     int64  // of what was accepted
+	Earlier bool   // stored before the event after which the stream begins, whose client may have missed it
 
 	// What follows is of a delivery.
 	Destination string
@@ -68,24 +71,44 @@ func (e *Entry) Text(render func(*Item) []byte) []byte {
 // Hub passes items on to watchers. Its zero value has none. All methods may be called concurrently, and none but
 // Watcher.Next waits.
 type Hub struct {
-	watchers atomic.Int32 // so that publishing costs nothing where nobody watches
+	watchers  atomic.Int32 // so that publishing costs nothing where nobody watches
+	remembers atomic.Bool  // Remember was called
 
 	mu   sync.Mutex
 	ring []*Entry      // of ringSize, once somebody has watched
 	next uint64        // number of the next item; its place is the rest by ringSize
 	news chan struct{} // closed when the next item comes; nil while nobody waits for it
+
+	order  []place // of the last accepted events, of which there are ringSize at most
+	oldest int     // of order, once it is full
 }
+
+// place is an event in the order in which they were published.
+type place struct {
+	id  string
+	seq int64
+}
+
+// Remember makes the hub remember in which order events are published from now on, whoever watches, for Overtaken.
+func (h *Hub) Remember() { h.remembers.Store(true) }
+
+// Remembers reports whether an accepted event is worth publishing even if nobody watches.
+func (h *Hub) Remembers() bool { return h.remembers.Load() }
 
 // Watched reports whether anybody watches, so that an item is worth making.
 func (h *Hub) Watched() bool { return h.watchers.Load() > 0 }
 
 // Publish passes an item on to those who watch.
 func (h *Hub) Publish(i Item) {
-	if !h.Watched() {
+	remembers := i.Kind == Accepted && h.Remembers()
+	if !remembers && !h.Watched() {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if remembers {
+		h.remember(place{i.EventID, i.Seq})
+	}
 	if h.ring == nil {
 		return // the last watcher has gone
 	}
@@ -95,6 +118,31 @@ func (h *Hub) Publish(i Item) {
 		close(h.news)
 		h.news = nil
 	}
+}
+
+func (h *Hub) remember(p place) {
+	if len(h.order) < ringSize {
+		h.order = append(h.order, p)
+		return
+	}
+	h.order[h.oldest] = p
+	h.oldest = (h.oldest + 1) % ringSize
+}
+
+// Overtaken returns the sequences of the events, by id, that were published later than one that was stored after them. known is
+// false if that one is not among the last that were published here.
+func (h *Hub) Overtaken(id string, seq int64) (late map[string]int64, known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range h.order {
+		switch p := h.order[(h.oldest+i)%len(h.order)]; {
+		case p.id == id:
+			late, known = map[string]int64{}, true
+		case known && p.seq < seq:
+			late[p.id] = p.seq
+		}
+	}
+	return late, known
 }
 
 // Watch begins to watch: every item that is published from now on is seen. The watcher must be closed.

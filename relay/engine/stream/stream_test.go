@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"sync"
 	"testing"
@@ -82,6 +83,39 @@ func TestWatcherFallsBehind(t *testing.T) {
 	end()
 	if items, err := slow.Next(ended, nil, 10); !errors.Is(err, context.Canceled) || len(items) > 0 {
 		t.Errorf("%v, %v", items, err)
+	}
+}
+
+// The hub remembers in which order the last events were published, also while nobody watches.
+func TestOvertaken(t *testing.T) {
+	var h Hub
+	accept := func(seq int) { h.Publish(Item{Kind: Accepted, EventID: strconv.Itoa(seq), Seq: int64(seq)}) }
+	accept(1)
+	h.Remember()
+	for _, seq := range []int{20, 5, 30, 10, 25, 40} {
+		accept(seq)
+		h.Publish(Item{Kind: Delivered, EventID: strconv.Itoa(seq)})
+	}
+	want := func(seq int, late map[string]int64) {
+		t.Helper()
+		if got, known := h.Overtaken(strconv.Itoa(seq), int64(seq)); known != (late != nil) || !maps.Equal(got, late) {
+			t.Errorf("after %d: %v, known: %v, want %v", seq, got, known, late)
+		}
+	}
+	want(1, nil)
+	want(20, map[string]int64{"5": 5, "10": 10})
+	want(30, map[string]int64{"10": 10, "25": 25})
+	want(40, map[string]int64{})
+	for i := range ringSize - 3 {
+		accept(100 + i)
+	}
+	want(30, nil)
+	want(10, map[string]int64{})
+	accept(6)
+	want(10, nil)
+	want(25, map[string]int64{"6": 6})
+	if len(h.order) != ringSize {
+		t.Errorf("remembers %d", len(h.order))
 	}
 }
 

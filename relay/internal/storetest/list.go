@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ var listTests = []test{
 	{"events", listEvents},
 	{"events by filter", listFilters},
 	{"events page by page, while more come", listPages},
+	{"events after one", listAfter},
 	{"events far back", listFarBack},
 	{"deliveries of an event", listDeliveries},
 	{"dead letters page by page", listLetters},
@@ -120,6 +122,31 @@ func listPages(b *bench) {
 	b.must(err)
 	if len(page) == 0 {
 		b.t.Fatalf("without a limit the first page is empty, next %q", next)
+	}
+}
+
+// A list can begin behind an event, and lists of all sources are by sequence too.
+func listAfter(b *bench) {
+	var events []relay.EventRecord
+	for i := range 6 {
+		ev := newEvent("one")
+		ev.Source = []string{source, "drums"}[i%2]
+		b.put(ev, to(billing)...)
+		events = append(events, *b.record(ev))
+	}
+	slices.SortFunc(events, func(x, y relay.EventRecord) int { return cmp.Compare(x.Seq, y.Seq) })
+	for i := range events {
+		for _, limit := range []int{0, 1, 4} {
+			if got := ids(b.events(relay.EventFilter{Oldest: true, After: events[i].Seq, Limit: limit}, nil)); !slices.Equal(got, ids(events[i+1:])) {
+				b.t.Fatalf("after event %d, %d a page: got %v, want %v", i, limit, got, ids(events[i+1:]))
+			}
+			if got := b.events(relay.EventFilter{TaskID: "one", Oldest: true, After: events[i].Seq, Limit: limit}, nil); !slices.Equal(ids(got), ids(events[i+1:])) {
+				b.t.Fatalf("of a task after event %d, %d a page: got %v, want %v", i, limit, ids(got), ids(events[i+1:]))
+			}
+		}
+		if other := &events[(i+2)%len(events)]; other.Source == events[i].Source && !b.Parted && other.Sequence != events[i].Sequence {
+			b.t.Fatalf("events of one source are of the sequences %q and %q", other.Sequence, events[i].Sequence)
+		}
 	}
 }
 
