@@ -197,7 +197,7 @@ func TestHeaderFlood(t *testing.T) {
 	for name, value := range g.event(g.events(nil)[0].ID).Headers {
 		stored += len(name) + len(value)
 	}
-	if stored == 0 || stored > 20<<10 {
+	if stored == 0 || stored > 33<<10 {
 		t.Errorf("%d bytes of headers are stored", stored)
 	}
 }

@@ -18,7 +18,7 @@ import (
 func TestAPartedSourceOnACluster(t *testing.T) {
 	t.Parallel()
 	// What a process has written outlives it; nothing here outlives its machine.
-	args := []string{"--appendfsync", "no", "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "15000"}
+	args := []string{"--appendfsync", "no", "--cluster-require-full-coverage", "no"}
 	masters := redistest.Cluster(t, args...)
 	at := func(o *redisstore.Options) {
 		o.Addresses, o.Cluster, o.Partitions = []string{masters[0].Addr, masters[1].Addr, masters[2].Addr}, true, 16

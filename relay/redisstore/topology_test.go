@@ -273,6 +273,9 @@ func TestDurabilityReplicaOnACluster(t *testing.T) {
 		t.Errorf("with one replica accepts gave %v and %v", here.Result, there.Err)
 	}
 	// The replica takes over: it has what was answered, and waits for a replica of its own.
+	for _, node := range append(masters, replica) {
+		node.Do(t, "CONFIG", "SET", "cluster-node-timeout", 2000)
+	}
 	masters[0].Kill()
 	redistest.Eventually(t, 30*time.Second, "the replica has taken over", func() bool {
 		role, _ := replica.Do(t, "ROLE").([]any)

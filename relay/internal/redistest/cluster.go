@@ -14,9 +14,10 @@ import (
 // bounds are the first slots of the masters, and the one past the last.
 var bounds = [...]int{0, 5461, 10923, 16384}
 
-// clusterArgs returns the arguments of a node of a Cluster.
+// clusterArgs returns the arguments of a node of a Cluster. On a busy machine a node may say nothing for seconds, and is not
+// to pass for dead.
 func clusterArgs(more []string) []string {
-	return append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "2000"}, more...)
+	return append([]string{"--cluster-enabled", "yes", "--cluster-node-timeout", "15000"}, more...)
 }
 
 // Cluster starts a Cluster of three masters, and ends it with the test.
