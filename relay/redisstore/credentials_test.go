@@ -272,6 +272,26 @@ func TestNoPassword(t *testing.T) {
 	}
 }
 
+// Nothing is delivered of an accept that was refused in its midst, when the user had lost the right to one of its commands.
+func TestAnAcceptThatIsCutShort(t *testing.T) {
+	redis := redistest.Start(t)
+	grant(t, redis)
+	s := open(t, asGateway(redis))
+	accept(t, s, newAccept("one"))
+	lease(t, s, "one", 5)
+	for _, command := range []string{"hset", "mset", "zadd"} {
+		redis.Do(t, "ACL", "SETUSER", "gateway", "-"+command)
+		a := newAccept("one")
+		if s.Apply(t.Context(), &relay.Batch{Accepts: []*relay.Accept{a}}); !errors.Is(a.Err, relay.ErrUnavailable) {
+			t.Errorf("without %s: %v", command, a.Err)
+		}
+		grant(t, redis)
+		if l := lease(t, s, "one", 5); len(l.Leased) > 0 || len(l.Dead) > 0 {
+			t.Errorf("without %s: %d deliveries are leased and %d given up", command, len(l.Leased), len(l.Dead))
+		}
+	}
+}
+
 // Without the channel, deliveries go on and health says why other gateways hear late; it listens again once it may.
 func TestRefusedChannel(t *testing.T) {
 	t.Parallel()

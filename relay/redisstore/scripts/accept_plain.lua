@@ -148,9 +148,14 @@ local function enter(route, id, number)
   return route.letters .. number_text
 end
 
--- write_all writes what is still to be written. An event, and its key, come after its deliveries: were one of them refused, the
--- event would not pass for stored.
+-- write_all writes what is still to be written. Were a command refused, as one that its user may not use any more, what comes
+-- before it would stay. So a delivery becomes due after what is sent of it is there, and an event passes for stored, and its key
+-- for known, after its deliveries.
 local function write_all()
+  if to_events[1] then
+    redis.call('HSET', PACKS, unpack(to_packs))
+    redis.call('MSET', unpack(to_payloads))
+  end
   for i, q in ipairs(queues) do
     local added = q.add_due[1] or q.add_state[1]
     if (q.changed or added) and not q.known then
@@ -158,13 +163,11 @@ local function write_all()
       q.known = true
     end
     if added then
-      q.add_pending, q.add_leased = add(q.pending, q.add_pending), add(q.leased, q.add_leased)
-      q.add_due, q.add_state = add(q.due, q.add_due), write('HSET', q.state, q.add_state)
+      q.add_state = write('HSET', q.state, q.add_state)
+      q.add_pending, q.add_leased, q.add_due = add(q.pending, q.add_pending), add(q.leased, q.add_leased), add(q.due, q.add_due)
     end
   end
   if to_events[1] then
-    redis.call('MSET', unpack(to_payloads))
-    redis.call('HSET', PACKS, unpack(to_packs))
     add(HELD_PACKS, to_held)
     redis.call('ZADD', TASKS, unpack(to_tasks))
     redis.call('ZADD', EVENTS, unpack(to_events))
