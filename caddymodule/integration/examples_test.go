@@ -43,7 +43,7 @@ func (g *gateway) example(name string, replace ...string) string {
 	_, port, _ := net.SplitHostPort(g.address)
 	text := strings.Replace(read(g.t, examples+name), "http://hooks.example.com {", "hooks.example.com {", 1)
 	for old, now := range pairs(append([]string{
-		"\n{\n", "\n{\n\tadmin " + g.admin + "\n\thttps_port " + port + "\n\tauto_https disable_redirects\n\tskip_install_trust\n\tmetrics\n",
+		"\n{\n", "\n{\n\tadmin " + g.admin + "\n\thttps_port " + port + "\n\tauto_https disable_redirects\n\tskip_install_trust\n\tmetrics\n\t" + noCleaning + "\n",
 		"hooks.example.com {", "localhost {\n\tbind 127.0.0.1",
 	}, replace...)) {
 		if !strings.Contains(text, old) {

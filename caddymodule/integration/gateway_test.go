@@ -46,6 +46,10 @@ func newGateway(t *testing.T, options ...string) *gateway {
 	return g
 }
 
+// noCleaning keeps Caddy's first cleaning of its storage from deleting the folder of a certificate that is being obtained, since
+// it is empty: Caddy would wait a minute before it tried again.
+const noCleaning = "storage_clean_interval off"
+
 // caddyfile puts a site's directives into a whole configuration.
 func (g *gateway) caddyfile(site string) string {
 	_, port, _ := net.SplitHostPort(g.address)
@@ -54,6 +58,7 @@ func (g *gateway) caddyfile(site string) string {
 	https_port %s
 	auto_https disable_redirects
 	skip_install_trust
+	%s
 	grace_period 2s
 	metrics
 	log {
@@ -68,7 +73,7 @@ localhost {
 	bind 127.0.0.1
 	%s
 }
-`, g.admin, port, g.options, site)
+`, g.admin, port, noCleaning, g.options, site)
 }
 
 // start runs the gateway with a site's directives and waits until it serves.
