@@ -21,6 +21,18 @@ const (
 	Unexpected                   // nothing was stored: the event is a recovered one, and its task is not expected, or not any more
 )
 
+// Refusal returns why a store that has applied an accept kept nothing of its event: ErrUnkept or ErrReplayed. It is nil if the
+// event is stored, or the same is there already.
+func (r Result) Refusal() error {
+	switch r {
+	case Unkept:
+		return ErrUnkept
+	case Replayed:
+		return ErrReplayed
+	}
+	return nil
+}
+
 // Accept is the request to store an event and its deliveries.
 type Accept struct {
 	Event *Event
@@ -53,18 +65,6 @@ type Accept struct {
 	// Leased holds the deliveries that were leased at once, in no particular order.
 	Leased []*Leased
 	Err    error
-}
-
-// Refusal returns why an accept that was applied has stored nothing of its event: ErrUnkept or ErrReplayed, and nil where it has,
-// or where the same is there already.
-func (a *Accept) Refusal() error {
-	switch a.Result {
-	case Unkept:
-		return ErrUnkept
-	case Replayed:
-		return ErrReplayed
-	}
-	return nil
 }
 
 // MaxVariants is how many bodies of conflicting callbacks are kept for an event; later ones are not taken.

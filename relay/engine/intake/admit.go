@@ -46,7 +46,7 @@ func (in *Intake) admit(ctx context.Context, src *relay.Source, header http.Head
 		return Receipt{}, fmt.Errorf("%w: %w", relay.ErrUnavailable, err)
 	case err != nil:
 		return Receipt{}, err
-	case outcome.Result == relay.Unkept || outcome.Result == relay.Replayed:
+	case outcome.Result.Refusal() != nil:
 		return Receipt{}, relay.ErrUnkept
 	}
 	return Receipt{Result: outcome.Name(), EventID: outcome.EventID, TaskID: ev.TaskID}, nil

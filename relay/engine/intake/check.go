@@ -36,7 +36,7 @@ func (in *Intake) checkRequest(r *http.Request, src *relay.Source, client netip.
 	return nil
 }
 
-// checkContent makes the checks of a body that need no more than its headers and its length, in bytes.
+// checkContent checks what the headers of a body and its length, in bytes, tell of it.
 func checkContent(src *relay.Source, header http.Header, length int64) *rejection {
 	if _, encoded := header["Content-Encoding"]; encoded {
 		return &rejection{http.StatusUnsupportedMediaType, relay.ResultInvalid, "unsupported_encoding", "The body must not be encoded.", nil}

@@ -10,8 +10,8 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// maxHeaders is how many bytes of request headers are stored with an event: more than Caddy lets in, unless its
-// max_header_size says otherwise.
+// maxHeaders is how many bytes of request headers are stored with an event: more than Caddy lets in by default. Its
+// max_header_size may let in more.
 const maxHeaders = 32 << 10
 
 // lowercase has the names that nearly every callback has, so that they need no memory of their own.

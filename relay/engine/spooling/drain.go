@@ -178,8 +178,9 @@ func (s *Spooler) apply(store relay.Store, source string, items []*relay.Spooled
 		commit.Apply(store, &batch)
 		err = commit.Failure(&batch)
 		for i, a := range batch.Accepts {
-			if errs[i] = a.Err; a.Err == nil && a.Refusal() != nil {
-				errs[i] = fmt.Errorf("%w: %w", relay.ErrRefused, a.Refusal())
+			errs[i] = a.Err
+			if refusal := a.Result.Refusal(); a.Err == nil && refusal != nil {
+				errs[i] = fmt.Errorf("%w: %w", relay.ErrRefused, refusal)
 				items[i].Refused = relay.MaxRefused // it would be refused however often it is tried
 			}
 		}

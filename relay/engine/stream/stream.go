@@ -89,7 +89,7 @@ type place struct {
 	seq int64
 }
 
-// Remember makes the hub remember in which order events are published from now on, whoever watches, for Overtaken.
+// Remember starts keeping the order in which events are published, for Overtaken, whether or not anybody watches.
 func (h *Hub) Remember() { h.remembers.Store(true) }
 
 // Remembers reports whether an accepted event is worth publishing even if nobody watches.
