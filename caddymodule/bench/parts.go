@@ -127,21 +127,21 @@ func (b *bench) compareFan(destinations int, store func(folder string) string, w
 	return b.compare(what, target, reference, contenders...)
 }
 
-// latency measures the time from sending to arrival at a low rate, against one fsync.
+// latency measures the time from sending to arrival at a low rate, against one fsync at that rate.
 func (b *bench) latency() (err error) {
 	f, err := b.newFan(b.binary, fanned, sqlite, "latency")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	before50, before99, err := b.fsync()
+	const perSecond = 200
+	before50, before99, err := b.fsync(perSecond)
 	if err != nil {
 		return err
 	}
 	for _, c := range f.consumers {
 		c.startTiming()
 	}
-	const perSecond = 200
 	o, err := f.send(job{Connections: 8, Count: perSecond * b.seconds, PerSecond: perSecond})
 	if err != nil {
 		return err
