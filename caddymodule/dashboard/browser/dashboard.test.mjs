@@ -131,6 +131,11 @@ test('a task whose callback does not come is shown with what the provider says o
   await gateway.expect('music', 'c3f0a1d27e564b0c9d21e2');
   await row('c3f0a1d27e564b0c9d21e2').getByText('overdue', { exact: true }).waitFor();
   await row('c3f0a1d27e564b0c9d21e2').getByText('the task is not known yet').waitFor();
+  await show('');
+  await page.locator('.attention').getByText('1 overdue task of music').waitFor();
+  await page.getByRole('link', { name: '1 overdue task' }).click();
+  assert.match(page.url(), /tasks\?source=music&state=overdue/);
+  await show('tasks');
   await row(data.taskId).getByRole('link').nth(1).click();
   await page.locator('.delivery', { hasText: 'player' }).getByText('delivered', { exact: true }).waitFor();
 });

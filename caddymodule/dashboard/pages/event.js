@@ -40,7 +40,7 @@ function view(e, task) {
       : h('p', null, 'No destination wants this event: none of their conditions (', h('code', null, 'when'), ') holds for it.')),
     origin(task),
     h('section', null, h('h2', null, e.variants.length ? 'Payload and variants' : 'Payload'), e.variants.length
-      ? h('p', { class: 'note' }, 'Callbacks of the same task and stage that said something else. Lines that the first one does not have are marked. A replay can send a variant.') : null, bodies(e)),
+      ? h('p', { class: 'note' }, 'Callbacks of the same dedupe key that said something else. Lines that the first one does not have are marked. A replay can send a variant.') : null, bodies(e)),
     h('section', null, h('h2', null, 'Files'), e.files.length ? h('ul', { class: 'files' }, e.files.map(file)) : h('p', null, 'The callback names none.')),
     h('section', null, h('h2', null, 'Headers'), h('details', { data: { key: 'headers' } }, h('summary', null, `${plural(Object.keys(e.headers).length, 'header')}, without those that carry secrets`), headers(e.headers))),
     h('p', { class: 'note' }, 'Dedupe key ', h('code', { class: 'id' }, e.key)),

@@ -15,7 +15,7 @@ export function overview(main, { signal }) {
   const figures = () => {
     if (!status) return;
     const seconds = observed();
-    const window = seconds >= WINDOW ? `in the last ${WINDOW / 60} minutes` : `since this page was opened, ${span(seconds)} ago`;
+    const window = seconds >= WINDOW ? `in the last ${WINDOW / 60} minutes` : seconds < 60 ? 'since this page was opened' : `since this page was opened, ${span(seconds)} ago`;
     const recent = (n) => (connection() === 'live' ? count(n) : '–');
     const sum = (...names) => status.destinations.reduce((all, d) => names.reduce((n, name) => n + d.counts[name], all), 0);
     const dead = sum('dead');
@@ -77,6 +77,9 @@ function attention(status) {
     if (d.state === 'orphaned') add(true, name, ` is in no configuration any more; ${plural(d.counts.orphaned, 'delivery', 'deliveries')} cannot go anywhere.`);
     if (d.paused) add(false, name, ` is paused; ${plural(d.counts.paused, 'delivery', 'deliveries')} wait.`);
     if (d.counts.dead) add(true, h('a', { href: link('dead-letters', { source: d.source, destination: d.name }) }, plural(d.counts.dead, 'dead letter')), ` of ${d.source} / ${d.name}.`);
+  }
+  for (const { name, tasks } of status.sources) {
+    if (tasks?.overdue) add(true, h('a', { href: link('tasks', { source: name, state: 'overdue' }) }, plural(tasks.overdue, 'overdue task')), ` of ${name}: no callback has come in time.`);
   }
   for (const source of status.sources.filter((one) => one.open)) add(false, `Anyone can call the source ${source.name}: it has neither allow nor verify.`);
   return items.length ? h('section', { class: 'attention' }, h('h2', null, 'Needs attention'), h('ul', null, items)) : null;
