@@ -221,8 +221,11 @@ func (s schemas) fields(t reflect.Type, properties map[string]any) {
 			s.fields(embedded, properties)
 			continue
 		}
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		properties[name] = s.of(f.Type)
+		if f.Type.Kind() == reflect.Pointer && options != "omitempty" {
+			properties[name] = map[string]any{"oneOf": []any{properties[name], map[string]any{"type": "null"}}}
+		}
 	}
 }
 

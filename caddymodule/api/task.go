@@ -29,7 +29,7 @@ type ExpectRequest struct {
 	Source string `json:"source"`
 	TaskID string `json:"task_id"`
 	// API is the path that the task was submitted to, such as api/v1/vocal-removal/generate. It may be left out where the
-	// source's `recover` names the URL of the details.
+	// URL in the source's `recover` is a details endpoint of the provider.
 	API string `json:"api,omitempty"`
 }
 

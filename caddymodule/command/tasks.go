@@ -73,7 +73,8 @@ in the callback's place. A task that is expected already, or was called back,
 stays as it is; one that was given up is expected anew.
 
 The API is the path that the task was submitted to, below the provider's base. It
-may be left out only where recover names the URL of the details.`,
+may be left out only where the URL in recover is a details endpoint of the
+provider, such as …/api/v1/vocal-removal/record-info.`,
 		Example:           `  caddy relay expect vocals 5c79be8e --api api/v1/vocal-removal/generate`,
 		Args:              operands("<source>", "<task_id>"),
 		ValidArgsFunction: completeDestination(1),

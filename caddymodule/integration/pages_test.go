@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -8,16 +9,62 @@ import (
 	"testing"
 )
 
-// TestLinksOfPages follows the links from the documentation to files of this repository.
+// TestLinksOfPages follows the links from the documentation to files of this repository, and to the headings in them.
 func TestLinksOfPages(t *testing.T) {
 	t.Parallel()
-	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	link := regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`)
 	for _, page := range pages(t) {
 		for _, found := range link.FindAllStringSubmatch(read(t, page), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), found[1])); err != nil {
+			target := page
+			if found[1] != "" {
+				target = filepath.Join(filepath.Dir(page), found[1])
+			}
+			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s: %v", page, err)
+			} else if found[2] != "" && !anchors(read(t, target))[found[2]] {
+				t.Errorf("%s: %s has no heading #%s", page, target, found[2])
 			}
 		}
+	}
+}
+
+// anchors returns the names by which links lead to the headings of a page.
+func anchors(page string) map[string]bool {
+	names := map[string]bool{}
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		kept := regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		names[strings.ReplaceAll(kept, " ", "-")] = true
+	}
+	return names
+}
+
+// TestQuotedMessages holds that each log line that a page names is one that the code writes.
+func TestQuotedMessages(t *testing.T) {
+	t.Parallel()
+	var code strings.Builder
+	for _, folder := range []string{"../../relay", "../../caddymodule"} {
+		err := filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
+			if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+				code.WriteString(read(t, path))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	quoted := regexp.MustCompile("(?:ERROR|WARN|INFO)[*]*(?: line)?\\s[(]?`([^`]+)`")
+	count := 0
+	for _, page := range pages(t) {
+		for _, found := range quoted.FindAllStringSubmatch(read(t, page), -1) {
+			count++
+			if !strings.Contains(code.String(), strings.TrimSuffix(found[1], " …")) {
+				t.Errorf("%s: no code logs %q", page, found[1])
+			}
+		}
+	}
+	if count < 10 {
+		t.Errorf("found only %d messages", count)
 	}
 }
 
