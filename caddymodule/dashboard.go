@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -131,10 +130,12 @@ func (d *Dashboard) serveAPI(w http.ResponseWriter, r *http.Request, rest string
 }
 
 // checkOrigin refuses requests that another site's page sends. Go's protection lets all GETs pass, because they change
-// nothing; but each stream that a foreign page opens takes the place of one of the few that there are.
+// nothing; but each stream that a foreign page opens takes the place of one of the few that there are. So every request is
+// checked as one that changes something.
 func (d *Dashboard) checkOrigin(r *http.Request) error {
-	sites := []string{"", "same-origin", "none"} // none: the address was typed
-	if d.crossing.Check(r) != nil || !slices.Contains(sites, r.Header.Get("Sec-Fetch-Site")) {
+	changing := *r
+	changing.Method = http.MethodPost
+	if d.crossing.Check(&changing) != nil {
 		return &apiError{http.StatusForbidden, "cross_origin", "Requests from the pages of other sites are refused."}
 	}
 	if rebound(r) {
@@ -200,9 +201,9 @@ func loopbackHost(hostport string) bool {
 func forwarded(r *http.Request) bool {
 	for name := range r.Header {
 		switch {
-		case strings.HasPrefix(name, "X-Forwarded"), strings.HasPrefix(name, "Cf-"):
+		case strings.HasPrefix(name, "X-Forwarded"), strings.HasPrefix(name, "X-Envoy-"), strings.HasPrefix(name, "Cf-"):
 			return true
-		case name == "Forwarded", name == "Via", name == "X-Real-Ip", name == "X-Client-Ip", name == "True-Client-Ip":
+		case name == "Forwarded", name == "Via", name == "X-Real-Ip", strings.HasSuffix(name, "Client-Ip"):
 			return true
 		}
 	}

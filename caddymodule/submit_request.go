@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,9 +20,21 @@ import (
 // maxSubmission is how large the body of a submission may be, in bytes.
 const maxSubmission = 1 << 20
 
-// submits reports whether a request may submit a task: whether it is a POST of JSON.
+// submits reports whether a request may submit a task: whether it is a POST in which a provider may read JSON.
 func submits(r *http.Request) bool {
-	return r.Method == http.MethodPost && payload.IsJSON(r.Header.Get("Content-Type"))
+	return r.Method == http.MethodPost && slices.ContainsFunc(r.Header["Content-Type"], mayBeJSON)
+}
+
+// mayBeJSON reports whether somebody may read JSON in a Content-Type: one of several, or beside what belongs to none, which
+// readers take differently.
+func mayBeJSON(contentType string) bool {
+	for one := range strings.SplitSeq(contentType, ",") {
+		one, _, _ = strings.Cut(one, ";")
+		if words := strings.Fields(one); len(words) > 0 && (payload.IsJSON(words[0]) || strings.EqualFold(words[0], "text/json")) {
+			return true
+		}
+	}
+	return false
 }
 
 // rewrite puts the callback URL into the request, and asks for an answer that can be read.

@@ -208,6 +208,39 @@ func TestSubmitRefuses(t *testing.T) {
 	}
 }
 
+// TestSubmitTypes: a provider that reads JSON in a request never gets the application's own callback URL from it, however the
+// type is written.
+func TestSubmitTypes(t *testing.T) {
+	var seen http.Request
+	var body string
+	g := submitGateway(t, echo(&seen, &body))
+	for _, types := range [][]string{
+		{"application/json"},
+		{"APPLICATION/JSON ; charset=utf-8"},
+		{"application/vnd.api+json"},
+		{"application/json; charset"},
+		{"text/json"},
+		{"application/json charset=utf-8"},
+		{"text/plain, application/json"},
+		{"text/plain", "application/json"},
+		{"application/json", "text/plain"},
+	} {
+		r, err := http.NewRequest(http.MethodPost, "http://gateway"+vocalPath, strings.NewReader(`{"callBackUrl":"http://evil.example.com"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header["Content-Type"] = types
+		res, err := g.client.Transport.(redialing).RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if want := `{"callBackUrl":"https://hooks.example.com/vocals?a=1&token=s3cret"}`; res.StatusCode != http.StatusOK || body != want {
+			t.Errorf("%q: %d, the provider got %s", types, res.StatusCode, body)
+		}
+	}
+}
+
 // TestSubmitLargest: a body of exactly 1 MiB is taken.
 func TestSubmitLargest(t *testing.T) {
 	var seen http.Request

@@ -35,7 +35,7 @@ func export(ctx context.Context, c *call, query url.Values) error {
 		return err
 	}
 	defer func() { _ = res.Body.Close() }()
-	_, err = io.Copy(c.out, res.Body)
+	err = copyJSON(c.out, res.Body)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("the export breaks off, since the Caddy at %s has ended it", c.address)
 	}

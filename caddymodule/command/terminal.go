@@ -60,7 +60,7 @@ func (t *terminal) printf(format string, args ...any) error {
 	return err
 }
 
-// json writes an answer for scripts: as it came, but on a line of its own, and indented where somebody looks at it.
+// json writes an answer for scripts: as copyJSON does, on a line of its own, and indented where somebody looks at it.
 func (t *terminal) json(answer json.RawMessage) error {
 	answer = bytes.TrimSpace(answer)
 	if t.width > 0 {
@@ -70,8 +70,7 @@ func (t *terminal) json(answer json.RawMessage) error {
 		}
 		answer = indented.Bytes()
 	}
-	_, err := t.out.Write(append(answer, '\n'))
-	return err
+	return copyJSON(t.out, io.MultiReader(bytes.NewReader(answer), strings.NewReader("\n")))
 }
 
 // errNotConfirmed is the answer no.

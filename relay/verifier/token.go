@@ -99,9 +99,18 @@ func (v *tokenVerifier) token(c *relay.Callback) (string, error) {
 
 func (v *tokenVerifier) NeedsBody() bool { return v.body != nil }
 
+// withURL are headers in which proxies repeat the URL that they were asked for, with its query.
+var withURL = []string{
+	"Referer", "X-Envoy-Original-Path", "X-Forwarded-Uri", "X-Forwarded-Url", "X-Original-Path", "X-Original-Uri", "X-Original-Url", "X-Rewrite-Url",
+}
+
+// Headers are those that may hold the token.
 func (v *tokenVerifier) Headers() []string {
-	if v.header == "" {
-		return nil
+	switch {
+	case v.query != "":
+		return withURL
+	case v.header != "":
+		return []string{v.header}
 	}
-	return []string{v.header}
+	return nil
 }

@@ -39,7 +39,7 @@ next:
 		}
 		for _, v := range src.Verifiers {
 			for _, secret := range v.Headers() {
-				if textproto.CanonicalMIMEHeaderKey(secret) == name {
+				if len(secret) == len(name) && textproto.CanonicalMIMEHeaderKey(secret) == name {
 					continue next
 				}
 			}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/verifier"
 )
 
 func TestStoredHeaders(t *testing.T) {
@@ -24,6 +25,27 @@ func TestStoredHeaders(t *testing.T) {
 	got = storedHeaders(r, &relay.Source{Verifiers: []relay.Verifier{headerVerifier("x-signature")}})
 	if len(got) != 2 || got["x-two"] != "a, b" {
 		t.Errorf("stored %v", got)
+	}
+}
+
+// A proxy may repeat the URL that it was asked for, with the token in its query.
+func TestStoredHeadersHoldNoToken(t *testing.T) {
+	token, err := verifier.Token(verifier.TokenOptions{Secrets: []string{"s3cret"}, Query: "token"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &http.Request{Header: http.Header{"Content-Type": {"application/json"}, "X-Forwarded-For": {"192.0.2.1"}}}
+	for _, name := range []string{
+		"Referer", "X-Envoy-Original-Path", "X-Forwarded-Uri", "X-Forwarded-Url", "X-Original-Uri", "X-Original-Url", "X-Original-Path", "X-Rewrite-Url",
+	} {
+		r.Header[name] = []string{"/vocals?token=s3cret"}
+	}
+	got := storedHeaders(r, &relay.Source{Verifiers: []relay.Verifier{token}})
+	if len(got) != 2 || got["x-forwarded-for"] != "192.0.2.1" {
+		t.Errorf("stored %v", got)
+	}
+	if got := storedHeaders(r, &relay.Source{}); len(got) != 10 {
+		t.Errorf("of a source without a token %v are stored", got)
 	}
 }
 
