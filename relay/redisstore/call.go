@@ -182,17 +182,20 @@ func explain(err error) error {
 	return fmt.Errorf("%w: redis: %w%s", relay.ErrUnavailable, err, remedy(err))
 }
 
+const lacksRight = "the user of the store lacks a right in Redis: grant what the documentation lists for it"
+
 // remedies list what to do about answers that blame the gateway's own settings in Redis's words.
-var remedies = []struct{ prefix, text string }{
+var remedies = []struct{ words, text string }{
 	{"WRONGPASS", "Redis does not know this user with this password: check username and password of the store, and whether Redis has switched the user off"},
 	{"NOAUTH", "Redis wants a password: set password in the store, and username if the user is not default"},
-	{"NOPERM", "the user of the store lacks a right in Redis: grant what the documentation lists for it"},
+	{"NOPERM", lacksRight},
+	{"The user executing the script can't", lacksRight},
 }
 
 // remedy returns what to do about an answer of Redis; nothing where the answer says it itself.
 func remedy(err error) string {
 	for _, r := range remedies {
-		if strings.Contains(err.Error(), r.prefix) {
+		if strings.Contains(err.Error(), r.words) {
 			return " (" + r.text + ")"
 		}
 	}

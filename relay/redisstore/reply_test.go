@@ -73,6 +73,20 @@ func TestWhoseFault(t *testing.T) {
 	}
 }
 
+// A right that the user lacks is told with what to do, whether Redis finds it missing before a script or within one.
+func TestRemedyOfARight(t *testing.T) {
+	for _, text := range []string{
+		"NOPERM this user has no permissions to run the 'evalsha' command",
+		"ERR The user executing the script can't run this command or subcommand script: 2248ea7f, on @user_script:1.",
+		"ERR The user executing the script can't access at least one of the keys mentioned in the command arguments script: 217c860a, on @user_script:1.",
+		"ERR Error running script (call to f_2248ea7f): @user_script:1: @user_script: 1: The user executing the script can't run this command or subcommand",
+	} {
+		if err := explain(answer(text)); !strings.HasSuffix(err.Error(), "(the user of the store lacks a right in Redis: grant what the documentation lists for it)") {
+			t.Errorf("%q is told without a remedy: %v", text, err)
+		}
+	}
+}
+
 // A reply that the script does not return is an outage, whatever the call.
 func TestUnexpectedReplies(t *testing.T) {
 	replies := []any{
