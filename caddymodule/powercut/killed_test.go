@@ -1,6 +1,7 @@
 package powercut
 
 import (
+	bin "encoding/binary"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,13 +28,19 @@ func recordKilled(t *testing.T) *recording {
 	g.start(150 * time.Millisecond)
 	log := filepath.Join(g.data(), "caddy", "relay", "relay.db-wal")
 	l.sendOne(g, http.DefaultClient)
-	before := size(log)
+	before, last := size(log), int64(0)
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
 		l.sendOne(g, http.DefaultClient)
 	}()
-	g.wait("the callback is in the log", func() bool { return size(log) > before })
+	g.wait("the callback is in the log", func() bool {
+		n := size(log)
+		// Twice: strace, too, has to see the end of the write before the gateway is killed.
+		whole := n > before && n == last && endsWithCommit(t, log)
+		last = n
+		return whole
+	})
 	g.signal(syscall.SIGKILL)
 	g.ended()
 	<-gone
@@ -48,6 +55,26 @@ func recordKilled(t *testing.T) *recording {
 		t.Fatalf("%d callbacks were answered; the gateway says %s", len(l.answered), g.log.String())
 	}
 	return recordingOf(g, l)
+}
+
+// endsWithCommit reports whether the last frame of a log is that of a commit: what SQLite does next is to sync it
+// (https://sqlite.org/fileformat2.html#the_write_ahead_log).
+func endsWithCommit(t *testing.T, name string) bool {
+	t.Helper()
+	const head, frameHead = 32, 24
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) < head {
+		return false
+	}
+	frame := frameHead + int(bin.BigEndian.Uint32(b[8:]))
+	if len(b) == head || (len(b)-head)%frame != 0 {
+		return false
+	}
+	pages := bin.BigEndian.Uint32(b[len(b)-frame+4:]) // of the database, after a commit; else 0
+	return pages != 0
 }
 
 func size(name string) int64 {
