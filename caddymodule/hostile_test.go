@@ -99,7 +99,7 @@ func TestCapturedSignature(t *testing.T) {
 				t.Errorf("%s, %s: answered %+v", source, name, got)
 			}
 		}
-		// Nothing tells another code, which the task may have yet to come, from a genuine one.
+		// A forged callback with another code cannot be told from a genuine one: the task may still get that code.
 		otherCode := strings.Replace(body("t", "evil.mp3"), "200", "500", 1)
 		if got := g.send(source, "application/json", otherCode, captured); got.status != http.StatusOK || got.duplicate || got.event == first.event {
 			t.Errorf("%s, another code: answered %+v", source, got)

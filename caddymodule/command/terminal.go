@@ -70,7 +70,7 @@ func (t *terminal) json(answer json.RawMessage) error {
 		}
 		answer = indented.Bytes()
 	}
-	return copyJSON(t.out, io.MultiReader(bytes.NewReader(answer), strings.NewReader("\n")))
+	return copyJSON(t.out, bytes.NewReader(append(answer, '\n')))
 }
 
 // errNotConfirmed is the answer no.

@@ -28,11 +28,17 @@ func TestLinksOfPages(t *testing.T) {
 	}
 }
 
+var (
+	fenced  = regexp.MustCompile("(?ms)^ *```.*?^ *```$") // its comments look like headings
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	dropped = regexp.MustCompile(`[^\w\- ]`)
+)
+
 // anchors returns the names by which links lead to the headings of a page.
 func anchors(page string) map[string]bool {
 	names := map[string]bool{}
-	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
-		kept := regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+	for _, found := range heading.FindAllStringSubmatch(fenced.ReplaceAllString(page, ""), -1) {
+		kept := dropped.ReplaceAllString(strings.ToLower(found[1]), "")
 		names[strings.ReplaceAll(kept, " ", "-")] = true
 	}
 	return names

@@ -3,7 +3,6 @@ package intake
 import (
 	"maps"
 	"net/http"
-	"net/textproto"
 	"slices"
 	"strings"
 
@@ -39,7 +38,7 @@ next:
 		}
 		for _, v := range src.Verifiers {
 			for _, secret := range v.Headers() {
-				if len(secret) == len(name) && textproto.CanonicalMIMEHeaderKey(secret) == name {
+				if strings.EqualFold(secret, name) {
 					continue next
 				}
 			}
