@@ -299,6 +299,9 @@ func TestAdminStreamLimits(t *testing.T) {
 	if err := s.send(nil); err != nil || !w.writes.IsZero() {
 		t.Errorf("after a write, which returned %v, the deadline is %v", err, w.writes)
 	}
+	if err := s.send(nil); err != nil || w.Body.String() != "retry: 2000\n:\n:\n" {
+		t.Errorf("a client whose parser takes every block for a message gets %q, %v", w.Body, err)
+	}
 	cancel()
 	if err := s.send(nil); !errors.Is(err, context.Canceled) || w.writes.IsZero() {
 		t.Errorf("at the end a write returned %v, and the deadline is %v", err, w.writes)

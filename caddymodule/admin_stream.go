@@ -56,7 +56,8 @@ func serveStream(w http.ResponseWriter, e *engine.Engine, r *http.Request) error
 	return err
 }
 
-// sse writes server-sent events.
+// sse writes server-sent events. Blank lines end only what has data: the HTML standard has clients ignore other blocks, which some
+// hand out as empty messages.
 type sse struct {
 	ctx     context.Context
 	w       http.ResponseWriter
@@ -72,7 +73,7 @@ func (s *sse) begin() {
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Accel-Buffering", "no") // for a proxy before the admin endpoint
 	s.w.WriteHeader(http.StatusOK)
-	s.buffer.WriteString("retry: 2000\n\n")
+	s.buffer.WriteString("retry: 2000\n")
 }
 
 // send writes a batch, or a comment where there is none, to see whether the client is still there.
@@ -85,7 +86,7 @@ func (s *sse) send(batch []*stream.Entry) error {
 		s.buffer.Write(entry.Text(renderStream))
 	}
 	if len(batch) == 0 {
-		s.buffer.WriteString(":\n\n")
+		s.buffer.WriteString(":\n")
 	}
 	if err := s.limit(time.Now().Add(streamStalled)); err != nil {
 		return err
