@@ -175,6 +175,8 @@ test('an attempt that was refused before any request shows why, and no time', as
   await shown.waitFor();
   assert.doesNotMatch(await shown.textContent(), /no answer|took/);
   assert.match(await page.locator('.timeline .bad title').textContent(), /archive's hosts after 0 ms$/);
+  const ticks = await page.locator('.timeline .tick').allTextContents();
+  assert.equal(new Set(ticks).size, ticks.length, `the axis repeats itself: ${ticks}`);
   await page.unroute(`**/api/events/${id}`);
 });
 

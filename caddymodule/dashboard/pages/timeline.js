@@ -4,13 +4,14 @@ import { span, took } from './format.js';
 
 const RIGHT = 36;
 const ROW = 30;
+const SHORTEST = 4; // milliseconds, so that no two ticks of the axis say the same
 
 // timeline draws a row for each destination, in a picture as wide as the page, so that its texts stay readable on a phone: the attempts as dots, filled where they delivered, and the next one as a ring.
 export function timeline(e, width) {
   const left = Math.min(150, width / 3.5);
   const start = Date.parse(e.received_at);
   const times = e.deliveries.flatMap((d) => [...(d.attempts ?? []).map((a) => Date.parse(a.at) + a.duration_ms), ...(d.next_attempt_at ? [Date.parse(d.next_attempt_at)] : [])]);
-  const length = Math.max(1, ...times.map((time) => time - start));
+  const length = Math.max(SHORTEST, ...times.map((time) => time - start));
   const x = (time) => left + Math.max(0, Math.min(1, (time - start) / length)) * (width - left - RIGHT);
   const height = e.deliveries.length * ROW + 28;
   const bottom = height - 22;
