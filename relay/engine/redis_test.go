@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay/engine"
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 
 	"github.com/tidwall/gjson"
 
@@ -41,8 +42,9 @@ func newSharedGateway(t *testing.T, o redisstore.Options, src *relay.Source) *ga
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	o.Timeout, o.Logger = cmp.Or(o.Timeout, time.Second), logger
 	path := filepath.Join(t.TempDir(), "spool.db")
-	g := &gateway{t: t, source: src, path: path}
+	g := &gateway{t: t, source: src, path: path, metrics: meter.New()}
 	g.Engine = engine.New(engine.Options{
+		Metrics: g.metrics,
 		OpenStore: func(ctx context.Context, _ *slog.Logger) (relay.Store, error) {
 			return redisstore.Open(ctx, o)
 		},

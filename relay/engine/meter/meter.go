@@ -41,9 +41,10 @@ type Metrics struct {
 type Source struct {
 	AckDuration prometheus.Observer
 	results     map[string]prometheus.Counter
-	last        func() prometheus.Gauge // has a series only once a callback came
 	metrics     *Metrics
 	name        string
+	first       sync.Once
+	last        prometheus.Gauge // has a series only once a callback came
 }
 
 // Count counts a callback by what became of it, one of relay.Results.
@@ -63,9 +64,19 @@ func (s *Source) CountSubmission(result string) {
 }
 
 // Called notes when the last callback came that was not rejected.
-func (s *Source) Called(at time.Time) {
-	s.last().Set(float64(at.UnixMilli()) / 1000)
+func (s *Source) Called(at time.Time) { s.calledFirst(at).Set(timestamp(at)) }
+
+// calledFirst returns the gauge of the last callback, which begins with at unless it was there before.
+func (s *Source) calledFirst(at time.Time) prometheus.Gauge {
+	s.first.Do(func() {
+		s.last = prometheus.NewGauge(prometheus.GaugeOpts{}) // which nobody sees
+		s.metrics.ofSource(s.name, func() { s.last = s.metrics.lastCallback.WithLabelValues(s.name) })
+		s.last.Set(timestamp(at))
+	})
+	return s.last
 }
+
+func timestamp(at time.Time) float64 { return float64(at.UnixMilli()) / 1000 }
 
 // Lane holds the metrics of one destination, looked up once.
 type Lane struct {
@@ -170,11 +181,6 @@ func (m *Metrics) Source(name string) *Source {
 			results:     map[string]prometheus.Counter{},
 			metrics:     m, name: name,
 		}
-		s.last = sync.OnceValue(func() (g prometheus.Gauge) {
-			g = prometheus.NewGauge(prometheus.GaugeOpts{}) // which nobody sees
-			m.ofSource(name, func() { g = m.lastCallback.WithLabelValues(name) })
-			return g
-		})
 		for _, r := range relay.Results {
 			s.results[r] = m.callbacks.WithLabelValues(name, r)
 		}
@@ -275,6 +281,16 @@ const (
 // CountRecovery counts what became of a task whose callback did not come.
 func (m *Metrics) CountRecovery(source, result string) {
 	m.ofSource(source, func() { m.recoveries.WithLabelValues(source, result).Inc() })
+}
+
+// CalledBefore notes when a source was called last before this process ran, unless it has been called since.
+func (m *Metrics) CalledBefore(source string, at time.Time) {
+	m.mu.Lock()
+	s := m.sources[source]
+	m.mu.Unlock()
+	if s != nil {
+		s.calledFirst(at)
+	}
 }
 
 // CountWhenError counts an event that the destination's filter could not be evaluated for.
