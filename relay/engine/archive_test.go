@@ -290,6 +290,11 @@ func TestArchiveMetrics(t *testing.T) {
 	at := newConsumer(t, nil)
 	a := archiveOf(t, t.TempDir())
 	g := newGateway(t, destination(t, "app", at.URL), a)
+	for _, name := range []string{"caddy_relay_files_archived_total", "caddy_relay_archived_bytes_total"} {
+		if before := values(t, g.metrics, name); !maps.Equal(before, map[string]float64{"stored": 0, "failed": 0}) {
+			t.Errorf("%s is %v before the first file", name, before)
+		}
+	}
 	id := g.send(filesCallback("t", "complete", host.URL+"/bad.mp3", host.URL+"/good.mp3")).Header().Get("Relay-Event-Id")
 	g.awaitState(id, relay.ArchiveName, relay.StateDead)
 	size := float64(len("the file /good.mp3"))

@@ -244,6 +244,12 @@ func (m *Metrics) DropLane(n relay.DestinationName) {
 func (m *Metrics) KeepSources(sources map[string]*relay.Source) {
 	for name, src := range sources {
 		m.Source(name)
+		if slices.ContainsFunc(src.Destinations, func(d *relay.Destination) bool { return d.Archiver != nil }) {
+			for _, r := range []string{fileStored, fileFailed} {
+				m.files.WithLabelValues(name, r)
+				m.fileBytes.WithLabelValues(name, r)
+			}
+		}
 		if src.Recover == nil {
 			continue
 		}
@@ -303,6 +309,12 @@ func (m *Metrics) CountPurged(n relay.DestinationName, deliveries int) {
 	m.ofLane(n, func(l *Lane) { l.purged.Add(float64(deliveries)) })
 }
 
+// The results of a file, as caddy_relay_files_archived_total has them.
+const (
+	fileStored = "stored"
+	fileFailed = "failed"
+)
+
 // CountFiles counts the files of an archive's attempt: those that it stored and, where missing is not nil, those that it
 // did not.
 func (m *Metrics) CountFiles(source string, stored []relay.File, missing *relay.ArchiveError) {
@@ -311,11 +323,11 @@ func (m *Metrics) CountFiles(source string, stored []relay.File, missing *relay.
 		size += f.Size
 	}
 	m.ofSource(source, func() {
-		m.files.WithLabelValues(source, "stored").Add(float64(len(stored)))
-		m.fileBytes.WithLabelValues(source, "stored").Add(float64(size))
+		m.files.WithLabelValues(source, fileStored).Add(float64(len(stored)))
+		m.fileBytes.WithLabelValues(source, fileStored).Add(float64(size))
 		if missing != nil {
-			m.files.WithLabelValues(source, "failed").Add(float64(missing.Failed))
-			m.fileBytes.WithLabelValues(source, "failed").Add(float64(missing.Bytes))
+			m.files.WithLabelValues(source, fileFailed).Add(float64(missing.Failed))
+			m.fileBytes.WithLabelValues(source, fileFailed).Add(float64(missing.Bytes))
 		}
 	})
 }
