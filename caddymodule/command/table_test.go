@@ -145,6 +145,7 @@ func TestStatusOfWhatWasNotRead(t *testing.T) {
 	s := sampleStatus()
 	s.Store = api.StoreStatus{Driver: "redis", Location: "127.0.0.1:6379", FreeBytes: -1, Unread: true, Error: "connection refused"}
 	s.Spool, s.Drift = &api.SpoolStatus{Error: "it is being opened"}, false
+	s.Sources[0].Tasks = &api.TaskCounts{}
 	for i := range s.Destinations {
 		s.Destinations[i].Counts, s.Destinations[i].State = api.StateCounts{}, "active"
 	}
