@@ -121,7 +121,7 @@ func writeStatus(w io.Writer, width int, s *api.Status) error {
 		if src.Open {
 			sources[i] += " (open to everyone)"
 		}
-		if t := src.Tasks; t != nil {
+		if t := src.Tasks; t != nil && !s.Store.Unread {
 			sources[i] += fmt.Sprintf(" (%s expected, %s overdue)", counted(t.Expected, "task", "tasks"), thousands(t.Overdue))
 		}
 	}

@@ -67,13 +67,13 @@ func fit(natural []int, columns []column, width int) []int {
 	if width <= 0 || narrow(widths, width, narrowest, func(c int) bool { return !columns[c].whole && !columns[c].right }) {
 		return widths
 	}
-	spare := 0
+	spare := -1
 	for i, c := range columns {
-		if natural[i] > 0 && c.spare > columns[spare].spare {
+		if natural[i] > 0 && c.spare > 0 && (spare < 0 || c.spare > columns[spare].spare) {
 			spare = i
 		}
 	}
-	if columns[spare].spare == 0 {
+	if spare < 0 {
 		narrow(widths, width, 1, func(c int) bool { return !columns[c].right })
 		return widths
 	}

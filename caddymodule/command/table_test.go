@@ -54,6 +54,36 @@ vocals  a-destination-with-a-long-name  held     10,000          1          0   
 `
 	for width, expected := range map[int]string{
 		0: wide,
+		28: `
+store       redis
+            127.0.0.1:6379,
+            up, loses data
+            at maxmemory
+            (allkeys-lru)
+spool       /data/spool.db,
+            1,204 callbacks,
+            3.0 MiB, the
+            oldest 1m35s
+            old, and 2 that
+            the store
+            refuses, 40 MiB
+            free
+gateways    a (process 7), b
+            (process 8)
+            they are
+            configured
+            differently:
+            reload those
+            with the old
+            configuration
+sources     stems, vocals
+            (open to
+            everyone)
+
+DEST…  STATE   WAITING  DEAD
+libr…  active        0     0
+a-de…  held     10,000    12
+`,
 		40: `
 store       redis 127.0.0.1:6379, up,
             loses data at maxmemory
@@ -115,6 +145,7 @@ func TestStatusOfWhatWasNotRead(t *testing.T) {
 	s := sampleStatus()
 	s.Store = api.StoreStatus{Driver: "redis", Location: "127.0.0.1:6379", FreeBytes: -1, Unread: true, Error: "connection refused"}
 	s.Spool, s.Drift = &api.SpoolStatus{Error: "it is being opened"}, false
+	s.Sources[0].Tasks = &api.TaskCounts{}
 	for i := range s.Destinations {
 		s.Destinations[i].Counts, s.Destinations[i].State = api.StateCounts{}, "active"
 	}

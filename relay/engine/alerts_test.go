@@ -184,6 +184,9 @@ func TestAlertsAfterARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if a.Subject == held && a.State == alert.Resolved {
+			if a.EventID != "" || a.TaskID != "" || a.Count != 0 {
+				t.Errorf("it is over, and the alert names an example: %+v", a)
+			}
 			return
 		}
 		if a.Condition != relay.ConditionSilent { // which is repeated meanwhile

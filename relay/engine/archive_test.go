@@ -20,8 +20,6 @@ import (
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/archive"
-	"github.com/callbackrelay/caddy-relay/relay/engine"
-	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 	"github.com/callbackrelay/caddy-relay/relay/provider"
 	"github.com/callbackrelay/caddy-relay/relay/signer"
 )
@@ -291,32 +289,29 @@ func TestArchiveMetrics(t *testing.T) {
 	host.status.Store(http.StatusGone)
 	at := newConsumer(t, nil)
 	a := archiveOf(t, t.TempDir())
-	metrics := meter.New()
-	path := filepath.Join(t.TempDir(), "relay.db")
-	src := newSource(destination(t, "app", at.URL), a)
-	g := &gateway{t: t, source: src, path: path, Engine: engine.New(engine.Options{OpenStore: openSQLite(path), Metrics: metrics})}
-	if err := g.Start(t.Context()); err != nil {
-		t.Fatal(err)
+	g := newGateway(t, destination(t, "app", at.URL), a)
+	for _, name := range []string{"caddy_relay_files_archived_total", "caddy_relay_archived_bytes_total"} {
+		if before := values(t, g.metrics, name); !maps.Equal(before, map[string]float64{"stored": 0, "failed": 0}) {
+			t.Errorf("%s is %v before the first file", name, before)
+		}
 	}
-	t.Cleanup(func() { _ = g.Close() })
-	g.Push(g.settings())
 	id := g.send(filesCallback("t", "complete", host.URL+"/bad.mp3", host.URL+"/good.mp3")).Header().Get("Relay-Event-Id")
 	g.awaitState(id, relay.ArchiveName, relay.StateDead)
 	size := float64(len("the file /good.mp3"))
-	if files := values(t, metrics, "caddy_relay_files_archived_total"); !maps.Equal(files, map[string]float64{"stored": 1, "failed": 1}) {
+	if files := values(t, g.metrics, "caddy_relay_files_archived_total"); !maps.Equal(files, map[string]float64{"stored": 1, "failed": 1}) {
 		t.Error(files)
 	}
-	if bytes := values(t, metrics, "caddy_relay_archived_bytes_total"); !maps.Equal(bytes, map[string]float64{"stored": size, "failed": 0}) {
+	if bytes := values(t, g.metrics, "caddy_relay_archived_bytes_total"); !maps.Equal(bytes, map[string]float64{"stored": size, "failed": 0}) {
 		t.Error(bytes)
 	}
-	if soon := values(t, metrics, "caddy_relay_archive_expires_seconds")[""]; soon != 24*3600 {
+	if soon := values(t, g.metrics, "caddy_relay_archive_expires_seconds")[""]; soon != 24*3600 {
 		t.Error("files that are settled count as waiting", soon)
 	}
 	if err := g.Pause(t.Context(), "vocals", relay.ArchiveName, true); err != nil {
 		t.Fatal(err)
 	}
 	g.send(filesCallback("u", "complete", host.URL+"/good.mp3"))
-	if soon := values(t, metrics, "caddy_relay_archive_expires_seconds")[""]; soon > 24*3600 || soon < 23*3600 {
+	if soon := values(t, g.metrics, "caddy_relay_archive_expires_seconds")[""]; soon > 24*3600 || soon < 23*3600 {
 		t.Errorf("%v s", soon)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay/engine"
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 
 	"github.com/callbackrelay/caddy-relay/relay"
 	"github.com/callbackrelay/caddy-relay/relay/provider"
@@ -31,6 +32,8 @@ type gateway struct {
 	t      testing.TB
 	source *relay.Source
 	path   string
+	// metrics are those of this engine alone.
+	metrics *meter.Metrics
 }
 
 // newGateway starts an engine with the source `vocals` and the given destinations.
@@ -48,8 +51,8 @@ func openSQLite(path string) func(context.Context, *slog.Logger) (relay.Store, e
 
 func startGateway(t testing.TB, path string, open func(context.Context, *slog.Logger) (relay.Store, error), src *relay.Source) *gateway {
 	t.Helper()
-	g := &gateway{t: t, source: src, path: path}
-	g.Engine = engine.New(engine.Options{OpenStore: open, Logger: slog.New(slog.DiscardHandler), Version: "test"})
+	g := &gateway{t: t, source: src, path: path, metrics: meter.New()}
+	g.Engine = engine.New(engine.Options{OpenStore: open, Logger: slog.New(slog.DiscardHandler), Version: "test", Metrics: g.metrics})
 	if err := g.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

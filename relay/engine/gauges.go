@@ -13,8 +13,11 @@ func (e *Engine) Gauges() meter.Gauges {
 	if err != nil {
 		return g
 	}
-	g.StoreUp = e.sweeper.Healthy() && e.committers.Healthy()
-	g.StoreFree = store.Info().FreeBytes
+	info := store.Info()
+	if info.Unread {
+		return g // what nobody has counted yet is no zero
+	}
+	g.StoreUp, g.StoreFree = e.sweeper.Healthy() && e.committers.Healthy(), info.FreeBytes
 	for _, c := range e.taskCounts() {
 		g.Tasks = append(g.Tasks, c)
 	}

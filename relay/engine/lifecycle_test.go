@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine"
 
 	"github.com/callbackrelay/caddy-relay/relay"
+	"github.com/callbackrelay/caddy-relay/relay/internal/redistest"
 )
 
 // A newer generation counts; when it is withdrawn, the one before it does again.
@@ -209,5 +211,35 @@ func TestReloadUnderLoad(t *testing.T) {
 			t.Errorf("event %s was delivered twice", id)
 		}
 		seen[id] = true
+	}
+}
+
+// A restart does not hide when a source was called last: it may have been silent for long.
+func TestLastCallbackAfterARestart(t *testing.T) {
+	path, redis := filepath.Join(t.TempDir(), "relay.db"), redistest.Start(t)
+	for name, start := range map[string]func(*testing.T) *gateway{
+		"sqlite": func(t *testing.T) *gateway {
+			t.Helper()
+			return startGateway(t, path, openSQLite(path), newSource())
+		},
+		"redis": func(t *testing.T) *gateway {
+			t.Helper()
+			return newRedisGateway(t, redis, newSource())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const metric = "caddy_relay_last_callback_timestamp_seconds"
+			first := start(t)
+			first.mustAccept("task-1")
+			called := values(t, first.metrics, metric)
+			if err := first.Close(); err != nil {
+				t.Fatal(err)
+			}
+			second := start(t)
+			second.await("the time is known again", func() bool { return len(values(t, second.metrics, metric)) > 0 })
+			if again := values(t, second.metrics, metric); len(called) != 1 || math.Abs(again[""]-called[""]) > .001 {
+				t.Errorf("the last callback came at %v, and after the restart at %v", called, again)
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -157,6 +158,27 @@ func TestReplayAllBackfills(t *testing.T) {
 			t.Errorf("replay to a destination that has left the config: %v", err)
 		}
 	})
+}
+
+// As at accept, an event that a filter cannot be evaluated for is delivered to a new destination, logged and counted: once, and
+// not by a dry run.
+func TestBackfillLogsWhenThatFails(t *testing.T) {
+	var logged logLines
+	c := newConsumer(t, nil)
+	g := newGateway(t, destination(t, "a", c.URL))
+	id := g.acceptDelivered(1, "a")[0]
+	g.source.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	dst := destination(t, "new", c.URL)
+	dst.When = undecidable(t)
+	g.push(dst)
+	missing := relay.EventFilter{Source: "vocals", Destination: "new"}
+	g.replayAll(missing, 0, true, 1, 0)
+	g.replayAll(missing, 0, false, 1, 0)
+	g.awaitState(id, "new", relay.StateDelivered)
+	g.await("it is logged", func() bool { return logged.count("cannot be evaluated", id) > 0 })
+	if lines, n := logged.count("cannot be evaluated"), values(t, g.metrics, "caddy_relay_when_errors_total")[""]; lines != 1 || n != 1 {
+		t.Errorf("one event made %d lines and is counted as %v", lines, n)
+	}
 }
 
 // noticing is a context that calls noticed whenever it is asked for something: what it is given to has begun.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -213,15 +214,42 @@ func TestUnmatchedEventIsDelivered(t *testing.T) {
 	}
 }
 
-// A filter that cannot be evaluated must not lose the callback.
+// A filter that cannot be evaluated must not lose the callback. It is logged and counted for each event, and not for a callback
+// that comes again: that one makes no event, and is not delivered.
 func TestWhenThatFailsDelivers(t *testing.T) {
+	var logged logLines
 	c := newConsumer(t, nil)
 	dst := destination(t, "a", c.URL)
-	var err error
-	if dst.When, err = filter.Parse(`data.absent == "x"`); err != nil {
+	dst.When = undecidable(t)
+	g := newGateway(t, dst)
+	g.source.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+	first := g.mustAccept("task-1")
+	c.next(t)
+	if again := g.mustAccept("task-1"); again != first {
+		t.Fatalf("the repetition became the event %s", again)
+	}
+	conflict := strings.Replace(callbackText("task-1"), "v.mp3", "other.mp3", 1)
+	if w := g.send(callbackOf(conflict)); w.Header().Get("Relay-Event-Id") != first {
+		t.Fatalf("the conflict was answered %d %s", w.Code, w.Body)
+	}
+	second := g.mustAccept("task-2")
+	c.next(t)
+	const line = "cannot be evaluated"
+	g.await("the last event is logged", func() bool { return logged.count(line, second) == 1 })
+	if n, ofFirst := logged.count(line), logged.count(line, first); n != 2 || ofFirst != 1 {
+		t.Errorf("two events made %d lines, the first one %d", n, ofFirst)
+	}
+	if n := values(t, g.metrics, "caddy_relay_when_errors_total")[""]; n != 2 {
+		t.Errorf("two events are counted as %v", n)
+	}
+}
+
+// undecidable returns a filter that cannot be evaluated for any event.
+func undecidable(t *testing.T) relay.Filter {
+	t.Helper()
+	f, err := filter.Parse(`data.absent == "x"`)
+	if err != nil {
 		t.Fatal(err)
 	}
-	g := newGateway(t, dst)
-	g.mustAccept("task-1")
-	c.next(t)
+	return f
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/callbackrelay/caddy-relay/relay/engine"
+	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 
 	"github.com/tidwall/gjson"
 
@@ -41,8 +42,9 @@ func newSharedGateway(t *testing.T, o redisstore.Options, src *relay.Source) *ga
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	o.Timeout, o.Logger = cmp.Or(o.Timeout, time.Second), logger
 	path := filepath.Join(t.TempDir(), "spool.db")
-	g := &gateway{t: t, source: src, path: path}
+	g := &gateway{t: t, source: src, path: path, metrics: meter.New()}
 	g.Engine = engine.New(engine.Options{
+		Metrics: g.metrics,
 		OpenStore: func(ctx context.Context, _ *slog.Logger) (relay.Store, error) {
 			return redisstore.Open(ctx, o)
 		},
@@ -355,5 +357,32 @@ func TestOrphansOfAnotherConfig(t *testing.T) {
 	}
 	if n, err := b.Discard(t.Context(), orphaned); n != 1 || err != nil {
 		t.Errorf("discarded %d, error %v", n, err)
+	}
+}
+
+// What nobody has counted yet is no zero: else dead letters of yesterday would look new once Redis is back.
+func TestNoGaugesOfAnUnreadRedis(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	src := newSource(destination(t, "a", newConsumer(t, gone).URL))
+	first := newHastyGateway(t, redis, src)
+	first.awaitState(first.mustAccept("task-1"), "a", relay.StateDead)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	redis.Kill()
+	g := newHastyGateway(t, redis, src)
+	names := []string{"caddy_relay_deliveries", "caddy_relay_oldest_pending_seconds", "caddy_relay_destination_paused", "caddy_relay_lease_expired_total"}
+	for _, name := range names {
+		if unread := values(t, g.metrics, name); len(unread) > 0 {
+			t.Errorf("%s is %v, and nobody knows", name, unread)
+		}
+	}
+	if up := values(t, g.metrics, "caddy_relay_store_up")[""]; up != 0 {
+		t.Errorf("the store is up: %v", up)
+	}
+	redis.Restart(t)
+	for _, name := range names {
+		g.await(name+" is there", func() bool { return len(values(t, g.metrics, name)) > 0 })
 	}
 }

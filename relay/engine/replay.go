@@ -134,7 +134,11 @@ func (r *replaying) wants(ctx context.Context, id string) (bool, error) {
 		}
 		return false, err
 	}
-	matched, err := d.When.Match(&relay.View{Event: &rec.Event, Format: settings.Sources[r.source].Body})
+	src := settings.Sources[r.source]
+	matched, err := d.When.Match(&relay.View{Event: &rec.Event, Format: src.Body})
+	if err != nil && !r.dry {
+		r.door.Unfiltered(src, d.Name, id, err)
+	}
 	return matched || err != nil, nil
 }
 

@@ -27,7 +27,7 @@ func (h *history) adopt(ctx context.Context, store relay.Store, m *machine, now 
 	h.next = now.Add(again)
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	alerts, err := newest(ctx, store, relay.EventFilter{Source: relay.AlertSource, Limit: adoptLast})
+	alerts, err := relay.Newest(ctx, store, relay.EventFilter{Source: relay.AlertSource, Limit: adoptLast})
 	if err != nil {
 		return
 	}
@@ -60,20 +60,9 @@ func newestAlert(ctx context.Context, store relay.Store, task string) (relay.Eve
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	alerts, err := newest(ctx, store, relay.EventFilter{Source: relay.AlertSource, TaskID: task, Limit: 1})
+	alerts, err := relay.Newest(ctx, store, relay.EventFilter{Source: relay.AlertSource, TaskID: task, Limit: 1})
 	if err != nil || len(alerts) == 0 {
 		return relay.EventRecord{}, err
 	}
 	return alerts[0], nil
-}
-
-// newest returns the first page of events that is not empty.
-func newest(ctx context.Context, store relay.Store, f relay.EventFilter) ([]relay.EventRecord, error) {
-	for {
-		events, next, err := store.Events(ctx, f)
-		if err != nil || len(events) > 0 || next == "" {
-			return events, err
-		}
-		f.Cursor = next
-	}
 }

@@ -9,9 +9,6 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay"
 )
 
-// recentCallbacks is how many of a source's newest events are looked at for one that its sender brought.
-const recentCallbacks = 20
-
 // quiet remembers when a source was called last.
 type quiet struct {
 	last   time.Time // zero: never, as far as is known
@@ -54,19 +51,13 @@ func (w *Watcher) silent(ctx context.Context, store relay.Store, s *relay.Settin
 	return facts
 }
 
-// lastCallback returns when the newest callback of a source came that was stored; zero if none is found. What was recovered
-// came just because no callback did.
+// lastCallback returns when the newest callback of a source came that was stored; zero if none is found.
 func lastCallback(ctx context.Context, store relay.Store, source string) time.Time {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	events, err := newest(ctx, store, relay.EventFilter{Source: source, Limit: recentCallbacks})
+	at, err := relay.LastCallback(ctx, store, source)
 	if err != nil {
 		return time.Time{} // it is asked again
 	}
-	for i := range events {
-		if events[i].Origin == relay.OriginCallback {
-			return events[i].ReceivedAt
-		}
-	}
-	return time.Time{}
+	return at
 }

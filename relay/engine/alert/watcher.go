@@ -162,7 +162,7 @@ func (w *Watcher) send(ctx context.Context, store relay.Store, s *relay.Settings
 	if d.state == Firing {
 		explain(ctx, store, a)
 	} else {
-		a.Reason, a.Count = "it is over", 0
+		a.Detail = Detail{Reason: "it is over"}
 	}
 	if s.Alerts.Dashboard != nil {
 		a.Link = a.link(s.Alerts.Dashboard())

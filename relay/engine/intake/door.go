@@ -90,7 +90,7 @@ func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, s
 	}
 	answerBy := start.Add(src.AckWithin - min(answerShare, src.AckWithin/10))
 	ctx = context.WithoutCancel(ctx)
-	deliveries, err := d.route(ctx, src, ev, answerBy)
+	deliveries, failed, err := d.route(ctx, src, ev, answerBy)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -104,16 +104,35 @@ func (d *Door) Accept(ctx context.Context, src *relay.Source, ev *relay.Event, s
 	if err != nil {
 		return Outcome{}, err
 	}
+	if spooled || a.Result == relay.Accepted { // only then there is an event that is delivered
+		for _, u := range failed {
+			d.Unfiltered(src, u.destination, ev.ID, u.err)
+		}
+	}
 	if spooled {
 		return Outcome{Result: relay.Accepted, EventID: ev.ID, Spooled: true}, nil
 	}
 	return Outcome{Result: a.Result, EventID: a.FirstID, Unmatched: len(deliveries) == 0, ConflictWith: a.ConflictWith}, nil
 }
 
-// route decides where an event goes. What is decided here is kept through every later try to store it (2). An error says
-// that it was not the event's turn to be looked at by filters before by.
-func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event, by time.Time) ([]relay.NewDelivery, error) {
-	deliveries := make([]relay.NewDelivery, 0, len(src.Destinations))
+// unfiltered is a destination that an event goes to because its filter could not be evaluated.
+type unfiltered struct {
+	destination string
+	err         error
+}
+
+// Unfiltered logs and counts that a destination's filter could not be evaluated for an event, which it gets all the same: a
+// filter must never lose a callback by mistake.
+func (d *Door) Unfiltered(src *relay.Source, destination, eventID string, err error) {
+	d.params.Meter.CountWhenError(relay.DestinationName{Source: src.Name, Destination: destination})
+	d.params.Report.Logger(src.Logger).Warn("`when` cannot be evaluated; the event is delivered all the same",
+		"source", src.Name, "destination", destination, "event_id", eventID, "error", err)
+}
+
+// route decides where an event goes, and returns which filters could not be evaluated. What is decided here is kept through
+// every later try to store it (2). An error says that it was not the event's turn to be looked at by filters before by.
+func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event, by time.Time) (deliveries []relay.NewDelivery, failed []unfiltered, _ error) {
+	deliveries = make([]relay.NewDelivery, 0, len(src.Destinations))
 	archive := archiveFor(src, ev)
 	var view *relay.View
 	for _, dst := range src.Destinations {
@@ -123,24 +142,21 @@ func (d *Door) route(ctx context.Context, src *relay.Source, ev *relay.Event, by
 		if dst.When != nil {
 			if view == nil {
 				if !d.filter(ctx, by) {
-					return nil, errFull
+					return nil, nil, errFull
 				}
 				defer func() { <-d.filtering }()
 				view = &relay.View{Event: ev, Format: src.Body}
 			}
 			match, err := dst.When.Match(view)
 			if err != nil {
-				// A filter must never lose a callback by mistake.
-				d.params.Meter.CountWhenError(relay.DestinationName{Source: src.Name, Destination: dst.Name})
-				d.params.Report.Logger(src.Logger).Warn("`when` cannot be evaluated; the event is delivered all the same",
-					"source", src.Name, "destination", dst.Name, "event_id", ev.ID, "error", err)
+				failed = append(failed, unfiltered{dst.Name, err})
 			} else if !match {
 				continue
 			}
 		}
 		deliveries = append(deliveries, relay.NewDelivery{Destination: dst.Name, Ordered: dst.OrderTask, Behind: Behind(dst, archive)})
 	}
-	return deliveries, nil
+	return deliveries, failed, nil
 }
 
 // filter waits until it is the turn of another event to be looked at by filters, or reports false at by: what they decode

@@ -41,9 +41,10 @@ type Metrics struct {
 type Source struct {
 	AckDuration prometheus.Observer
 	results     map[string]prometheus.Counter
-	last        func() prometheus.Gauge // has a series only once a callback came
 	metrics     *Metrics
 	name        string
+	first       sync.Once
+	last        prometheus.Gauge // has a series only once a callback came
 }
 
 // Count counts a callback by what became of it, one of relay.Results.
@@ -63,9 +64,19 @@ func (s *Source) CountSubmission(result string) {
 }
 
 // Called notes when the last callback came that was not rejected.
-func (s *Source) Called(at time.Time) {
-	s.last().Set(float64(at.UnixMilli()) / 1000)
+func (s *Source) Called(at time.Time) { s.calledFirst(at).Set(timestamp(at)) }
+
+// calledFirst returns the gauge of the last callback, which begins with at unless it was there before.
+func (s *Source) calledFirst(at time.Time) prometheus.Gauge {
+	s.first.Do(func() {
+		s.last = prometheus.NewGauge(prometheus.GaugeOpts{}) // which nobody sees
+		s.metrics.ofSource(s.name, func() { s.last = s.metrics.lastCallback.WithLabelValues(s.name) })
+		s.last.Set(timestamp(at))
+	})
+	return s.last
 }
+
+func timestamp(at time.Time) float64 { return float64(at.UnixMilli()) / 1000 }
 
 // Lane holds the metrics of one destination, looked up once.
 type Lane struct {
@@ -170,11 +181,6 @@ func (m *Metrics) Source(name string) *Source {
 			results:     map[string]prometheus.Counter{},
 			metrics:     m, name: name,
 		}
-		s.last = sync.OnceValue(func() (g prometheus.Gauge) {
-			g = prometheus.NewGauge(prometheus.GaugeOpts{}) // which nobody sees
-			m.ofSource(name, func() { g = m.lastCallback.WithLabelValues(name) })
-			return g
-		})
 		for _, r := range relay.Results {
 			s.results[r] = m.callbacks.WithLabelValues(name, r)
 		}
@@ -238,6 +244,12 @@ func (m *Metrics) DropLane(n relay.DestinationName) {
 func (m *Metrics) KeepSources(sources map[string]*relay.Source) {
 	for name, src := range sources {
 		m.Source(name)
+		if slices.ContainsFunc(src.Destinations, func(d *relay.Destination) bool { return d.Archiver != nil }) {
+			for _, r := range []string{fileStored, fileFailed} {
+				m.files.WithLabelValues(name, r)
+				m.fileBytes.WithLabelValues(name, r)
+			}
+		}
 		if src.Recover == nil {
 			continue
 		}
@@ -277,6 +289,16 @@ func (m *Metrics) CountRecovery(source, result string) {
 	m.ofSource(source, func() { m.recoveries.WithLabelValues(source, result).Inc() })
 }
 
+// CalledBefore notes when a source was called last before this process ran, unless it has been called since.
+func (m *Metrics) CalledBefore(source string, at time.Time) {
+	m.mu.Lock()
+	s := m.sources[source]
+	m.mu.Unlock()
+	if s != nil {
+		s.calledFirst(at)
+	}
+}
+
 // CountWhenError counts an event that the destination's filter could not be evaluated for.
 func (m *Metrics) CountWhenError(n relay.DestinationName) {
 	m.ofLane(n, func(l *Lane) { l.whenErrors.Inc() })
@@ -287,6 +309,12 @@ func (m *Metrics) CountPurged(n relay.DestinationName, deliveries int) {
 	m.ofLane(n, func(l *Lane) { l.purged.Add(float64(deliveries)) })
 }
 
+// The results of a file, as caddy_relay_files_archived_total has them.
+const (
+	fileStored = "stored"
+	fileFailed = "failed"
+)
+
 // CountFiles counts the files of an archive's attempt: those that it stored and, where missing is not nil, those that it
 // did not.
 func (m *Metrics) CountFiles(source string, stored []relay.File, missing *relay.ArchiveError) {
@@ -295,11 +323,11 @@ func (m *Metrics) CountFiles(source string, stored []relay.File, missing *relay.
 		size += f.Size
 	}
 	m.ofSource(source, func() {
-		m.files.WithLabelValues(source, "stored").Add(float64(len(stored)))
-		m.fileBytes.WithLabelValues(source, "stored").Add(float64(size))
+		m.files.WithLabelValues(source, fileStored).Add(float64(len(stored)))
+		m.fileBytes.WithLabelValues(source, fileStored).Add(float64(size))
 		if missing != nil {
-			m.files.WithLabelValues(source, "failed").Add(float64(missing.Failed))
-			m.fileBytes.WithLabelValues(source, "failed").Add(float64(missing.Bytes))
+			m.files.WithLabelValues(source, fileFailed).Add(float64(missing.Failed))
+			m.fileBytes.WithLabelValues(source, fileFailed).Add(float64(missing.Bytes))
 		}
 	})
 }

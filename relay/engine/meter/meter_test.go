@@ -72,3 +72,47 @@ func TestLateFirstCallback(t *testing.T) {
 		t.Errorf("series of what has left: %v", left)
 	}
 }
+
+// What a source was called before the start counts only until it is called again, and brings none back that has left.
+func TestCalledBefore(t *testing.T) {
+	m := meter.New()
+	before, now := time.UnixMilli(1_700_000_000_250), time.UnixMilli(1_700_000_500_000)
+	expect := func(want ...float64) {
+		t.Helper()
+		if got := gauges(t, m, "caddy_relay_last_callback_timestamp_seconds"); !slices.Equal(got, want) {
+			t.Errorf("last called at %v, want %v", got, want)
+		}
+	}
+	m.CalledBefore("vocals", before)
+	expect()
+	s := m.Source("vocals")
+	expect()
+	m.CalledBefore("vocals", before)
+	expect(1_700_000_000.25)
+	s.Called(now)
+	m.CalledBefore("vocals", before)
+	expect(1_700_000_500)
+	m.KeepSources(nil)
+	m.CalledBefore("vocals", before)
+	expect()
+}
+
+// gauges returns the values of a gauge.
+func gauges(t *testing.T, m *meter.Metrics, name string) (values []float64) {
+	t.Helper()
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(m)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, s := range f.GetMetric() {
+			values = append(values, s.GetGauge().GetValue())
+		}
+	}
+	return values
+}

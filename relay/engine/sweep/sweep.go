@@ -41,6 +41,8 @@ type Sweeper struct {
 	params Params
 	again  chan struct{} // capacity 1: other settings count now
 
+	recalled map[string]bool // the sources of which it is known when they were called last; belongs to Run
+
 	looking sync.Mutex // held during a look at the store
 	trouble string     // the reason that was logged last; empty while the store is healthy
 	other   string     // the reason of the last look, where it is another one
@@ -50,7 +52,7 @@ type Sweeper struct {
 
 // New returns a sweeper that does nothing before Run.
 func New(p Params) *Sweeper {
-	s := &Sweeper{params: p, again: make(chan struct{}, 1)}
+	s := &Sweeper{params: p, again: make(chan struct{}, 1), recalled: map[string]bool{}}
 	s.healthy.Store(true)
 	return s
 }
@@ -76,7 +78,9 @@ func (s *Sweeper) Run(ctx context.Context, store relay.Store) {
 	for {
 		settings, lasting := s.params.Settings()
 		err := guard.Step(func() error {
-			_ = s.Look(ctx, store) // it is logged there
+			if s.Look(ctx, store) == nil { // else it is logged there
+				s.recall(ctx, store, settings)
+			}
 			if lasting && !time.Now().Before(next) {
 				s.expire(ctx, store, settings)
 				s.purge(ctx, store, settings)
