@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,6 +101,9 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	if d.watch.db, err = os.OpenFile(o.Path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, err
 	}
+	if err := d.watch.endsWithPage(); err != nil {
+		return nil, err
+	}
 	if err := guard.Step(d.connect); err != nil {
 		return nil, err
 	}
@@ -116,6 +120,9 @@ func (d *DB) connect() (err error) {
 	}
 	d.Writer.SetBusyTimeout(lockWait)
 	if err := d.checkOurs(); err != nil {
+		return err
+	}
+	if err := d.makePrivate(); err != nil {
 		return err
 	}
 	for _, setting := range slices.Concat(d.o.Settings, []string{"journal_mode=wal", "synchronous=full", "wal_autocheckpoint=0", "journal_size_limit=67108864"}) {
@@ -162,6 +169,27 @@ func (d *DB) checkOurs() error {
 	}
 	if id != int64(d.o.ApplicationID) && (id != 0 || tables > 0) {
 		return fmt.Errorf("the file is a database of another program; configure another path for this %s", d.o.Kind)
+	}
+	return nil
+}
+
+// makePrivate leaves the file, and those beside it, to their owner alone: one that was restored, or copied from another
+// machine, may be open to others, and SQLite makes its log like it. Files of another user stay as they are, since only that one
+// may change them.
+func (d *DB) makePrivate() error {
+	for _, suffix := range []string{"", logSuffix, indexSuffix, lockSuffix} {
+		info, err := os.Stat(d.o.Path + suffix)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if mode := info.Mode().Perm(); mode&0o077 != 0 {
+			if err := os.Chmod(d.o.Path+suffix, mode&0o700); err != nil && !errors.Is(err, fs.ErrPermission) {
+				return err
+			}
+		}
 	}
 	return nil
 }

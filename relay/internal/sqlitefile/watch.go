@@ -250,10 +250,7 @@ func (w *watch) checkDatabase() error {
 		if _, err := w.db.ReadAt(b[:], 0); err != nil && err != io.EOF {
 			return err
 		}
-		page, pages := int64(binary.BigEndian.Uint16(b[16:])), int64(binary.BigEndian.Uint32(b[28:]))
-		if page == 1 {
-			page = 64 << 10
-		}
+		page, pages := pageSize(b[:]), int64(binary.BigEndian.Uint32(b[28:]))
 		if page == 0 || pages == 0 || page*pages > size {
 			w.cut = true
 			return fmt.Errorf("%s has been truncated; put its content back from a backup", w.path)
@@ -261,6 +258,35 @@ func (w *watch) checkDatabase() error {
 	}
 	w.size = size
 	return nil
+}
+
+// endsWithPage refuses a database that ends within a page, as a copy that was cut does: SQLite would read what is missing as
+// zeros. While there is a log, the page may be in there.
+func (w *watch) endsWithPage() error {
+	if info, err := os.Stat(w.path + logSuffix); err == nil && info.Size() > 0 {
+		return nil
+	}
+	var b [32]byte
+	if _, err := w.db.ReadAt(b[:], 0); err != nil {
+		return nil // it is new, or SQLite says what is wrong with it
+	}
+	info, err := w.db.Stat()
+	if err != nil {
+		return err
+	}
+	if page := pageSize(b[:]); page > 0 && info.Size()%page != 0 {
+		return errors.New("the file has been cut: it ends within a page; restore it from a backup")
+	}
+	return nil
+}
+
+// pageSize returns the size of a database's pages by its header, which is in b (https://www.sqlite.org/fileformat.html, "Page
+// Size").
+func pageSize(b []byte) int64 {
+	if page := int64(binary.BigEndian.Uint16(b[16:])); page != 1 {
+		return page
+	}
+	return 64 << 10
 }
 
 // sameFile checks that a name is still that of an open file.
