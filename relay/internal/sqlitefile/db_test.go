@@ -116,8 +116,8 @@ func TestOpenMakesPrivate(t *testing.T) {
 	want(0o600, suffixes...)
 }
 
-// A copy that was cut within its last page, which SQLite takes for whole, is refused. With a log beside it, the log may have
-// the rest.
+// A copy that was cut within its last page, which SQLite takes for whole, is refused. With a log or a journal beside it, that may
+// have the rest.
 func TestOpenCut(t *testing.T) {
 	o := options(t)
 	if err := open(t, o).Close(); err != nil {
@@ -134,11 +134,16 @@ func TestOpenCut(t *testing.T) {
 		_ = d.Close()
 		t.Errorf("it returns %v", err)
 	}
-	if err := os.WriteFile(o.Path+"-wal", make([]byte, 32), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := open(t, o).Close(); err != nil {
-		t.Error(err)
+	for _, suffix := range []string{"-wal", "-journal"} {
+		if err := os.WriteFile(o.Path+suffix, make([]byte, 32), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := open(t, o).Close(); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(os.RemoveAll(o.Path+suffix), os.Truncate(o.Path, info.Size()-1)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

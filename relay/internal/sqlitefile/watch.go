@@ -34,6 +34,8 @@ type watch struct {
 const (
 	logSuffix   = "-wal"
 	indexSuffix = "-shm"
+	// journalSuffix is that of what SQLite has instead of a log until the file is first opened here.
+	journalSuffix = "-journal"
 )
 
 // openLog opens the handles of the log and its index, which SQLite has made by now.
@@ -261,10 +263,12 @@ func (w *watch) checkDatabase() error {
 }
 
 // endsWithPage refuses a database that ends within a page, as a copy that was cut does: SQLite would read what is missing as
-// zeros. While there is a log, the page may be in there.
+// zeros. While there is a log or a journal, SQLite makes it whole by that.
 func (w *watch) endsWithPage() error {
-	if info, err := os.Stat(w.path + logSuffix); err == nil && info.Size() > 0 {
-		return nil
+	for _, suffix := range []string{logSuffix, journalSuffix} {
+		if info, err := os.Stat(w.path + suffix); err == nil && info.Size() > 0 {
+			return nil
+		}
 	}
 	var b [32]byte
 	if _, err := w.db.ReadAt(b[:], 0); err != nil {
