@@ -36,6 +36,8 @@ const (
 	indexSuffix = "-shm"
 	// journalSuffix is that of what SQLite has instead of a log until the file is first opened here.
 	journalSuffix = "-journal"
+
+	databaseMagic = "SQLite format 3\x00" // which a database begins with
 )
 
 // openLog opens the handles of the log and its index, which SQLite has made by now.
@@ -241,7 +243,7 @@ func (w *watch) checkDatabase() error {
 		return err
 	}
 	var magic [16]byte
-	if _, err := w.db.ReadAt(magic[:], 0); size > 0 && (err != nil || string(magic[:]) != "SQLite format 3\x00") {
+	if _, err := w.db.ReadAt(magic[:], 0); size > 0 && (err != nil || string(magic[:]) != databaseMagic) {
 		w.cut = true
 		return fmt.Errorf("%s has been overwritten; put its content back from a backup", w.path)
 	}
@@ -270,15 +272,15 @@ func (w *watch) endsWithPage() error {
 			return nil
 		}
 	}
-	var b [32]byte
-	if _, err := w.db.ReadAt(b[:], 0); err != nil {
-		return nil // it is new, or SQLite says what is wrong with it
-	}
 	info, err := w.db.Stat()
-	if err != nil {
+	var b [32]byte
+	if err != nil || info.Size() < int64(len(b)) { // it is new, or SQLite says what is wrong with it
 		return err
 	}
-	if page := pageSize(b[:]); page > 0 && info.Size()%page != 0 {
+	if _, err := w.db.ReadAt(b[:], 0); err != nil {
+		return err
+	}
+	if page := pageSize(b[:]); string(b[:16]) == databaseMagic && page > 0 && info.Size()%page != 0 {
 		return errors.New("the file has been cut: it ends within a page; restore it from a backup")
 	}
 	return nil
