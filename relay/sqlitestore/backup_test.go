@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -127,5 +128,34 @@ func TestBackupFiles(t *testing.T) {
 		t.Error(err)
 	}
 	p.must(backup.Close())
+	p.wantWell()
+}
+
+// A store that is in use is not replaced by a copy of itself, nor one whose process died by anything that its log would then be
+// applied to.
+func TestBackupOverStore(t *testing.T) {
+	p := newPatient(t)
+	p.fill(1)
+	dead := filepath.Join(t.TempDir(), "dead.db")
+	p.must(os.WriteFile(dead, []byte("precious"), 0o600))
+	p.must(os.WriteFile(dead+"-wal", []byte("precious"), 0o600))
+	for _, copyTo := range []string{p.path, dead} {
+		before, err := os.ReadFile(copyTo)
+		p.must(err)
+		if err := Backup(t.Context(), p.path, copyTo, true); err == nil || errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), copyTo+"-wal is there") {
+			t.Errorf("a backup over %s returns %v", copyTo, err)
+		}
+		if after, err := os.ReadFile(copyTo); err != nil || !bytes.Equal(before, after) {
+			t.Errorf("%s was replaced, %v", copyTo, err)
+		}
+	}
+	p.must(os.Remove(dead)) // its log alone would harm too
+	if err := Backup(t.Context(), p.path, dead, false); err == nil {
+		t.Error("a backup was put beside another database's log")
+	}
+	if err := Backup(t.Context(), p.path, filepath.Dir(dead), true); err == nil || !strings.Contains(err.Error(), "is a folder") {
+		t.Errorf("a backup over a folder returns %v", err)
+	}
+	p.tend()
 	p.wantWell()
 }

@@ -20,8 +20,8 @@ import (
 // VACUUM INTO is used, and not SQLite's backup interface, because that one begins anew at each commit of another process
 // and so never ends beside a busy gateway. Until the copy is done, the log of the file grows.
 func Backup(ctx context.Context, kind string, applicationID int32, path, copyTo string, overwrite bool) (err error) {
-	if _, err := os.Lstat(copyTo); err == nil && !overwrite {
-		return fmt.Errorf("%s: %w", copyTo, fs.ErrExist)
+	if err := checkPlace(copyTo, overwrite); err != nil {
+		return err
 	}
 	source, err := openToRead(ctx, kind, applicationID, path)
 	if err != nil {
@@ -44,6 +44,24 @@ func Backup(ctx context.Context, kind string, applicationID int32, path, copyTo 
 		return err
 	}
 	return durable.SyncFolder(filepath.Dir(copyTo))
+}
+
+// checkPlace checks that a copy may take a name. Beside a log it may not: that one is of a database in use, which would go on
+// without a name, or of one whose process died, and SQLite would apply it to the copy.
+func checkPlace(copyTo string, overwrite bool) error {
+	if info, err := os.Lstat(copyTo); err == nil {
+		if info.IsDir() {
+			return fmt.Errorf("%s is a folder; name a file in it", copyTo)
+		}
+		if !overwrite {
+			return fmt.Errorf("%s: %w", copyTo, fs.ErrExist)
+		}
+	}
+	if _, err := os.Lstat(copyTo + logSuffix); err == nil {
+		return fmt.Errorf("%s is there, so that a database named %s is in use or was not closed; copy to another file, or stop what uses it and remove that one",
+			copyTo+logSuffix, copyTo)
+	}
+	return nil
 }
 
 // openToRead opens an existing file of a kind without its lock, which the process that uses it has.

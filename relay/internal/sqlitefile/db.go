@@ -100,6 +100,9 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	if d.watch.db, err = os.OpenFile(o.Path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, err
 	}
+	if err := d.watch.endsWithPage(); err != nil {
+		return nil, err
+	}
 	if err := guard.Step(d.connect); err != nil {
 		return nil, err
 	}
@@ -118,6 +121,7 @@ func (d *DB) connect() (err error) {
 	if err := d.checkOurs(); err != nil {
 		return err
 	}
+	d.makePrivate()
 	for _, setting := range slices.Concat(d.o.Settings, []string{"journal_mode=wal", "synchronous=full", "wal_autocheckpoint=0", "journal_size_limit=67108864"}) {
 		if err := d.Writer.Pragma(setting); err != nil {
 			return err
@@ -164,6 +168,18 @@ func (d *DB) checkOurs() error {
 		return fmt.Errorf("the file is a database of another program; configure another path for this %s", d.o.Kind)
 	}
 	return nil
+}
+
+// makePrivate leaves the file, and those beside it, to their owner alone: one that was restored, or copied from another
+// machine, may be open to others, and SQLite makes its log like it. Files of another user stay as they are, and those of a file
+// system without modes.
+func (d *DB) makePrivate() {
+	for _, suffix := range []string{"", logSuffix, indexSuffix, lockSuffix} {
+		name := d.o.Path + suffix
+		if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o077 != 0 {
+			_ = os.Chmod(name, info.Mode().Perm()&0o700) // callbacks are accepted all the same
+		}
+	}
 }
 
 func (d *DB) migrate() error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,6 +74,76 @@ func TestOpen(t *testing.T) {
 	}
 	if after, err := os.ReadFile(o.Path); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("it was changed, %v", err)
+	}
+}
+
+// A file that was open to others, as a restored one may be, is its owner's alone once it is open, and so are those beside it.
+// A file of another program is left as it is.
+func TestOpenMakesPrivate(t *testing.T) {
+	o := options(t)
+	if err := open(t, o).Close(); err != nil {
+		t.Fatal(err)
+	}
+	suffixes := []string{"", "-wal", "-shm", ".lock"}
+	ajar := func() {
+		for _, suffix := range suffixes {
+			if err := os.Chmod(o.Path+suffix, 0o664); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
+	}
+	want := func(mode fs.FileMode, suffixes ...string) {
+		t.Helper()
+		for _, suffix := range suffixes {
+			if info, err := os.Stat(o.Path + suffix); err != nil || info.Mode() != mode {
+				t.Errorf("the file with the suffix %q has mode %v, %v", suffix, info.Mode(), err)
+			}
+		}
+	}
+	ajar()
+	foreign := o
+	foreign.ApplicationID++
+	if _, err := sqlitefile.Open(t.Context(), foreign); err == nil {
+		t.Fatal("a file of another program was opened")
+	}
+	want(0o664, "")
+	d := open(t, o)
+	want(0o600, suffixes...)
+	ajar()
+	if err := d.Mend(); err != nil { // as after it was put back
+		t.Fatal(err)
+	}
+	want(0o600, suffixes...)
+}
+
+// A copy that was cut within its last page, which SQLite takes for whole, is refused. With a log or a journal beside it, that may
+// have the rest.
+func TestOpenCut(t *testing.T) {
+	o := options(t)
+	if err := open(t, o).Close(); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(o.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(o.Path, info.Size()-1); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := sqlitefile.Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), o.Path+": the file has been cut") {
+		_ = d.Close()
+		t.Errorf("it returns %v", err)
+	}
+	for _, suffix := range []string{"-wal", "-journal"} {
+		if err := os.WriteFile(o.Path+suffix, make([]byte, 32), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := open(t, o).Close(); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(os.RemoveAll(o.Path+suffix), os.Truncate(o.Path, info.Size()-1)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -119,7 +119,7 @@ func Explain(err error) error {
 	}
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultNotADB, sqlite.ResultCorrupt:
-		return fmt.Errorf("the file is damaged, or no database; move it away or restore it from a backup: %w", err)
+		return fmt.Errorf("the file is damaged, or no database; move it away, or restore it from a backup without the -wal and -shm beside it: %w", err)
 	case sqlite.ResultCantOpen, sqlite.ResultPerm, sqlite.ResultReadOnly:
 		return fmt.Errorf("the file cannot be opened for writing; check owner and permissions of it and its folder: %w", err)
 	case sqlite.ResultFull:

@@ -18,6 +18,8 @@ import (
 const (
 	lockWait  = 10 * time.Second
 	lockRetry = 100 * time.Millisecond
+
+	lockSuffix = ".lock"
 )
 
 // held has the names of the lock files that this process holds. The id in a lock file cannot tell: in containers that share
@@ -30,7 +32,7 @@ type lock struct{ *flock.Flock }
 // acquire waits for another process that has the file, which may be about to stop. It does not wait for this one: whoever
 // has the file here may stop only after the caller has gone on.
 func acquire(ctx context.Context, path, kind string) (lock, error) {
-	l := lock{flock.New(path+".lock", flock.SetPermissions(0o600))}
+	l := lock{flock.New(path+lockSuffix, flock.SetPermissions(0o600))}
 	if _, ours := held.Load(l.Path()); ours {
 		return l, relay.ErrStoreHeld
 	}

@@ -34,6 +34,10 @@ type watch struct {
 const (
 	logSuffix   = "-wal"
 	indexSuffix = "-shm"
+	// journalSuffix is that of what SQLite has instead of a log until the file is first opened here.
+	journalSuffix = "-journal"
+
+	databaseMagic = "SQLite format 3\x00" // which a database begins with
 )
 
 // openLog opens the handles of the log and its index, which SQLite has made by now.
@@ -239,7 +243,7 @@ func (w *watch) checkDatabase() error {
 		return err
 	}
 	var magic [16]byte
-	if _, err := w.db.ReadAt(magic[:], 0); size > 0 && (err != nil || string(magic[:]) != "SQLite format 3\x00") {
+	if _, err := w.db.ReadAt(magic[:], 0); size > 0 && (err != nil || string(magic[:]) != databaseMagic) {
 		w.cut = true
 		return fmt.Errorf("%s has been overwritten; put its content back from a backup", w.path)
 	}
@@ -250,10 +254,7 @@ func (w *watch) checkDatabase() error {
 		if _, err := w.db.ReadAt(b[:], 0); err != nil && err != io.EOF {
 			return err
 		}
-		page, pages := int64(binary.BigEndian.Uint16(b[16:])), int64(binary.BigEndian.Uint32(b[28:]))
-		if page == 1 {
-			page = 64 << 10
-		}
+		page, pages := pageSize(b[:]), int64(binary.BigEndian.Uint32(b[28:]))
 		if page == 0 || pages == 0 || page*pages > size {
 			w.cut = true
 			return fmt.Errorf("%s has been truncated; put its content back from a backup", w.path)
@@ -261,6 +262,37 @@ func (w *watch) checkDatabase() error {
 	}
 	w.size = size
 	return nil
+}
+
+// endsWithPage refuses a database that ends within a page, as a copy that was cut does: SQLite would read what is missing as
+// zeros. While there is a log or a journal, SQLite makes it whole by that.
+func (w *watch) endsWithPage() error {
+	for _, suffix := range []string{logSuffix, journalSuffix} {
+		if info, err := os.Stat(w.path + suffix); err == nil && info.Size() > 0 {
+			return nil
+		}
+	}
+	info, err := w.db.Stat()
+	var b [32]byte
+	if err != nil || info.Size() < int64(len(b)) { // it is new, or SQLite says what is wrong with it
+		return err
+	}
+	if _, err := w.db.ReadAt(b[:], 0); err != nil {
+		return err
+	}
+	if page := pageSize(b[:]); string(b[:16]) == databaseMagic && page > 0 && info.Size()%page != 0 {
+		return errors.New("the file has been cut: it ends within a page; restore it from a backup")
+	}
+	return nil
+}
+
+// pageSize returns the size of a database's pages by its header, which is in b (https://www.sqlite.org/fileformat.html, "Page
+// Size").
+func pageSize(b []byte) int64 {
+	if page := int64(binary.BigEndian.Uint16(b[16:])); page != 1 {
+		return page
+	}
+	return 64 << 10
 }
 
 // sameFile checks that a name is still that of an open file.
