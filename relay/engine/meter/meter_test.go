@@ -12,8 +12,7 @@ import (
 	"github.com/callbackrelay/caddy-relay/relay/engine/meter"
 )
 
-// series returns the sums of the counters that have a source, by name; of others only that they are there.
-func series(t *testing.T, m *meter.Metrics) map[string]float64 {
+func gather(t *testing.T, m *meter.Metrics) []*dto.MetricFamily {
 	t.Helper()
 	r := prometheus.NewPedanticRegistry()
 	r.MustRegister(m)
@@ -21,8 +20,14 @@ func series(t *testing.T, m *meter.Metrics) map[string]float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return families
+}
+
+// series returns the sums of the counters that have a source, by name; of others only that they are there.
+func series(t *testing.T, m *meter.Metrics) map[string]float64 {
+	t.Helper()
 	sums := map[string]float64{}
-	for _, f := range families {
+	for _, f := range gather(t, m) {
 		for _, s := range f.GetMetric() {
 			if slices.ContainsFunc(s.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == "source" }) {
 				sums[f.GetName()] += s.GetCounter().GetValue()
@@ -100,13 +105,7 @@ func TestCalledBefore(t *testing.T) {
 // gauges returns the values of a gauge.
 func gauges(t *testing.T, m *meter.Metrics, name string) (values []float64) {
 	t.Helper()
-	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(m)
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
+	for _, f := range gather(t, m) {
 		if f.GetName() != name {
 			continue
 		}
