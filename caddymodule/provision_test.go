@@ -243,9 +243,15 @@ func TestOneSource(t *testing.T) {
 		t.Error(err)
 	}
 	other := handlerConfig(t, map[string]any{"dedupe_window": "25h"}, nil)
-	err := validate(t, serverConfig(nil, a, other))
-	if err == nil || !strings.Contains(err.Error(), `source "vocals" is defined differently by two relay handlers`) {
-		t.Errorf("got %v", err)
+	noPermanent := handlerConfig(t, map[string]any{"dedupe_window": "24h"}, map[string]any{"permanent": []int{}})
+	noAllow := handlerConfig(t, map[string]any{"dedupe_window": "24h", "allow": []string{}}, nil)
+	noAllowFrom := handlerConfig(t, map[string]any{"dedupe_window": "24h", "allow_from": []any{}}, nil)
+	noVerify := handlerConfig(t, map[string]any{"dedupe_window": "24h", "verify": []any{}}, nil)
+	for _, other := range []map[string]any{other, noPermanent, noAllow, noAllowFrom, noVerify} {
+		err := validate(t, serverConfig(nil, a, other))
+		if err == nil || !strings.Contains(err.Error(), `source "vocals" is defined differently by two relay handlers`) {
+			t.Errorf("%v: got %v", other, err)
+		}
 	}
 }
 
