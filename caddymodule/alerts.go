@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,6 +42,8 @@ const formatSlack = "slack"
 
 var alertFormats = []string{"json", formatSlack}
 
+var errArchivedAlert = errors.New("body archived: alerts have no archive; expected body original")
+
 // destinations returns what alerts have in common with sources.
 func (a *Alerts) destinations() (list []*Destination) {
 	for _, d := range a.Destinations {
@@ -80,13 +83,13 @@ func (a *Alerts) build(ctx caddy.Context) (*relay.Alerts, *relay.Source, error) 
 		return nil, nil, err
 	}
 	list := a.destinations()
-	if err := checkArchived(list, nil); err != nil {
-		return nil, nil, err
-	}
 	if src.Destinations, err = buildDestinations(ctx, list); err != nil {
 		return nil, nil, err
 	}
 	for i, d := range a.Destinations {
+		if d.Body == bodyArchived {
+			return nil, nil, fmt.Errorf("destination %s: %w", d.label(i), errArchivedAlert)
+		}
 		if err := checkWord(d.Format, alertFormats...); err != nil {
 			return nil, nil, fmt.Errorf("destination %s: format: %w", d.label(i), err)
 		}
@@ -172,10 +175,13 @@ func (to *AlertDestination) unmarshalBlock(d *caddyfile.Dispenser) error {
 		if name := d.Val(); name == "format" {
 			err = setWord(d, name, &to.Format, alertFormats...)
 		} else {
-			err = to.subdirective(d)
+			err = to.subdirective(d, "format, "+destinationOptions)
 		}
 		if err != nil {
 			return err
+		}
+		if to.Body == bodyArchived {
+			return d.Errf("%w", errArchivedAlert)
 		}
 	}
 	return nil

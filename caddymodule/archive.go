@@ -142,6 +142,9 @@ func parseStages(list []string) ([]string, error) {
 	if list == nil {
 		list = defaultStages
 	}
+	if err := checkWritten(list...); err != nil {
+		return nil, err
+	}
 	stages := slices.Clone(list)
 	for i, s := range stages {
 		if s == "" || slices.Contains(stages[:i], s) {
@@ -275,6 +278,9 @@ func (a *S3Archive) build(text func(field, s string) (string, error)) (*archive.
 	o.SecretKey, errs[2] = text("secret_key", a.SecretKey)
 	if err := cmp.Or(errs[:]...); err != nil {
 		return nil, err
+	}
+	if err := checkWritten(a.Region); err != nil {
+		return nil, fmt.Errorf("region: %w", err)
 	}
 	if err := archive.CheckPrefix(a.Prefix); err != nil {
 		return nil, fmt.Errorf("prefix: %w", err)

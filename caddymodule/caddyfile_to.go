@@ -12,17 +12,21 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
+// destinationOptions are the subdirectives that all destinations have.
+const destinationOptions = "when, timeout, retry, permanent, header, sign, max_in_flight, rate, breaker, expire, order, body or transport"
+
 // unmarshalBlock reads the block of a `to` subdirective.
 func (to *Destination) unmarshalBlock(d *caddyfile.Dispenser) error {
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := to.subdirective(d); err != nil {
+		if err := to.subdirective(d, destinationOptions); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (to *Destination) subdirective(d *caddyfile.Dispenser) error {
+// subdirective reads one of destinationOptions; expected lists all that there are.
+func (to *Destination) subdirective(d *caddyfile.Dispenser, expected string) error {
 	switch name := d.Val(); name {
 	case "when":
 		return to.setWhen(d)
@@ -54,7 +58,7 @@ func (to *Destination) subdirective(d *caddyfile.Dispenser) error {
 	case "transport":
 		return to.setTransport(d)
 	}
-	return errUnknown(d, "when, timeout, retry, permanent, header, sign, max_in_flight, rate, breaker, expire, order, body or transport")
+	return errUnknown(d, expected)
 }
 
 func (to *Destination) setWhen(d *caddyfile.Dispenser) error {

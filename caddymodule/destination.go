@@ -44,7 +44,7 @@ type Destination struct {
 	Retry *Retry `json:"retry,omitempty"`
 
 	// Response statuses that make a dead letter at once. Default: 410.
-	Permanent []int `json:"permanent,omitempty"`
+	Permanent []int `json:"permanent,omitzero"`
 
 	// Request headers to set. Host sets the request's host. Placeholders: {env.*} and {file.*}.
 	Header map[string]string `json:"header,omitempty"`

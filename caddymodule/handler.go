@@ -43,18 +43,18 @@ type Handler struct {
 	Body string `json:"body,omitempty"`
 
 	// Who may call: IP addresses, CIDR ranges, or private_ranges. Anyone else gets 403. Default: everyone may.
-	Allow []string `json:"allow,omitempty"`
+	Allow []string `json:"allow,omitzero"`
 
 	// Who else may call, by Caddy's modules that list addresses. A list may be another one at each request. While it is
 	// empty, it allows nobody. Default: none.
-	AllowFromRaw []json.RawMessage `json:"allow_from,omitempty" caddy:"namespace=http.ip_sources inline_key=source"`
+	AllowFromRaw []json.RawMessage `json:"allow_from,omitzero" caddy:"namespace=http.ip_sources inline_key=source"`
 
 	// Whether anyone else is refused (enforce), or let in all the same, logged and counted as denied_observed (observe).
 	// Default: enforce.
 	AllowMode string `json:"allow_mode,omitempty"`
 
 	// How a caller proves who it is; each of them must pass. Default: nothing is verified.
-	VerifyRaw []json.RawMessage `json:"verify,omitempty" caddy:"namespace=relay.verifiers inline_key=verifier"`
+	VerifyRaw []json.RawMessage `json:"verify,omitzero" caddy:"namespace=relay.verifiers inline_key=verifier"`
 
 	// What makes two callbacks the same: task_id, stage, code, path:<gjson path into the body>, header:<name>.
 	// Default: task_id, stage, code.

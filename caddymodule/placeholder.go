@@ -39,6 +39,19 @@ func hasPlaceholder(s string) bool {
 	return found || err != nil
 }
 
+// checkWritten returns an error if a text that is used as it is written holds a placeholder that is replaced in others, since
+// nothing would ever match it.
+func checkWritten(texts ...string) error {
+	for _, s := range texts {
+		found := false
+		_, _ = expand(s, func(_, _ string) (string, error) { found = true; return "", nil }) // other braces are just text
+		if found {
+			return fmt.Errorf("expected a text that is written here, since placeholders are not replaced in it, got %q", s)
+		}
+	}
+	return nil
+}
+
 // expand replaces each {kind.name} of s by what value returns. A brace after a backslash stands for itself.
 func expand(s string, value func(kind, name string) (string, error)) (string, error) {
 	var out strings.Builder

@@ -216,16 +216,17 @@ func TestAppProvisionErrors(t *testing.T) {
 	file := filepath.Join(dir, "file")
 	writeFile(t, file, "")
 	for config, expected := range map[string]string{
-		`{"store":{"driver":"paper"}}`:                                          "unknown module: relay.stores.paper",
-		`{"store":{"driver":"sqlite","file":"x"}}`:                              `unknown field "file"`,
-		`{"store":{"driver":"sqlite","path":"{env.EMPTY}"}}`:                    "the environment variable EMPTY is not set",
-		`{"store":{"driver":"sqlite","path":"` + file + `/deep/relay.db"}}`:     file + "/deep/relay.db: " + file + " is a file; expected a folder",
-		`{"store":{"driver":"redis","spool":{"path":"` + file + `/spool.db"}}}`: "spool: " + file + "/spool.db: " + file + " is a file",
-		`{"retention":"-1h"}`:                                                   "retention: expected a positive duration",
-		`{"drain":"soon"}`:                                                      "invalid duration",
-		`{"sources":{}}`:                                                        `unknown field "sources"`,
-		`{"store":{"driver":"sqlite","path":"` + dir + `/"}}`:                   dir + "/ is a folder; expected a file",
-		`{"store":{"driver":"redis","spool":{"path":"` + dir + `"}}}`:           "spool: " + dir + " is a folder; expected a file",
+		`{"store":{"driver":"paper"}}`:                                                "unknown module: relay.stores.paper",
+		`{"store":{"driver":"sqlite","file":"x"}}`:                                    `unknown field "file"`,
+		`{"store":{"driver":"sqlite","path":"{env.EMPTY}"}}`:                          "the environment variable EMPTY is not set",
+		`{"store":{"driver":"sqlite","path":"` + file + `/deep/relay.db"}}`:           file + "/deep/relay.db: " + file + " is a file; expected a folder",
+		`{"store":{"driver":"redis","spool":{"path":"` + file + `/spool.db"}}}`:       "spool: " + file + "/spool.db: " + file + " is a file",
+		`{"alerts":{"destinations":[{"url":"https://a.example","body":"archived"}]}}`: `alerts: destination "a.example": body archived: alerts have no archive`,
+		`{"retention":"-1h"}`: "retention: expected a positive duration",
+		`{"drain":"soon"}`:    "invalid duration",
+		`{"sources":{}}`:      `unknown field "sources"`,
+		`{"store":{"driver":"sqlite","path":"` + dir + `/"}}`:         dir + "/ is a folder; expected a file",
+		`{"store":{"driver":"redis","spool":{"path":"` + dir + `"}}}`: "spool: " + dir + " is a folder; expected a file",
 	} {
 		err := validate(t, `{"apps":{"relay":`+config+`}}`)
 		if err == nil || !strings.Contains(err.Error(), expected) {
@@ -243,9 +244,15 @@ func TestOneSource(t *testing.T) {
 		t.Error(err)
 	}
 	other := handlerConfig(t, map[string]any{"dedupe_window": "25h"}, nil)
-	err := validate(t, serverConfig(nil, a, other))
-	if err == nil || !strings.Contains(err.Error(), `source "vocals" is defined differently by two relay handlers`) {
-		t.Errorf("got %v", err)
+	noPermanent := handlerConfig(t, map[string]any{"dedupe_window": "24h"}, map[string]any{"permanent": []int{}})
+	noAllow := handlerConfig(t, map[string]any{"dedupe_window": "24h", "allow": []string{}}, nil)
+	noAllowFrom := handlerConfig(t, map[string]any{"dedupe_window": "24h", "allow_from": []any{}}, nil)
+	noVerify := handlerConfig(t, map[string]any{"dedupe_window": "24h", "verify": []any{}}, nil)
+	for _, other := range []map[string]any{other, noPermanent, noAllow, noAllowFrom, noVerify} {
+		err := validate(t, serverConfig(nil, a, other))
+		if err == nil || !strings.Contains(err.Error(), `source "vocals" is defined differently by two relay handlers`) {
+			t.Errorf("%v: got %v", other, err)
+		}
 	}
 }
 

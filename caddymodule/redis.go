@@ -279,6 +279,9 @@ func (r *Redis) check() error {
 			return errors.New("spool: expected either off, or a path")
 		}
 	}
+	if err := checkWritten(r.MasterName); err != nil {
+		return fmt.Errorf("master_name: %w", err)
+	}
 	if err := checkKeyPrefix(r.KeyPrefix); r.KeyPrefix != "" && err != nil {
 		return fmt.Errorf("key_prefix: %w", err)
 	}
@@ -421,6 +424,8 @@ func (r *Redis) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 		r.Spool = new(RedisSpool)
 		switch {
 		case len(args) == 0:
+		case args[0] == "":
+			return d.Errf("spool: expected spool [<path>], or spool off, got an empty text")
 		case args[0] == "off":
 			r.Spool.Off = true
 		default:

@@ -82,7 +82,9 @@ func (s *SQLite) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if len(args) > 0 {
-		s.Path = args[0]
+		if s.Path = args[0]; s.Path == "" {
+			return d.Errf("store sqlite: expected store sqlite [<path>], got an empty text")
+		}
 	}
 	if err := checkPlaceholders(s.Path); err != nil {
 		return d.Errf("store sqlite: %w", err)

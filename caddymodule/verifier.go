@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -78,6 +79,11 @@ func (v *HMAC) build(secrets func([]string) ([]string, error)) (relay.Verifier, 
 	s, err := secrets(v.Secret)
 	if err != nil {
 		return nil, err
+	}
+	for field, texts := range map[string][]string{"prefix": {v.Prefix}, "scheme": v.Scheme, "timestamp": {v.Timestamp}} {
+		if err := checkWritten(texts...); err != nil {
+			return nil, fmt.Errorf("%s: %w", field, err)
+		}
 	}
 	return verifier.HMAC(verifier.HMACOptions{
 		Secrets:         s,
@@ -293,6 +299,9 @@ func (v *Token) build(secrets func([]string) ([]string, error)) (relay.Verifier,
 	s, err := secrets(v.Secret)
 	if err != nil {
 		return nil, err
+	}
+	if err := checkWritten(v.Query); err != nil {
+		return nil, fmt.Errorf("query: %w", err)
 	}
 	return verifier.Token(verifier.TokenOptions{Secrets: s, Query: v.Query, Header: v.Header, Body: v.Body})
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -42,7 +44,7 @@ func OpenBucket(o S3Options) (*Bucket, error) {
 	if err := s3utils.CheckValidBucketNameStrict(o.Bucket); err != nil {
 		return nil, err
 	}
-	if u, err := url.Parse("//" + o.Endpoint); err != nil || u.Host != o.Endpoint || u.Hostname() == "" {
+	if !validEndpoint(o.Endpoint) {
 		return nil, errors.New("expected the endpoint as host, or host:port")
 	}
 	transport, err := minio.DefaultTransport(!o.Insecure)
@@ -61,6 +63,19 @@ func OpenBucket(o S3Options) (*Bucket, error) {
 		return nil, err
 	}
 	return &Bucket{client: client, transport: transport, bucket: o.Bucket}, nil
+}
+
+// validEndpoint reports whether s is a host, or host:port.
+func validEndpoint(s string) bool {
+	u, err := url.Parse("//" + s)
+	if err != nil || u.Host != s || u.Hostname() == "" {
+		return false
+	}
+	if u.Port() == "" {
+		return !strings.HasSuffix(s, ":")
+	}
+	n, err := strconv.ParseUint(u.Port(), 10, 16)
+	return err == nil && n > 0
 }
 
 // Put implements Storage.
