@@ -105,6 +105,7 @@ export function ask({ title, body, confirm, danger, run }) {
         await run();
         dialog.close();
       } catch (error) {
+        if (!dialog.open) throw error; // closed meanwhile: a notice tells
         problem.replaceChildren(error.message);
       }
     }),
