@@ -99,6 +99,8 @@ test('it is replayed, and the same page shows it', async () => {
   await dialog.getByLabel('library').uncheck();
   await dialog.getByRole('button', { name: 'Replay' }).click();
   await page.getByText('1 delivery replayed').waitFor();
+  await dialog.waitFor({ state: 'detached' });
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Replay…');
   await page.locator('.delivery', { hasText: 'replay 1' }).getByText('delivered', { exact: true }).waitFor();
   assert.equal(billing.got.length, before + 1);
   assert.equal(billing.got.at(-1)['relay-replay'], '1');
@@ -462,6 +464,16 @@ test('a question goes with its page, and what became of it is told though it was
   go();
   await page.locator('.notice.bad', { hasText: 'The store is away.' }).waitFor();
   await page.unroute('**/redrive');
+});
+
+test('the times of a filter are shown whole', async () => {
+  for (const width of [1280, 390]) {
+    const tab = await open({ viewport: { width, height: 844 }, locale: 'en-US' });
+    await tab.goto(`${gateway.dashboard}#/events?since=2026-11-29T22:44:00Z&until=2026-12-29T23:44:00Z`);
+    const { width: shown } = await tab.getByLabel('Received from').boundingBox();
+    assert.ok(shown >= 220, `${shown} px at ${width}`); // as wide as 12/29/2026, 10:44 PM and what opens the calendar
+    await tab.context().close();
+  }
 });
 
 test('an older page that has become empty leads on', async () => {
