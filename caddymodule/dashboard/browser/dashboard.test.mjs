@@ -222,6 +222,20 @@ test('a dead letter that somebody else has redriven meanwhile is not sent again'
   await page.getByText('No dead letter').waitFor();
 });
 
+test('a dead letter that somebody else has discarded meanwhile is not said to be redriven', async () => {
+  library.status = 410;
+  await accept('task-thrown-away');
+  await row('task-thrown-away').waitFor();
+  await secondOver();
+  await page.route('**/api/dead-letters?*', (route) => route.abort()); // this page does not hear of it
+  const discarded = await page.evaluate(async () => (await import('./api.js')).post('dead-letters/discard', { destination: 'library' }));
+  assert.deepEqual(discarded, { discarded: 1 });
+  await page.getByRole('button', { name: 'Redrive task-thrown-away to library' }).click();
+  await page.getByText('Somebody else has discarded or reassigned it.').waitFor();
+  await page.unroute('**/api/dead-letters?*');
+  await page.getByText('No dead letter').waitFor();
+});
+
 test('a dead letter is redriven with the body that it carries', async () => {
   library.status = 410;
   const id = await accept('task-variant');
@@ -257,10 +271,12 @@ test('dead letters are redriven and discarded in bulk, after their count was con
   await page.keyboard.press('Escape');
   await dialog.waitFor({ state: 'detached' });
   library.status = 200;
+  const before = library.got.length;
   await page.getByRole('button', { name: 'Redrive all…' }).click();
   await dialog.getByRole('button', { name: 'Redrive 3' }).click();
   await page.getByText('3 dead letters redriven.').waitFor();
   await page.getByText('No dead letter').waitFor();
+  await until(() => library.got.length === before + 3);
 
   library.status = 410;
   await accept('task-d');
@@ -502,7 +518,7 @@ test('a delivery that is held has no next attempt, and an event for nobody no re
   assert.equal(await page.getByText('next attempt').count(), 0);
   assert.equal(await page.locator('.timeline .next').count(), 0);
   deliveries = [];
-  await page.getByText('No destination wants this event').waitFor();
+  await page.getByText('or what was given up has been discarded').waitFor();
   assert.equal(await page.getByRole('button', { name: 'Replay…' }).count(), 0);
   await page.unroute(`**/api/events/${id}`);
 });

@@ -64,9 +64,9 @@ function rows(letters, refresh) {
     ['', (l) => action('Redrive', async () => {
       const path = `events/${segment(l.event_id)}`;
       const { deliveries } = await get(path);
-      const dead = deliveries.find((d) => d.destination === l.destination && d.state === 'dead');
-      const answer = dead && await post(`${path}/replay`, { destinations: [l.destination], variant: dead.variant });
-      notice(answer?.replayed ? `Redriven to ${l.destination}.` : 'Somebody else has redriven it already.');
+      const delivery = deliveries.find((d) => d.destination === l.destination);
+      const answer = delivery?.state === 'dead' && await post(`${path}/replay`, { destinations: [l.destination], variant: delivery.variant });
+      notice(answer?.replayed ? `Redriven to ${l.destination}.` : delivery ? 'Somebody else has redriven it already.' : 'Somebody else has discarded or reassigned it.');
       await refresh();
     }, { 'aria-label': `Redrive ${l.task_id} to ${l.destination}`, data: { key: `redrive ${key(l)}` } }), 'act'],
   ], letters, key);

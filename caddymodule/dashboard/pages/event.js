@@ -37,7 +37,7 @@ function view(e, task, refresh) {
     h('dl', { class: 'facts' }, facts.map(([term, value]) => h('div', null, h('dt', null, term), h('dd', null, value)))),
     h('section', null, h('h2', null, 'Deliveries'), e.deliveries.length
       ? [timeline(e, Math.max(300, document.getElementById('main').clientWidth - 72)), e.deliveries.map(delivery)]
-      : h('p', null, 'No destination wants this event: none of their conditions (', h('code', null, 'when'), ') holds for it.')),
+      : h('p', null, 'None. No destination wanted this event, since none of their conditions (', h('code', null, 'when'), ') held for it, or what was given up has been discarded.')),
     origin(task),
     h('section', null, h('h2', null, e.variants.length ? 'Payload and variants' : 'Payload'), e.variants.length
       ? h('p', { class: 'note' }, 'Callbacks of the same dedupe key that said something else. Lines that the first one does not have are marked. A replay can send a variant.') : null, bodies(e)),
