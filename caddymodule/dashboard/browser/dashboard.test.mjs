@@ -99,6 +99,8 @@ test('it is replayed, and the same page shows it', async () => {
   await dialog.getByLabel('library').uncheck();
   await dialog.getByRole('button', { name: 'Replay' }).click();
   await page.getByText('1 delivery replayed').waitFor();
+  await dialog.waitFor({ state: 'detached' });
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Replay…');
   await page.locator('.delivery', { hasText: 'replay 1' }).getByText('delivered', { exact: true }).waitFor();
   assert.equal(billing.got.length, before + 1);
   assert.equal(billing.got.at(-1)['relay-replay'], '1');
@@ -220,6 +222,20 @@ test('a dead letter that somebody else has redriven meanwhile is not sent again'
   await page.getByText('No dead letter').waitFor();
 });
 
+test('a dead letter that somebody else has discarded meanwhile is not said to be redriven', async () => {
+  library.status = 410;
+  await accept('task-thrown-away');
+  await row('task-thrown-away').waitFor();
+  await secondOver();
+  await page.route('**/api/dead-letters?*', (route) => route.abort()); // this page does not hear of it
+  const discarded = await page.evaluate(async () => (await import('./api.js')).post('dead-letters/discard', { destination: 'library' }));
+  assert.deepEqual(discarded, { discarded: 1 });
+  await page.getByRole('button', { name: 'Redrive task-thrown-away to library' }).click();
+  await page.getByText('Somebody else has discarded or reassigned it.').waitFor();
+  await page.unroute('**/api/dead-letters?*');
+  await page.getByText('No dead letter').waitFor();
+});
+
 test('a dead letter is redriven with the body that it carries', async () => {
   library.status = 410;
   const id = await accept('task-variant');
@@ -255,10 +271,12 @@ test('dead letters are redriven and discarded in bulk, after their count was con
   await page.keyboard.press('Escape');
   await dialog.waitFor({ state: 'detached' });
   library.status = 200;
+  const before = library.got.length;
   await page.getByRole('button', { name: 'Redrive all…' }).click();
   await dialog.getByRole('button', { name: 'Redrive 3' }).click();
   await page.getByText('3 dead letters redriven.').waitFor();
   await page.getByText('No dead letter').waitFor();
+  await until(() => library.got.length === before + 3);
 
   library.status = 410;
   await accept('task-d');
@@ -404,6 +422,178 @@ test('a phone has no sideways scrolling', async () => {
     assert.ok(await phone.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${address} is too wide`);
   }
   await phone.context().close();
+});
+
+test('more tabs than a browser opens connections show what happens', async () => {
+  const context = await browser.newContext();
+  context.setDefaultTimeout(10000);
+  const tabs = [];
+  for (let i = 0; i < 7; i++) {
+    const tab = await context.newPage();
+    tabs.push(tab);
+    await tab.goto(`${gateway.dashboard}#/events`);
+    await tab.locator('.live.connected').waitFor();
+    await tab.locator('tbody tr').first().waitFor();
+  }
+  await accept('task-tabs');
+  for (const tab of tabs) await tab.locator('tbody tr', { hasText: 'task-tabs' }).waitFor();
+  await context.close();
+});
+
+test('a filter that is set with the keyboard keeps it', async () => {
+  await show('tasks');
+  await page.locator('.loading').waitFor({ state: 'detached' });
+  const state = page.getByLabel('State');
+  await state.focus();
+  for (const chosen of ['expected', 'overdue', 'recovered']) {
+    await page.keyboard.press('ArrowDown');
+    await page.waitForURL(new RegExp(`state=${chosen}`));
+    assert.equal(await page.evaluate(() => document.activeElement.name), 'state');
+  }
+  await page.getByRole('link', { name: 'Events', exact: true }).click();
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'main');
+});
+
+test('a question goes with its page, and what became of it is told though it was closed', async () => {
+  library.status = 410;
+  await accept('task-question');
+  await show('events');
+  await show('dead-letters');
+  await row('task-question').waitFor();
+  const dialog = page.getByRole('dialog');
+  await page.getByRole('button', { name: 'Discard all…' }).click();
+  await dialog.waitFor();
+  await page.goBack();
+  await dialog.waitFor({ state: 'detached' });
+  await page.goForward();
+  await secondOver();
+  await page.getByRole('button', { name: 'Redrive all…' }).click();
+  let go;
+  const held = new Promise((resolve) => { go = resolve; });
+  await page.route('**/redrive', async (route) => {
+    await held;
+    await route.fulfill({ status: 503, json: { error: 'unavailable', message: 'The store is away.' } });
+  });
+  await dialog.getByRole('button', { name: /^Redrive \d/ }).click();
+  await page.keyboard.press('Escape');
+  await dialog.waitFor({ state: 'detached' });
+  go();
+  await page.locator('.notice.bad', { hasText: 'The store is away.' }).waitFor();
+  await page.unroute('**/redrive');
+});
+
+test('the times of a filter are shown whole', async () => {
+  for (const width of [1280, 390]) {
+    const tab = await open({ viewport: { width, height: 844 }, locale: 'en-US' });
+    await tab.goto(`${gateway.dashboard}#/events?since=2026-11-29T22:44:00Z&until=2026-12-29T23:44:00Z`);
+    const { width: shown } = await tab.getByLabel('Received from').boundingBox();
+    assert.ok(shown >= 220, `${shown} px at ${width}`); // as wide as 12/29/2026, 10:44 PM and what opens the calendar
+    await tab.context().close();
+  }
+});
+
+test('an older page that has become empty leads on', async () => {
+  for (const [address, list] of [['dead-letters', 'dead_letters'], ['rejections', 'rejections']]) {
+    await page.route(`**/api/${address}?*`, (route) => route.fulfill({ json: { [list]: [], next: '' } }));
+    await show(`${address}?cursor=old`);
+    await page.getByText('Nothing on this page').waitFor();
+    await page.unroute(`**/api/${address}?*`);
+    await page.getByRole('link', { name: 'Newest' }).click();
+  }
+  library.status = 200;
+  await show('dead-letters');
+  await page.getByRole('button', { name: 'Redrive task-question to library' }).click();
+  await row('task-question').waitFor({ state: 'detached' });
+});
+
+test('a delivery that is held has no next attempt, and an event for nobody no replay', async () => {
+  const id = await accept('task-held');
+  let deliveries = [{ destination: 'billing', state: 'held', attempts: [], next_attempt_at: new Date(Date.now() - 60000).toISOString() }];
+  await page.route(`**/api/events/${id}`, async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...await response.json(), deliveries } });
+  });
+  await show(`events/${id}`);
+  await page.locator('.delivery').getByText('held', { exact: true }).waitFor();
+  assert.equal(await page.getByText('next attempt').count(), 0);
+  assert.equal(await page.locator('.timeline .next').count(), 0);
+  deliveries = [];
+  await page.getByText('or what was given up has been discarded').waitFor();
+  assert.equal(await page.getByRole('button', { name: 'Replay…' }).count(), 0);
+  await page.unroute(`**/api/events/${id}`);
+});
+
+test('a body stays where it is while its deliveries change', async () => {
+  const id = await accept('task-read');
+  await show(`events/${id}`);
+  const body = await page.locator('.body pre').elementHandle();
+  await gateway.replay(id, 'billing');
+  await page.locator('.delivery', { hasText: 'replay 1' }).getByText('delivered', { exact: true }).waitFor();
+  assert.ok(await body.evaluate((one) => one.isConnected));
+});
+
+test('what waits in the spool alone has waited since it was accepted', async () => {
+  const tab = await open();
+  await tab.route('**/status', async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, json: { ...await response.json(), spool: { up: true, events: 2, oldest_seconds: 90, stuck: 0 } } });
+  });
+  await tab.locator('.tile', { hasText: 'Oldest waiting' }).getByText('1 m 30 s').waitFor();
+  await tab.context().close();
+});
+
+test('a gateway that hangs is said not to answer', async () => {
+  const tab = await open();
+  await tab.addInitScript(() => {
+    const timeout = AbortSignal.timeout.bind(AbortSignal);
+    AbortSignal.timeout = (ms) => timeout(ms / 100);
+  });
+  await tab.route('**/api/events', () => {});
+  await tab.goto(`${gateway.dashboard}#/events`);
+  await tab.reload();
+  await tab.getByText('The gateway does not answer.').waitFor();
+  await tab.context().close();
+});
+
+test('the longest names fit', async () => {
+  const id = await accept('task-long');
+  const name = `${'n'.repeat(61)}_x`;
+  for (const viewport of [{ width: 390, height: 844 }, { width: 1280, height: 800 }]) {
+    const tab = await open({ viewport });
+    await tab.route('**/api/*', async (route) => {
+      const response = await route.fetch();
+      const text = (await response.text()).replaceAll('"vocals"', `"${name}"`).replaceAll('"billing"', `"${name}"`)
+        .replaceAll('task-long', 't'.repeat(128)).replaceAll('"complete"', `"${'s'.repeat(128)}"`);
+      await route.fulfill({ response, body: text });
+    });
+    await tab.route('**/api/events/*', async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: (await response.text()).replaceAll('"billing"', `"${name}"`) });
+    });
+    await tab.route('**/api/dead-letters*', (route) => route.fulfill({ json: { dead_letters: [{
+      event_id: id, source: name, destination: name, task_id: 't'.repeat(128), attempts: 1, last_status: 503, last_error: 'e'.repeat(300), dead_at: new Date().toISOString(),
+    }] } }));
+    for (const address of ['', 'events', `events/${id}`, 'dead-letters', 'destinations', 'tasks', 'rejections']) {
+      await tab.goto(`${gateway.dashboard}#/${address}`);
+      await tab.reload();
+      await tab.locator('.loading').waitFor({ state: 'detached' });
+      const wide = await tab.evaluate(() => [...document.querySelectorAll('main *')].filter((one) => !one.closest('.chart, pre') && one.getBoundingClientRect().right > innerWidth).map((one) => one.outerHTML.slice(0, 80)));
+      assert.deepEqual(wide, [], `${address} at ${viewport.width}`);
+    }
+    await tab.context().close();
+  }
+});
+
+test('destinations whose store is away are said to be as they were', async () => {
+  const tab = await open();
+  await tab.route('**/status', async (route) => {
+    const response = await route.fetch();
+    const status = await response.json();
+    await route.fulfill({ response, json: { ...status, store: { ...status.store, up: false, error: 'i/o timeout' } } });
+  });
+  await tab.goto(`${gateway.dashboard}#/destinations`);
+  await tab.getByText('Not up to date. The store is not available: i/o timeout.').waitFor();
+  await tab.context().close();
 });
 
 test('a store that is not open yet shows no zeros', async () => {

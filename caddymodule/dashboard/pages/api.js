@@ -8,10 +8,12 @@ export class APIError extends Error {
   }
 }
 
-// get returns the answer to a GET; parameters that are empty are left out.
+const PATIENCE = 30000;
+
+// get returns the answer to a GET; parameters that are empty are left out. A gateway that hangs is one that does not answer.
 export async function get(path, parameters = {}, signal) {
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value));
-  return request(path + (query.size ? '?' + query : ''), { signal });
+  return request(path + (query.size ? '?' + query : ''), { signal: AbortSignal.any([AbortSignal.timeout(PATIENCE), ...(signal ? [signal] : [])]) });
 }
 
 // post returns the answer to a POST of a JSON body.
@@ -25,13 +27,14 @@ export async function post(path, body) {
 
 // clock returns the gateway's time, in whole seconds, as the API reads times.
 export async function clock() {
-  const response = await respond('access', { method: 'HEAD' });
+  const { response } = await respond('access', { method: 'HEAD' });
   return new Date(Date.parse(response.headers.get('Date'))).toISOString();
 }
 
 async function respond(path, options) {
   try {
-    return await fetch('api/' + path, options);
+    const response = await fetch('api/' + path, options);
+    return { response, text: await response.text() };
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new APIError(0, 'unreachable', 'The gateway does not answer. It may be restarting, or your connection is down.');
@@ -39,8 +42,7 @@ async function respond(path, options) {
 }
 
 async function request(path, options) {
-  const response = await respond(path, options);
-  const text = await response.text();
+  const { response, text } = await respond(path, options);
   let answer;
   try {
     answer = JSON.parse(text, exact);

@@ -24,6 +24,7 @@ const pages = [
 const main = document.getElementById('main');
 const nav = document.getElementById('nav');
 let leave = new AbortController();
+let shown;
 
 function show(first) {
   leave.abort();
@@ -31,6 +32,10 @@ function show(first) {
   const [path, query] = location.hash.replace(/^#\/?/, '').split('?');
   const [name, ...rest] = path.split('/');
   const page = pages.find((p) => p.path === name);
+  // A filter that changes the address keeps the keyboard.
+  const filter = page === shown && document.activeElement.closest('.filters [name]')?.name;
+  shown = page;
+  document.querySelector('dialog')?.close(); // it asks about the page that is left
   main.replaceChildren();
   nav.replaceChildren(...pages.map((p) => h('a', { href: `#/${p.path}`, 'aria-current': p === page && 'page' }, p.label)));
   nav.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
@@ -44,7 +49,7 @@ function show(first) {
   }
   document.title = `${main.querySelector('h1')?.textContent ?? ''} · Caddy Relay`;
   if (!first) {
-    main.focus({ preventScroll: true });
+    ((filter && main.querySelector(`.filters [name=${filter}]`)) || main).focus({ preventScroll: true });
     scrollTo(0, 0);
   }
 }

@@ -8,12 +8,12 @@ const MOST = 256 << 10;
 // write returns a body as text: JSON with one value a line, anything else as it came.
 export const write = (payload) => (typeof payload === 'string' ? payload : JSON.stringify(payload, null, 2) ?? '');
 
-// body shows one body, and marks the lines that are not among those of another.
-export function body(label, payload, others) {
+// body shows one body, and marks the lines that are not among those of another. Its key is its own on the page.
+export function body(label, payload, others, key = label) {
   const text = write(payload);
   const cut = text.length > MOST;
   const shown = cut ? text.slice(0, MOST) : text;
-  const copy = h('button', { type: 'button', data: { key: `copy ${label}` }, onclick: async () => {
+  const copy = h('button', { type: 'button', data: { key: `copy ${key}` }, onclick: async () => {
     await navigator.clipboard.writeText(text);
     copy.textContent = 'Copied';
     setTimeout(() => { copy.textContent = 'Copy'; }, 2000);

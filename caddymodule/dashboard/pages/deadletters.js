@@ -23,20 +23,21 @@ export function deadLetters(main, { parameters, signal }) {
     }
     status = now;
     const total = selectedDead(now, source, destination);
-    if (!page.dead_letters.length && !page.next) {
+    if (!page.dead_letters.length && !page.next && !cursor) {
       return empty('No dead letter', source || destination ? 'None of what is selected was given up.' : 'Every delivery was made, or is still being tried. One that is given up stays here until it is redriven or discarded.');
     }
     // The end of the selection comes before its count: what is given up while somebody reads the question was not asked about.
     const counted = (question) => async () => {
       const until = await clock();
       const total = selectedDead(await get('status'), source, destination);
-      question(total, { ...(source && { source }), ...(destination && { destination }), until }, words(source, destination), list.refresh);
+      if (!signal.aborted) question(total, { ...(source && { source }), ...(destination && { destination }), until }, words(source, destination), list.refresh);
     };
     return [
       h('div', { class: 'bar' }, h('p', { class: 'grow' }, h('b', null, plural(total, 'dead letter')), ` ${words(source, destination)}`),
         action('Redrive all…', counted(redrive), { class: 'primary', data: { key: 'redrive' } }),
         action('Discard all…', counted(discard), { class: 'danger', data: { key: 'discard' } })),
-      rows(page.dead_letters, list.refresh),
+      page.dead_letters.length ? rows(page.dead_letters, list.refresh)
+        : empty('Nothing on this page', 'What was here has been redriven or discarded, or only a part of the dead letters was looked at. Go on with another page.'),
       pager('dead-letters', { source, destination }, cursor, page.next),
     ];
   });
@@ -63,9 +64,9 @@ function rows(letters, refresh) {
     ['', (l) => action('Redrive', async () => {
       const path = `events/${segment(l.event_id)}`;
       const { deliveries } = await get(path);
-      const dead = deliveries.find((d) => d.destination === l.destination && d.state === 'dead');
-      const answer = dead && await post(`${path}/replay`, { destinations: [l.destination], variant: dead.variant });
-      notice(answer?.replayed ? `Redriven to ${l.destination}.` : 'Somebody else has redriven it already.');
+      const delivery = deliveries.find((d) => d.destination === l.destination);
+      const answer = delivery?.state === 'dead' && await post(`${path}/replay`, { destinations: [l.destination], variant: delivery.variant });
+      notice(answer?.replayed ? `Redriven to ${l.destination}.` : delivery ? 'Somebody else has redriven it already.' : 'Somebody else has discarded or reassigned it.');
       await refresh();
     }, { 'aria-label': `Redrive ${l.task_id} to ${l.destination}`, data: { key: `redrive ${key(l)}` } }), 'act'],
   ], letters, key);
@@ -86,7 +87,7 @@ function redrive(total, selection, which, refresh) {
     confirm: `Redrive ${count(total)}`,
     run: async () => {
       const limit = rate.value.trim();
-      const answer = await post('dead-letters/redrive', { ...selection, ...(limit && { rate: /^[\d.]+$/.test(limit) ? Number(limit) : limit }) });
+      const answer = await post('dead-letters/redrive', { ...selection, ...(limit && { rate: /^\d+(\.\d+)?$/.test(limit) ? Number(limit) : limit }) });
       notice(`${plural(answer.redriven, 'dead letter')} redriven.`);
       await refresh();
     },

@@ -11,7 +11,8 @@ export function destinations(main, { parameters, signal }) {
     const sources = [...new Set([...status.sources.map((one) => one.name), ...status.destinations.map((d) => d.source)])]
       .filter((name) => !parameters.source || name === parameters.source).sort();
     if (!sources.length) return empty('No destination', 'A source and its destinations are defined by the directive ', h('code', null, 'relay'), ' in the Caddyfile.');
-    return [parameters.source ? h('p', null, h('a', { href: '#/destinations' }, 'All sources')) : null, sources.map((name) => {
+    const { store } = status;
+    return [store.up || store.unread ? null : h('p', { class: 'stale', role: 'alert' }, `Not up to date. The store is not available: ${store.error}.`), parameters.source ? h('p', null, h('a', { href: '#/destinations' }, 'All sources')) : null, sources.map((name) => {
       const open = status.sources.find((one) => one.name === name)?.open;
       return h('section', null, h('h2', null, name, ' ', open && h('span', { class: 'badge', title: 'Neither allow nor verify keeps anyone from calling.' }, 'open to anyone')),
         h('div', { class: 'cards' }, status.destinations.filter((d) => d.source === name).map((d) => card(d, status, list.refresh))));

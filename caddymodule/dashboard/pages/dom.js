@@ -36,9 +36,14 @@ export function swap(region, ...children) {
     const same = keys(next).find((element) => element.dataset.key === open.dataset.key);
     if (same) same.open = true;
   }
-  const now = [...region.childNodes];
-  if (now.length === next.childNodes.length && now.every((node, i) => node.isEqualNode(next.childNodes[i]))) return;
+  const old = [...region.childNodes];
+  const fresh = [...next.childNodes];
+  const equal = (i) => old.length && fresh.length && old.at(i).isEqualNode(fresh.at(i));
+  for (; equal(0); fresh.shift()) old.shift();
   const focused = region.contains(document.activeElement) ? document.activeElement.closest('[data-key]')?.dataset.key : null;
-  region.replaceChildren(...next.childNodes);
+  let after = null;
+  for (; equal(-1); fresh.pop()) after = old.pop();
+  for (const node of old) node.remove();
+  for (const node of fresh) region.insertBefore(node, after);
   if (focused) keys(region).find((element) => element.dataset.key === focused)?.focus({ preventScroll: true });
 }

@@ -3,7 +3,7 @@ import { get, post, segment } from './api.js';
 import { follow } from './live.js';
 import { bytes, count, moment, plural, spelled, took } from './format.js';
 import { action, ask, badge, field, headers, notice, region } from './parts.js';
-import { timeline } from './timeline.js';
+import { due, timeline } from './timeline.js';
 import { bodies } from './body.js';
 import { origin } from './tasks.js';
 
@@ -12,14 +12,14 @@ export function event(main, { name, signal }) {
   const page = region(signal, async () => {
     const e = await get(`events/${segment(name)}`, {}, signal);
     const { tasks: [task] } = await get('tasks', { source: e.source, task_id: e.task_id }, signal);
-    return view(e, task);
+    return view(e, task, page.refresh);
   });
   main.append(h('p', { class: 'crumb' }, h('a', { href: '#/events' }, 'Events')), h('h1', { class: 'id' }, name), page.element);
   page.refresh();
   follow(page.refresh, signal, (what) => !what.id || what.id === name);
 }
 
-function view(e, task) {
+function view(e, task, refresh) {
   const facts = [
     ['Task', h('a', { class: 'id', href: `#/events?task_id=${segment(e.task_id)}` }, e.task_id)],
     ['Source', e.source],
@@ -31,13 +31,13 @@ function view(e, task) {
     ['With other content', e.conflicts ? `${count(e.conflicts)}×` : 'never'],
   ];
   return [
-    h('div', { class: 'bar' }, badge(e.state), action('Replay…', () => replay(e), { data: { key: 'replay' } }),
+    h('div', { class: 'bar' }, badge(e.state), e.deliveries.length > 0 && action('Replay…', () => replay(e, refresh), { data: { key: 'replay' } }),
       h('a', { class: 'button', href: `api/events/${segment(e.id)}`, data: { key: 'json' } }, 'As JSON'),
       h('a', { class: 'button', href: `api/events/${segment(e.id)}/body`, download: true, data: { key: 'download' } }, 'Download the body')),
     h('dl', { class: 'facts' }, facts.map(([term, value]) => h('div', null, h('dt', null, term), h('dd', null, value)))),
     h('section', null, h('h2', null, 'Deliveries'), e.deliveries.length
       ? [timeline(e, Math.max(300, document.getElementById('main').clientWidth - 72)), e.deliveries.map(delivery)]
-      : h('p', null, 'No destination wants this event: none of their conditions (', h('code', null, 'when'), ') holds for it.')),
+      : h('p', null, 'None. No destination wanted this event, since none of their conditions (', h('code', null, 'when'), ') held for it, or what was given up has been discarded.')),
     origin(task),
     h('section', null, h('h2', null, e.variants.length ? 'Payload and variants' : 'Payload'), e.variants.length
       ? h('p', { class: 'note' }, 'Callbacks of the same dedupe key that said something else. Lines that the first one does not have are marked. A replay can send a variant.') : null, bodies(e)),
@@ -60,7 +60,7 @@ function delivery(d) {
   const about = [];
   if (d.replay) about.push(`replay ${d.replay}`);
   if (d.variant) about.push(`with the body of variant ${d.variant}`);
-  if (d.next_attempt_at) about.push(h('span', null, 'next attempt at ', moment(d.next_attempt_at)));
+  if (due(d)) about.push(h('span', null, 'next attempt at ', moment(d.next_attempt_at)));
   if (d.dead_at) about.push(h('span', null, 'given up at ', moment(d.dead_at)));
   if (d.reason) about.push(spelled(d.reason));
   if (d.state === 'held') about.push('the destination does not answer, and is probed');
@@ -82,7 +82,7 @@ function attempt(d, a, i) {
     : h('div', null, text));
 }
 
-function replay(e) {
+function replay(e, refresh) {
   const boxes = e.deliveries.map((d) => h('input', { type: 'checkbox', value: d.destination, checked: ['delivered', 'dead'].includes(d.state), disabled: !['delivered', 'dead'].includes(d.state) }));
   const body = h('select', null, h('option', { value: '0' }, 'The first body'), e.variants.map((v) => h('option', { value: String(v.n) }, `Variant ${v.n}`)));
   ask({
@@ -98,6 +98,7 @@ function replay(e) {
       if (!chosen.length) throw new Error('Choose at least one destination.');
       const answer = await post(`events/${segment(e.id)}/replay`, { destinations: chosen, variant: Number(body.value) });
       notice(`${plural(answer.replayed, 'delivery', 'deliveries')} replayed${answer.skipped ? `, ${count(answer.skipped)} skipped, since they were not settled` : ''}.`);
+      await refresh();
     },
   });
 }

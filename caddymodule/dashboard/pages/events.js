@@ -59,7 +59,7 @@ function rows(list) {
     ['Source', (e) => e.source],
     ['Stage', (e) => [e.stage, e.code && e.code !== '200' ? ` ${e.code}` : ''].join('') || '–'],
     ['State', (e) => [badge(e.state), notes(e)]],
-    ['Deliveries', (e) => (e.deliveries.length ? h('span', { class: 'badges' }, e.deliveries.map((d) => badge(d.state, d.destination))) : 'no destination wants it')],
+    ['Deliveries', (e) => (e.deliveries.length ? h('span', { class: 'badges' }, e.deliveries.map((d) => badge(d.state, d.destination))) : 'none')],
   ], list, (e) => e.id);
 }
 

@@ -1,53 +1,47 @@
-// The stream of what happens on this node, and what it amounts to over the last minutes.
+// What happens on this node, and what it amounts to over the last minutes.
+import { stream } from './stream.js';
 
 // WINDOW is how many seconds are kept for the charts.
 export const WINDOW = 300;
 
-const KINDS = ['accepted', 'delivered', 'retrying', 'dead'];
 const POLL = 5000;
 
-const counts = Object.fromEntries(KINDS.map((kind) => [kind, new Map()])); // by the second
+const counts = { accepted: new Map(), delivered: new Map(), retrying: new Map(), dead: new Map() }; // by the second
 const listeners = new Set();
 let state = 'connecting';
 let opened = 0;
-let source;
-let retry;
 
 const now = () => Math.floor(Date.now() / 1000);
 
-// connect opens the stream, and opens it again whenever it ends.
+// connect listens to the stream, which all tabs share where the browser can.
 export function connect() {
-  clearTimeout(retry);
-  source?.close();
-  source = new EventSource('api/stream');
-  source.onopen = () => {
-    opened ||= now();
-    change('live');
-  };
-  source.onerror = () => {
-    // The browser reconnects by itself unless the answer was an error.
-    const ended = source.readyState === EventSource.CLOSED;
-    change(ended ? 'polling' : 'connecting');
-    if (ended) retry = setTimeout(connect, POLL * 3);
-  };
-  for (const kind of KINDS) source.addEventListener(kind, (message) => arrive(kind, message));
+  if (!window.SharedWorker) {
+    stream(hear);
+    return;
+  }
+  const shared = new SharedWorker('worker.js', { type: 'module' });
+  shared.port.onmessage = ({ data }) => hear(data);
+  shared.onerror = () => stream(hear);
 }
 
-function arrive(kind, message) {
+function hear(what) {
+  if (what.id === undefined) change(what.kind);
+  else arrive(what);
+}
+
+function arrive(what) {
   const second = now();
-  counts[kind].set(second, (counts[kind].get(second) ?? 0) + 1);
-  for (const old of counts[kind].keys()) {
+  const seconds = counts[what.kind];
+  seconds.set(second, (seconds.get(second) ?? 0) + 1);
+  for (const old of seconds.keys()) {
     if (old >= second - WINDOW) break;
-    counts[kind].delete(old);
+    seconds.delete(old);
   }
-  let happened = {};
-  try {
-    happened = JSON.parse(message.data);
-  } catch { /* what is not readable still happened */ }
-  notify({ kind, id: happened.event_id ?? happened.id ?? '' });
+  notify(what);
 }
 
 function change(to) {
+  if (to === 'live') opened ||= now();
   if (state === to) return;
   state = to;
   notify({ kind: to });

@@ -20,7 +20,7 @@ export function overview(main, { signal }) {
     const sum = (...names) => status.destinations.reduce((all, d) => names.reduce((n, name) => n + d.counts[name], all), 0);
     const dead = sum('dead');
     const waiting = sum('pending', 'in_flight', 'held', 'paused', 'orphaned') + (status.spool?.events ?? 0);
-    const oldest = Math.max(0, ...status.destinations.map((d) => d.oldest_pending_seconds));
+    const oldest = Math.max(status.spool?.oldest_seconds ?? 0, ...status.destinations.map((d) => d.oldest_pending_seconds));
     const failed = total('retrying', 'dead');
     const stored = (n) => counted(status, n);
     swap(tiles, h('dl', { class: 'tiles' },

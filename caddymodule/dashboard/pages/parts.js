@@ -105,12 +105,19 @@ export function ask({ title, body, confirm, danger, run }) {
         await run();
         dialog.close();
       } catch (error) {
+        if (!dialog.open) throw error; // closed meanwhile: a notice tells
         problem.replaceChildren(error.message);
       }
     }),
   }, confirm);
   const no = h('button', { type: 'button', autofocus: danger, onclick: () => dialog.close() }, 'Cancel');
-  const dialog = h('dialog', { 'aria-labelledby': 'dialog-title', onclose: () => dialog.remove() },
+  const asked = document.activeElement.dataset.key;
+  const dialog = h('dialog', { 'aria-labelledby': 'dialog-title', onclose: () => {
+    dialog.remove();
+    if (document.activeElement !== document.body) return;
+    // A refresh has replaced the button that had the keyboard, or left it out.
+    ([...document.querySelectorAll('[data-key]')].find((one) => one.dataset.key === asked) ?? document.getElementById('main')).focus({ preventScroll: true });
+  } },
     h('h2', { id: 'dialog-title' }, title), body, problem, h('div', { class: 'buttons' }, no, yes));
   document.body.append(dialog);
   dialog.showModal();

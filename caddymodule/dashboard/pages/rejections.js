@@ -12,8 +12,8 @@ export function rejections(main, { parameters, signal }) {
   get('status', {}, signal).then((status) => sources.replaceChildren(...options('All', status.sources.map((one) => [one.name, one.name]), source)), () => {});
   const list = region(signal, async () => {
     const { rejections: all, next } = await get('rejections', { source, cursor }, signal);
-    if (!all.length) return empty('No rejected callback', 'What a source refuses (a stranger’s address, a wrong signature, an unreadable body) is kept in this gateway’s memory for a look.');
-    return [all.map((r) => rejection(r, list.refresh)), pager('rejections', { source }, cursor, next)];
+    if (!all.length && !cursor) return empty('No rejected callback', 'What a source refuses (a stranger’s address, a wrong signature, an unreadable body) is kept in this gateway’s memory for a look.');
+    return [all.length ? all.map((r) => rejection(r, list.refresh)) : empty('Nothing on this page', 'What was here has given way to newer rejections.'), pager('rejections', { source }, cursor, next)];
   });
   const apply = (change) => {
     change.preventDefault();
@@ -34,7 +34,7 @@ function rejection(r, refresh) {
     h('p', { class: 'error' }, sentence(r.message)),
     h('p', { class: 'note' }, `From ${from}`, r.bytes ? ` · ${bytes(r.bytes)}` : null, r.task_id ? [' · task ', h('span', { class: 'id' }, r.task_id)] : null),
     h('details', { data: { key: `details ${r.id}` } }, h('summary', null, r.payload === undefined ? 'Headers' : 'Body and headers'),
-      r.payload === undefined ? null : body('Body', r.payload), headers(r.headers ?? {})));
+      r.payload === undefined ? null : body('Body', r.payload, null, r.id), headers(r.headers ?? {})));
 }
 
 function accept(r, refresh) {

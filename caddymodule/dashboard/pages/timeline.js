@@ -6,11 +6,14 @@ const RIGHT = 36;
 const ROW = 30;
 const SHORTEST = 4; // milliseconds, so that no two ticks of the axis say the same
 
+// due reports whether a delivery is tried at the time that is set for it. One that is held, paused or orphaned is not.
+export const due = (d) => d.state === 'pending' && d.next_attempt_at;
+
 // timeline draws a row for each destination, in a picture as wide as the page, so that its texts stay readable on a phone: the attempts as dots, filled where they delivered, and the next one as a ring.
 export function timeline(e, width) {
   const left = Math.min(150, width / 3.5);
   const start = Date.parse(e.received_at);
-  const times = e.deliveries.flatMap((d) => [...(d.attempts ?? []).map((a) => Date.parse(a.at) + a.duration_ms), ...(d.next_attempt_at ? [Date.parse(d.next_attempt_at)] : [])]);
+  const times = e.deliveries.flatMap((d) => [...(d.attempts ?? []).map((a) => Date.parse(a.at) + a.duration_ms), ...(due(d) ? [Date.parse(d.next_attempt_at)] : [])]);
   const length = Math.max(SHORTEST, ...times.map((time) => time - start));
   const x = (time) => left + Math.max(0, Math.min(1, (time - start) / length)) * (width - left - RIGHT);
   const height = e.deliveries.length * ROW + 28;
@@ -38,7 +41,7 @@ export function timeline(e, width) {
             s('line', { class: 'took', x1: from, x2: Math.max(to, from), y1: y, y2: y }),
             s('circle', { cx: from, cy: y, r: 6 }));
         }),
-        d.next_attempt_at && s('g', { class: 'next' }, s('title', null, 'next attempt'), s('circle', { cx: x(Date.parse(d.next_attempt_at)), cy: y, r: 6 })),
+        due(d) && s('g', { class: 'next' }, s('title', null, 'next attempt'), s('circle', { cx: x(Date.parse(d.next_attempt_at)), cy: y, r: 6 })),
       ];
     }));
 }
