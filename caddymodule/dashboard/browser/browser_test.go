@@ -13,7 +13,7 @@ import (
 )
 
 // patience is how long the whole test may take.
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute
 
 // TestDashboard runs the steps against the Caddy that RELAY_CADDY names, or one that is built here.
 func TestDashboard(t *testing.T) {
