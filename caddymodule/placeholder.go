@@ -28,14 +28,13 @@ func resolve(s string) (string, error) {
 
 // checkPlaceholders returns an error unless resolve can understand s, without reading anything.
 func checkPlaceholders(s string) error {
-	_, err := expand(s, func(_, _ string) (string, error) { return "", nil })
+	_, err := findPlaceholder(s)
 	return err
 }
 
 // hasPlaceholder reports whether s is not literal.
 func hasPlaceholder(s string) bool {
-	found := false
-	_, err := expand(s, func(_, _ string) (string, error) { found = true; return "", nil })
+	found, err := findPlaceholder(s)
 	return found || err != nil
 }
 
@@ -43,13 +42,21 @@ func hasPlaceholder(s string) bool {
 // nothing would ever match it.
 func checkWritten(texts ...string) error {
 	for _, s := range texts {
-		found := false
-		_, _ = expand(s, func(_, _ string) (string, error) { found = true; return "", nil }) // other braces are just text
-		if found {
+		if found, _ := findPlaceholder(s); found { // other braces are just text
 			return fmt.Errorf("expected a text that is written here, since placeholders are not replaced in it, got %q", s)
 		}
 	}
 	return nil
+}
+
+// findPlaceholder reports whether s holds a placeholder. Its error says what resolve would not understand, and nothing is looked for
+// behind that.
+func findPlaceholder(s string) (found bool, err error) {
+	_, err = expand(s, func(_, _ string) (string, error) {
+		found = true
+		return "", nil
+	})
+	return found, err
 }
 
 // expand replaces each {kind.name} of s by what value returns. A brace after a backslash stands for itself.

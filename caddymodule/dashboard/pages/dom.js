@@ -27,13 +27,17 @@ function present(children) {
   return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
 }
 
+const keyed = (root) => [...root.querySelectorAll('[data-key]')];
+
+// withKey returns the element that has a key.
+export const withKey = (root, key) => keyed(root).find((element) => element.dataset.key === key);
+
 // swap replaces what a region shows, and leaves alone what has not changed, the keyboard's focus, and which details are open:
 // a region is swapped while somebody reads it.
 export function swap(region, ...children) {
   const next = h('div', null, ...children);
-  const keys = (root) => [...root.querySelectorAll('[data-key]')];
-  for (const open of keys(region).filter((element) => element.open)) {
-    const same = keys(next).find((element) => element.dataset.key === open.dataset.key);
+  for (const open of keyed(region).filter((element) => element.open)) {
+    const same = withKey(next, open.dataset.key);
     if (same) same.open = true;
   }
   const old = [...region.childNodes];
@@ -45,5 +49,5 @@ export function swap(region, ...children) {
   for (; equal(-1); fresh.pop()) after = old.pop();
   for (const node of old) node.remove();
   for (const node of fresh) region.insertBefore(node, after);
-  if (focused) keys(region).find((element) => element.dataset.key === focused)?.focus({ preventScroll: true });
+  if (focused) withKey(region, focused)?.focus({ preventScroll: true });
 }

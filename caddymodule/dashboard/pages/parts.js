@@ -1,5 +1,5 @@
 // What several pages are made of.
-import { h, swap } from './dom.js';
+import { h, swap, withKey } from './dom.js';
 import { mayWrite } from './api.js';
 
 const WORDS = {
@@ -116,7 +116,7 @@ export function ask({ title, body, confirm, danger, run }) {
     dialog.remove();
     if (document.activeElement !== document.body) return;
     // A refresh has replaced the button that had the keyboard, or left it out.
-    ([...document.querySelectorAll('[data-key]')].find((one) => one.dataset.key === asked) ?? document.getElementById('main')).focus({ preventScroll: true });
+    (withKey(document, asked) ?? document.getElementById('main')).focus({ preventScroll: true });
   } },
     h('h2', { id: 'dialog-title' }, title), body, problem, h('div', { class: 'buttons' }, no, yes));
   document.body.append(dialog);
